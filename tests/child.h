@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Children that make one system call and report what came of it. The tester
+ * waits until a child sleeps in that call, as /proc/PID/syscall has it, so no
+ * test needs a pause to order two processes.
+ */
+#ifndef ZPIPE_TESTS_CHILD_H
+#define ZPIPE_TESTS_CHILD_H
+
+#include "oracle.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+/* What child_join() says of a child that did not report. */
+#define KILLED(sig)	(-1000L - (sig))
+#define EXITED		(-2000L)
+#define STUCK		(-3000L)
+
+struct report {
+	long ret;		/* of the call, or -errno */
+	int signals;		/* that count_signal() saw */
+	int done;
+};
+
+struct child {
+	pid_t pid;
+	long nr;		/* the call it sleeps in, for child_asleep() */
+	int fd;
+	int drop;		/* a descriptor the child closes first, or -1 */
+	int flags;
+	size_t len;
+	const char *path;
+	void *arg;
+	long (*fn)(struct child *c);
+	struct report *report;	/* shared */
+	unsigned char *buf;	/* shared, @len bytes */
+};
+
+static struct report *own_report __maybe_unused;
+static int signals_seen __maybe_unused;
+
+/* A handler that counts, for the child's report or for the tester. */
+static inline void count_signal(int sig __maybe_unused)
+{
+	int *count = own_report ? &own_report->signals : &signals_seen;
+
+	__atomic_add_fetch(count, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Installs it; flags are SA_RESTART or 0. */
+static inline int catch_signal(int sig, int flags)
+{
+	struct sigaction sa = { .sa_handler = count_signal, .sa_flags = flags };
+
+	return sigaction(sig, &sa, NULL);
+}
+
+static inline void *shared_alloc(size_t len)
+{
+	void *p = mmap(NULL, len ? len : 1, PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		abort();
+	return p;
+}
+
+/*
+ * Starts fn(c) in a new process; with CLONE_FILES it shares the tester's
+ * descriptors, so that what it opens stays open here.
+ */
+static inline void child_start(struct child *c, int clone_flags)
+{
+	c->report = shared_alloc(sizeof(*c->report));
+	c->report->ret = EXITED;
+	c->pid = syscall(SYS_clone, clone_flags | SIGCHLD, 0, 0, 0, 0);
+	if (c->pid < 0)
+		abort();
+	if (c->pid)
+		return;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	own_report = c->report;
+	if (c->drop >= 0 && !(clone_flags & CLONE_FILES))
+		close(c->drop);
+	c->report->ret = sys(c->fn(c));
+	__atomic_store_n(&c->report->done, 1, __ATOMIC_SEQ_CST);
+	_exit(0);
+}
+
+static inline bool child_done(struct child *c)
+{
+	return __atomic_load_n(&c->report->done, __ATOMIC_SEQ_CST);
+}
+
+/* The state letter of a task, or 0 if it is gone. */
+static inline char task_state(pid_t pid)
+{
+	char name[40], buf[256], *p;
+	ssize_t n;
+	int fd;
+
+	snprintf(name, sizeof(name), "/proc/%d/stat", pid);
+	fd = open(name, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	n = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	if (n <= 0)
+		return 0;
+	buf[n] = 0;
+	p = strrchr(buf, ')');
+	return p ? p[2] : 0;
+}
+
+/* The system call a task sleeps in, or -1 if it does not. */
+static inline long task_syscall(pid_t pid)
+{
+	char name[40], buf[256];
+	ssize_t n;
+	int fd;
+
+	if (task_state(pid) != 'S')
+		return -1;
+	snprintf(name, sizeof(name), "/proc/%d/syscall", pid);
+	fd = open(name, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	n = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	if (n <= 0)
+		return -1;
+	buf[n] = 0;
+	if (buf[0] < '0' || buf[0] > '9')
+		return -1;
+	return strtol(buf, NULL, 10);
+}
+
+/* Waits until the child sleeps in its call; false if it came back instead. */
+static inline bool child_asleep(struct child *c)
+{
+	return eventually(child_done(c) || !task_state(c->pid) ||
+			  task_state(c->pid) == 'Z' ||
+			  task_syscall(c->pid) == c->nr) &&
+	       !child_done(c) && task_syscall(c->pid) == c->nr;
+}
+
+/*
+ * Whether the child still sleeps after what just happened: looks often enough
+ * that a child which was woken would have been seen to run and come back.
+ */
+static inline bool child_stays_asleep(struct child *c)
+{
+	int i;
+
+	for (i = 0; i < 20; i++) {
+		usleep(1000);
+		if (!child_asleep(c))
+			return false;
+	}
+	return true;
+}
+
+/* Waits for the child to end: what its call returned, or -errno, or above. */
+static inline long child_join(struct child *c)
+{
+	siginfo_t info = {};
+	bool ended;
+
+	ended = eventually(waitid(P_PID, c->pid, &info,
+				  WEXITED | WNOHANG | WNOWAIT) ||
+			   info.si_pid == c->pid);
+	if (!ended)
+		kill(c->pid, SIGKILL);
+	waitid(P_PID, c->pid, &info, WEXITED);
+	c->pid = -1;
+	if (!ended)
+		return STUCK;
+	if (info.si_code != CLD_EXITED)
+		return KILLED(info.si_status);
+	return c->report->ret;
+}
+
+/* For a child whose call the test leaves unfinished. */
+static inline long child_kill(struct child *c)
+{
+	kill(c->pid, SIGKILL);
+	return child_join(c);
+}
+
+static inline long child_do_read(struct child *c)
+{
+	return read(c->fd, c->buf, c->len);
+}
+
+static inline long child_do_write(struct child *c)
+{
+	return write(c->fd, c->buf, c->len);
+}
+
+static inline long child_do_open(struct child *c)
+{
+	return open(c->path, c->flags);
+}
+
+/* A child that reads once, into a buffer the tester sees, and holds no writer. */
+static inline void child_read(struct child *c, struct ends *e, size_t len)
+{
+	*c = (struct child) {
+		.nr = SYS_read, .fn = child_do_read,
+		.fd = e->fd[0], .drop = e->fd[1],
+		.len = len, .buf = shared_alloc(len),
+	};
+	child_start(c, 0);
+}
+
+/* A child that writes @len bytes of the stream at @off, and holds no reader. */
+static inline void child_write(struct child *c, struct ends *e,
+			       unsigned long off, size_t len)
+{
+	*c = (struct child) {
+		.nr = SYS_write, .fn = child_do_write,
+		.fd = e->fd[1], .drop = e->fd[0],
+		.len = len, .buf = shared_alloc(len),
+	};
+	stream_fill(c->buf, off, len);
+	child_start(c, 0);
+}
+
+/*
+ * A child that opens a path. The descriptor it returns is the tester's too, and
+ * stays open when the child is gone.
+ */
+static inline void child_open(struct child *c, const char *path, int flags)
+{
+	*c = (struct child) {
+		.nr = SYS_openat, .fn = child_do_open, .drop = -1,
+		.path = path, .flags = flags,
+	};
+	child_start(c, CLONE_FILES);
+}
+
+/* A child that runs @fn with one argument. */
+static inline void child_run(struct child *c, long (*fn)(struct child *c),
+			     void *arg)
+{
+	*c = (struct child) { .fn = fn, .arg = arg, .drop = -1, .nr = -2 };
+	child_start(c, 0);
+}
+
+#endif /* ZPIPE_TESTS_CHILD_H */

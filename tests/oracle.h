@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The oracle of the behaviour tests: the kernel's own pipe. Every test makes
+ * the same assertions over pipe(2) or a FIFO and over zpipe, as variants of one
+ * fixture. Where the kinds are meant to differ, the test asserts the difference
+ * for each kind and a comment starting with DEVIATION: names it.
+ *
+ * A zpipe variant fails where the devices are missing; it is never skipped.
+ */
+#ifndef ZPIPE_TESTS_ORACLE_H
+#define ZPIPE_TESTS_ORACLE_H
+
+#include "kselftest_harness.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+
+#include <linux/zpipe.h>
+
+#define ZPIPE_DEV	"/dev/zpipe"
+#define ZPIPE_CONTROL	"/dev/zpipe-control"
+
+#define PAGE		4096
+#define SLOTS		16		/* of a pipe nobody resized */
+
+/* How long a test may wait, in seconds, and how long one event may take. */
+#define TIMEOUT		40
+#define EVENT_MS	15000
+
+enum kind {
+	PIPE,		/* pipe2(2) */
+	FIFO,		/* mkfifo(3) in a directory of its own */
+	ZPAIR,		/* ZPIPE_IOC_PIPE2 */
+	ZNODE,		/* mknod(2) of /dev/zpipe's numbers, likewise */
+};
+
+static inline bool is_named(enum kind kind)
+{
+	return kind == FIFO || kind == ZNODE;
+}
+
+static inline bool is_zpipe(enum kind kind)
+{
+	return kind == ZPAIR || kind == ZNODE;
+}
+
+/* The result of a system call as the kernel gives it: -errno for an error. */
+static inline long sys(long ret)
+{
+	return ret < 0 ? -errno : ret;
+}
+
+/* One pipe and its two ends; a named one has a directory of its own. */
+struct ends {
+	enum kind kind;
+	int fd[2];
+	char dir[32];
+	char path[48];
+};
+
+static inline int zpipe_pipe2(int fd[2], int flags)
+{
+	struct zpipe_pipe2 arg = { .size = sizeof(arg), .flags = flags };
+	int control = open(ZPIPE_CONTROL, O_RDWR | O_CLOEXEC);
+	int ret, err;
+
+	if (control < 0)
+		return -1;
+	ret = ioctl(control, ZPIPE_IOC_PIPE2, &arg);
+	err = errno;
+	close(control);
+	errno = err;
+	fd[0] = ret ? -1 : arg.fds[0];
+	fd[1] = ret ? -1 : arg.fds[1];
+	return ret;
+}
+
+/* Makes a node of a named kind at @path. */
+static inline int make_node(enum kind kind, const char *path)
+{
+	struct stat st;
+
+	if (kind == FIFO)
+		return mkfifo(path, 0666);
+	if (stat(ZPIPE_DEV, &st))
+		return -1;
+	if (!S_ISCHR(st.st_mode)) {
+		errno = ENODEV;
+		return -1;
+	}
+	return mknod(path, S_IFCHR | 0666, st.st_rdev);
+}
+
+/* A pipe without open ends; 0 or -errno. */
+static inline int ends_make(struct ends *e, enum kind kind)
+{
+	memset(e, 0, sizeof(*e));
+	e->kind = kind;
+	e->fd[0] = -1;
+	e->fd[1] = -1;
+	umask(0);
+	if (!is_named(kind))
+		return 0;
+	snprintf(e->dir, sizeof(e->dir), "/tmp/zpipe-test.XXXXXX");
+	if (!mkdtemp(e->dir)) {
+		e->dir[0] = 0;
+		return -errno;
+	}
+	chmod(e->dir, 0755);
+	snprintf(e->path, sizeof(e->path), "%s/pipe", e->dir);
+	return sys(make_node(kind, e->path));
+}
+
+/*
+ * Opens both ends of a named pipe without waiting; flags as for open(2), but
+ * without O_DIRECT, which open(2) of a FIFO refuses.
+ */
+static inline int open_node(const char *path, int flags, int fd[2])
+{
+	int direct = flags & O_DIRECT;
+
+	flags &= ~O_DIRECT;
+	fd[0] = open(path, O_RDONLY | O_NONBLOCK | flags);
+	if (fd[0] < 0)
+		return -errno;
+	fd[1] = open(path, O_WRONLY | flags);
+	if (fd[1] < 0)
+		return -errno;
+	if (!(flags & O_NONBLOCK) && fcntl(fd[0], F_SETFL, 0))
+		return -errno;
+	if (direct)
+		return sys(fcntl(fd[1], F_SETFL,
+				 fcntl(fd[1], F_GETFL) | O_DIRECT));
+	return 0;
+}
+
+/* Both ends of a pipe of any kind; flags as for pipe2(2); 0 or -errno. */
+static inline int open_ends(struct ends *e, int flags)
+{
+	switch (e->kind) {
+	case PIPE:
+		return sys(pipe2(e->fd, flags));
+	case ZPAIR:
+		return sys(zpipe_pipe2(e->fd, flags));
+	default:
+		return open_node(e->path, flags, e->fd);
+	}
+}
+
+static inline void close_end(struct ends *e, int end)
+{
+	if (e->fd[end] >= 0)
+		close(e->fd[end]);
+	e->fd[end] = -1;
+}
+
+static inline void ends_free(struct ends *e)
+{
+	close_end(e, 0);
+	close_end(e, 1);
+	if (!e->dir[0])
+		return;
+	unlink(e->path);
+	rmdir(e->dir);
+}
+
+/* The capacity in bytes, or -errno: F_SETPIPE_SZ and F_GETPIPE_SZ. */
+static inline long set_capacity(enum kind kind, int fd, unsigned long bytes)
+{
+	struct zpipe_capacity arg = { .size = sizeof(arg), .bytes = bytes };
+
+	if (!is_zpipe(kind))
+		return sys(fcntl(fd, F_SETPIPE_SZ, bytes));
+	if (ioctl(fd, ZPIPE_IOC_SET_CAPACITY, &arg))
+		return -errno;
+	return arg.bytes;
+}
+
+static inline long get_capacity(enum kind kind, int fd)
+{
+	struct zpipe_capacity arg = { .size = sizeof(arg) };
+
+	if (!is_zpipe(kind))
+		return sys(fcntl(fd, F_GETPIPE_SZ));
+	if (ioctl(fd, ZPIPE_IOC_GET_CAPACITY, &arg))
+		return -errno;
+	return arg.bytes;
+}
+
+static inline long fionread(int fd)
+{
+	int n = -1;
+
+	if (ioctl(fd, FIONREAD, &n))
+		return -errno;
+	return n;
+}
+
+/* What poll(2) says now. */
+static inline int poll_mask(int fd)
+{
+	struct pollfd p = {
+		.fd = fd,
+		.events = POLLIN | POLLOUT | POLLPRI | POLLRDHUP,
+	};
+
+	if (poll(&p, 1, 0) < 0)
+		return -errno;
+	return p.revents;
+}
+
+static inline int set_nonblock(int fd, bool on)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0)
+		return -errno;
+	flags = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+	return sys(fcntl(fd, F_SETFL, flags));
+}
+
+/*
+ * The stream that tests send: the byte at an offset follows from the offset, so
+ * a loss, a repeat and a swap all show.
+ */
+static inline unsigned char stream_byte(unsigned long off)
+{
+	return off * 7 + (off >> 8) * 31 + (off >> 16) * 13 + 1;
+}
+
+static inline void stream_fill(void *buf, unsigned long off, size_t len)
+{
+	unsigned char *p = buf;
+
+	while (len--)
+		*p++ = stream_byte(off++);
+}
+
+/* Where @buf first differs from the stream at @off, or -1 if it does not. */
+static inline long stream_diff(const void *buf, unsigned long off, size_t len)
+{
+	const unsigned char *p = buf;
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		if (p[i] != stream_byte(off + i))
+			return i;
+	return -1;
+}
+
+/* Writes @len bytes of the stream in one call. */
+static inline long stream_write(int fd, unsigned long off, size_t len)
+{
+	void *buf = malloc(len ? len : 1);
+	long ret;
+
+	stream_fill(buf, off, len);
+	ret = sys(write(fd, buf, len));
+	free(buf);
+	return ret;
+}
+
+/* Reads at most @len bytes in one call; -EILSEQ if they are not the stream's. */
+static inline long stream_read(int fd, unsigned long off, size_t len)
+{
+	void *buf = malloc(len ? len : 1);
+	long ret;
+
+	ret = sys(read(fd, buf, len));
+	if (ret > 0 && stream_diff(buf, off, ret) >= 0)
+		ret = -EILSEQ;
+	free(buf);
+	return ret;
+}
+
+/* Waits up to EVENT_MS for a condition, looking every millisecond. */
+#define eventually(cond)						\
+({									\
+	int __ms = EVENT_MS;						\
+	bool __ok;							\
+									\
+	while (!(__ok = (cond)) && __ms-- > 0)				\
+		usleep(1000);						\
+	__ok;								\
+})
+
+/* A program uses the fixtures it needs. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"
+
+/* All kinds, both ends open. */
+FIXTURE(all) {
+	struct ends e;
+};
+
+FIXTURE_VARIANT(all) {
+	enum kind kind;
+};
+
+FIXTURE_VARIANT_ADD(all, pipe) { .kind = PIPE };
+FIXTURE_VARIANT_ADD(all, fifo) { .kind = FIFO };
+FIXTURE_VARIANT_ADD(all, zpair) { .kind = ZPAIR };
+FIXTURE_VARIANT_ADD(all, znode) { .kind = ZNODE };
+
+FIXTURE_SETUP(all)
+{
+	ASSERT_EQ(0, ends_make(&self->e, variant->kind));
+	ASSERT_EQ(0, open_ends(&self->e, 0));
+}
+
+FIXTURE_TEARDOWN(all)
+{
+	ends_free(&self->e);
+}
+
+/* The kinds that have a path, not open. */
+FIXTURE(named) {
+	struct ends e;
+};
+
+FIXTURE_VARIANT(named) {
+	enum kind kind;
+};
+
+FIXTURE_VARIANT_ADD(named, fifo) { .kind = FIFO };
+FIXTURE_VARIANT_ADD(named, znode) { .kind = ZNODE };
+
+FIXTURE_SETUP(named)
+{
+	ASSERT_EQ(0, ends_make(&self->e, variant->kind));
+}
+
+FIXTURE_TEARDOWN(named)
+{
+	ends_free(&self->e);
+}
+
+/* The kinds that have none, both ends open. */
+FIXTURE(unnamed) {
+	struct ends e;
+};
+
+FIXTURE_VARIANT(unnamed) {
+	enum kind kind;
+};
+
+FIXTURE_VARIANT_ADD(unnamed, pipe) { .kind = PIPE };
+FIXTURE_VARIANT_ADD(unnamed, zpair) { .kind = ZPAIR };
+
+FIXTURE_SETUP(unnamed)
+{
+	ASSERT_EQ(0, ends_make(&self->e, variant->kind));
+	ASSERT_EQ(0, open_ends(&self->e, 0));
+}
+
+FIXTURE_TEARDOWN(unnamed)
+{
+	ends_free(&self->e);
+}
+#pragma GCC diagnostic pop
+
+#endif /* ZPIPE_TESTS_ORACLE_H */
