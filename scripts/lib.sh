@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+#
+# What every script here shares: names of places, messages, steps that show
+# how far they are, and locks. Sourced, never run.
+#
+# Set by the caller if wanted:
+#   ZPIPE_CACHE	where tool root and kernels live (several GB), default
+#		$XDG_CACHE_HOME/zpipe or ~/.cache/zpipe
+
+set -euo pipefail
+
+ZPIPE_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+: "${ZPIPE_CACHE:=${XDG_CACHE_HOME:-${HOME:?}/.cache}/zpipe}"
+ZPIPE_CACHE=$(realpath -m -- "$ZPIPE_CACHE")
+export ZPIPE_DIR ZPIPE_CACHE
+
+say()
+{
+	printf 'zpipe: %s\n' "$*" >&2
+}
+
+die()
+{
+	say "$@"
+	exit 1
+}
+
+case $ZPIPE_DIR$ZPIPE_CACHE in
+*[[:space:]:]*)
+	die "the kernel's Makefiles take no spaces or colons in paths: $ZPIPE_DIR, $ZPIPE_CACHE" ;;
+esac
+
+# Everything that builds or boots runs in the tool root: a script that does so
+# begins with "inside $0 $@" and is started again in there.
+inside()
+{
+	[[ ${ZPIPE_INSIDE:-} ]] || exec "$ZPIPE_DIR/scripts/enter" "$@"
+}
+
+# step TEXT CMD...: runs CMD with its output in a log file, says every ten
+# seconds how far it is, and shows the end of the log if it fails.
+step()
+{
+	local text=$1 start=$SECONDS rc=0 log beat never
+	shift
+	mkdir -p "$ZPIPE_CACHE/log"
+	log=$ZPIPE_CACHE/log/${text//[^a-zA-Z0-9.]/-}.log
+	: >"$log"
+	say "$text ..."
+
+	# A pipe nobody writes to makes read the sleep that leaves no child.
+	exec {never}<> <(:)
+	while ! read -rt 10 -u "$never" && kill -0 $$ 2>/dev/null; do
+		printf "%7d s  %.100s\n" $((SECONDS - start)) "$(tail -n 1 "$log")" >&2
+	done &
+	beat=$!
+
+	set +e
+	(set -e; "$@") >"$log" 2>&1 </dev/null
+	rc=$?
+	set -e
+	kill "$beat" 2>/dev/null || :
+	wait "$beat" 2>/dev/null || :
+	exec {never}>&-
+
+	if ((rc)); then
+		tail -n 30 "$log" >&2
+		die "$text: failed after $((SECONDS - start)) s; the whole log is $log"
+	fi
+	say "$text: done in $((SECONDS - start)) s"
+}
+
+# lock NAME: held until the script ends. The kernel lets go of it however that
+# happens, so nothing is ever left locked.
+lock()
+{
+	local fd
+	mkdir -p "$ZPIPE_CACHE"
+	exec {fd}>"$ZPIPE_CACHE/$1.lock"
+	flock -n "$fd" || {
+		say "waiting for another run to let go of $1"
+		flock "$fd"
+	}
+}
