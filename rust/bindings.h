@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What bindgen reads for rust/sys.rs: the ABI, our own C helpers, and what the
+ * kernel crate's bindings lack. Constants that are macros with casts become
+ * Rust constants by way of a C one.
+ */
+#include <linux/cdev.h>
+#include <linux/eventpoll.h>
+#include <linux/fs.h>
+#include <linux/pseudo_fs.h>
+#include <linux/zpipe.h>
+#include <asm/ioctls.h>
+
+#include "helpers.h"
+
+const u32 ZPIPE_FMODE_READ = (__force u32)FMODE_READ;
+const u32 ZPIPE_FMODE_WRITE = (__force u32)FMODE_WRITE;
+const u32 ZPIPE_FMODE_NOWAIT = (__force u32)FMODE_NOWAIT;
+const u32 ZPIPE_FMODE_CAN_ODIRECT = (__force u32)FMODE_CAN_ODIRECT;
+
+const s32 ZPIPE_IOCB_NOWAIT = IOCB_NOWAIT;
+const s32 ZPIPE_IOCB_NOSIGNAL = IOCB_NOSIGNAL;
+
+const u32 ZPIPE_POLL_INPUT = (__force u32)(EPOLLIN | EPOLLRDNORM);
+const u32 ZPIPE_POLL_OUTPUT = (__force u32)(EPOLLOUT | EPOLLWRNORM);
+const u32 ZPIPE_POLL_HUP = (__force u32)EPOLLHUP;
+const u32 ZPIPE_POLL_ERR = (__force u32)EPOLLERR;
+
+const u32 ZPIPE_FIONREAD = FIONREAD;
+
+const u32 ZPIPE_CMD_PIPE2 = ZPIPE_IOC_PIPE2;
+const u32 ZPIPE_CMD_GET_CAPACITY = ZPIPE_IOC_GET_CAPACITY;
+const u32 ZPIPE_CMD_SET_CAPACITY = ZPIPE_IOC_SET_CAPACITY;

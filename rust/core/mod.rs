@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The rules of a pipe, as pure functions and values.
+//!
+//! Nothing here knows the kernel, takes a lock, sleeps or touches memory it was not given: what can
+//! be said about a pipe without doing anything to it is said here, once. The module calls it from
+//! inside the kernel; on the host it is a crate of its own, tested by
+//! `rustc --test rust/core/mod.rs`.
+//!
+//! The rules are those of Linux 7.2, `fs/pipe.c`; each file names the function it follows.
+
+#![forbid(unsafe_code)]
+
+pub(crate) mod abi;
+pub(crate) mod capacity;
+pub(crate) mod merge;
+pub(crate) mod state;
+
+/// Bytes in a page, and in a full slot.
+pub(crate) const PAGE_SIZE: usize = 4096;

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! From C's `struct file_operations` to a Rust trait. Thunks only.
+//!
+//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
+
+use crate::{
+    pipe::Request,
+    sync::WaitQueue,
+    sys,
+    table::InodeKey,
+    zcore::state::{Access, Ready},
+};
+use core::{marker::PhantomData, ptr};
+use kernel::{
+    bindings,
+    error::from_result,
+    fs::File,
+    iov::{IovIterDest, IovIterSource},
+    prelude::*,
+    seq_file::SeqFile,
+    types::ForeignOwnable,
+};
+
+/// What files of one kind do. A value of the type is an open file's private data; it is dropped
+/// when the file is released, in a context that may sleep.
+#[vtable]
+pub(crate) trait FileOperations: Sized + Send + Sync + 'static {
+    /// A file is being opened. May sleep.
+    fn open(file: &OpenFile<'_>) -> Result<KBox<Self>>;
+
+    /// Reads; returns how many bytes. May sleep.
+    fn read(&self, _request: Request, _dest: &mut IovIterDest<'_>) -> Result<usize> {
+        Err(EINVAL)
+    }
+
+    /// Writes; returns how many bytes. May sleep.
+    fn write(&self, _request: Request, _source: &mut IovIterSource<'_>) -> Result<usize> {
+        Err(EINVAL)
+    }
+
+    /// Registers with the queues that will be woken, then says what is ready. Does not sleep.
+    fn poll(&self, _file: &OpenFile<'_>, _waiter: &Waiter<'_, Self>) -> Ready {
+        Ready::default()
+    }
+
+    /// Serves a command. May sleep. `ENOIOCTLCMD` for one that is unknown.
+    fn ioctl(&self, _file: &OpenFile<'_>, _cmd: u32, _arg: usize) -> Result<i32> {
+        Err(ENOIOCTLCMD)
+    }
+
+    /// Turns SIGIO on or off. May sleep.
+    fn fasync(&self, _fd: i32, _file: &OpenFile<'_>, _on: bool) -> Result {
+        Err(EINVAL)
+    }
+
+    /// Prints to `/proc/PID/fdinfo/N`. May sleep.
+    fn show_fdinfo(&self, _seq: &SeqFile) {}
+}
+
+/// A file that is open, being opened or being released, for the length of one call.
+///
+/// # Invariants
+///
+/// `ptr` and its inode are valid for `'a`.
+pub(crate) struct OpenFile<'a> {
+    ptr: *mut bindings::file,
+    _file: PhantomData<&'a File>,
+}
+
+impl OpenFile<'_> {
+    /// # Safety
+    ///
+    /// `ptr` is a valid file with an inode, for as long as the result is used.
+    unsafe fn from_raw(ptr: *mut bindings::file) -> Self {
+        // INVARIANT: Says the caller.
+        Self {
+            ptr,
+            _file: PhantomData,
+        }
+    }
+
+    fn mode(&self) -> u32 {
+        // SAFETY: Valid by the type invariants; `f_mode`'s access bits do not change.
+        unsafe { (*self.ptr).f_mode }
+    }
+
+    fn inode(&self) -> *mut bindings::inode {
+        // SAFETY: Valid by the type invariants; `f_inode` does not change.
+        unsafe { (*self.ptr).f_inode }
+    }
+
+    /// The file, for the kernel crate.
+    pub(crate) fn as_file(&self) -> &File {
+        // SAFETY: Valid by the type invariants. A pipe's file has no position, so none is in use.
+        unsafe { File::from_raw_file(self.ptr) }
+    }
+
+    /// What the file is open for.
+    pub(crate) fn access(&self) -> Access {
+        Access {
+            read: self.mode() & sys::ZPIPE_FMODE_READ != 0,
+            write: self.mode() & sys::ZPIPE_FMODE_WRITE != 0,
+        }
+    }
+
+    /// Whether O_NONBLOCK is set.
+    pub(crate) fn nonblock(&self) -> bool {
+        self.as_file().flags() & bindings::O_NONBLOCK != 0
+    }
+
+    /// The name of the file's inode.
+    pub(crate) fn inode_key(&self) -> InodeKey {
+        InodeKey(self.inode() as usize)
+    }
+
+    /// Whether the inode is a FIFO: a private pair's, for device nodes are not.
+    pub(crate) fn is_fifo(&self) -> bool {
+        // SAFETY: Valid by the type invariants; the type bits of `i_mode` do not change.
+        let mode = unsafe { (*self.inode()).i_mode };
+        u32::from(mode) & bindings::S_IFMT == bindings::S_IFIFO
+    }
+
+    /// Makes the file a stream: without a position, pread and pwrite. Only while it is opened.
+    pub(crate) fn set_stream(&self) {
+        // SAFETY: Valid by the type invariants; the caller opens the file.
+        unsafe { bindings::stream_open(self.inode(), self.ptr) };
+    }
+}
+
+/// Who polls, to be put on wait queues.
+///
+/// # Invariants
+///
+/// `file` is an open file whose private data is `owner`; `table` is null or a valid poll table.
+pub(crate) struct Waiter<'a, T> {
+    file: *mut bindings::file,
+    table: *mut bindings::poll_table,
+    owner: &'a T,
+}
+
+impl<T> Waiter<'_, T> {
+    /// Has the poller woken by a queue of the file's own.
+    ///
+    /// `queue` may only go from the private data to what it holds: for any lifetime at all.
+    pub(crate) fn watch(&self, queue: for<'q> fn(&'q T) -> &'q WaitQueue) {
+        let queue = queue(self.owner);
+
+        // SAFETY: File and table are valid by the type invariants. The queue lives as long as the
+        // private data, which is what `queue` was derived from for an arbitrary lifetime. That is
+        // until release; and pollers are off the queue by then: poll and select hold the file,
+        // epoll's items go in `eventpoll_release()`, which the VFS calls first, and io_uring
+        // holds the file too.
+        unsafe { bindings::poll_wait(self.file, queue.as_ptr(), self.table) };
+    }
+}
+
+/// The `struct file_operations` for files of kind `T`.
+///
+/// # Invariants
+///
+/// `ops` has the thunks for `T`, and the owner is this module.
+pub(crate) struct FileOps<T> {
+    ops: bindings::file_operations,
+    _kind: PhantomData<fn() -> T>,
+}
+
+// SAFETY: The C struct is constant.
+unsafe impl<T> Sync for FileOps<T> {}
+
+impl<T: FileOperations> FileOps<T> {
+    /// The operations, owned by `module`: an open file keeps it loaded.
+    pub(crate) const fn new(module: &ThisModule) -> Self {
+        // INVARIANT: As the type says.
+        Self {
+            ops: bindings::file_operations {
+                owner: module.as_ptr(),
+                open: Some(Self::open),
+                release: Some(Self::release),
+                read_iter: if T::HAS_READ {
+                    Some(Self::read_iter)
+                } else {
+                    None
+                },
+                write_iter: if T::HAS_WRITE {
+                    Some(Self::write_iter)
+                } else {
+                    None
+                },
+                poll: if T::HAS_POLL { Some(Self::poll) } else { None },
+                unlocked_ioctl: if T::HAS_IOCTL {
+                    Some(Self::ioctl)
+                } else {
+                    None
+                },
+                compat_ioctl: if T::HAS_IOCTL {
+                    bindings::compat_ptr_ioctl
+                } else {
+                    None
+                },
+                fasync: if T::HAS_FASYNC {
+                    Some(Self::fasync)
+                } else {
+                    None
+                },
+                show_fdinfo: if T::HAS_SHOW_FDINFO {
+                    Some(Self::show_fdinfo)
+                } else {
+                    None
+                },
+                ..pin_init::zeroed()
+            },
+            _kind: PhantomData,
+        }
+    }
+
+    /// The C struct.
+    pub(crate) const fn as_ptr(&self) -> *const bindings::file_operations {
+        &raw const self.ops
+    }
+
+    /// # Safety
+    ///
+    /// `file` is a file of kind `T`, opened and not yet released, for `'a`.
+    unsafe fn borrow<'a>(file: *mut bindings::file) -> &'a T {
+        // SAFETY: `open`, or who made the file, stored a `KBox<T>` that `release` takes.
+        unsafe { <KBox<T> as ForeignOwnable>::borrow((*file).private_data) }
+    }
+
+    unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        from_result(|| {
+            // SAFETY: The VFS opens the file.
+            let this = T::open(&unsafe { OpenFile::from_raw(file) })?;
+
+            // SAFETY: While it is opened, the file is ours.
+            unsafe { (*file).private_data = this.into_foreign() };
+            Ok(0)
+        })
+    }
+
+    unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+        // SAFETY: The file is of kind `T` and was opened; nobody else uses it any more.
+        drop(unsafe { <KBox<T> as ForeignOwnable>::from_foreign((*file).private_data) });
+        0
+    }
+
+    /// # Safety
+    ///
+    /// `kiocb` is valid, and its file of kind `T`.
+    unsafe fn request(kiocb: *mut bindings::kiocb) -> (Request, *mut bindings::file) {
+        // SAFETY: Valid, says the caller. `f_flags` may change meanwhile, hence `File::flags()`.
+        let (flags, file) = unsafe { ((*kiocb).ki_flags, (*kiocb).ki_filp) };
+        // SAFETY: The kiocb holds its file.
+        let open = unsafe { OpenFile::from_raw(file) };
+        let file_flags = open.as_file().flags();
+
+        let request = Request {
+            nonblock: file_flags & bindings::O_NONBLOCK != 0 || flags & sys::ZPIPE_IOCB_NOWAIT != 0,
+            packets: file_flags & bindings::O_DIRECT != 0,
+            nosignal: flags & sys::ZPIPE_IOCB_NOSIGNAL != 0,
+        };
+        (request, file)
+    }
+
+    unsafe extern "C" fn read_iter(
+        kiocb: *mut bindings::kiocb,
+        iter: *mut bindings::iov_iter,
+    ) -> isize {
+        from_result(|| {
+            // SAFETY: The VFS passes a valid kiocb of a file of kind `T`.
+            let (request, file) = unsafe { Self::request(kiocb) };
+            // SAFETY: As above, and a valid iterator to write to.
+            let (this, dest) = unsafe { (Self::borrow(file), IovIterDest::from_raw(iter)) };
+
+            // CAST: At most as long as the iterator, which is at most MAX_RW_COUNT.
+            this.read(request, dest).map(|n| n as isize)
+        })
+    }
+
+    unsafe extern "C" fn write_iter(
+        kiocb: *mut bindings::kiocb,
+        iter: *mut bindings::iov_iter,
+    ) -> isize {
+        from_result(|| {
+            // SAFETY: The VFS passes a valid kiocb of a file of kind `T`.
+            let (request, file) = unsafe { Self::request(kiocb) };
+            // SAFETY: As above, and a valid iterator to read from.
+            let (this, source) = unsafe { (Self::borrow(file), IovIterSource::from_raw(iter)) };
+
+            // CAST: At most as long as the iterator, which is at most MAX_RW_COUNT.
+            this.write(request, source).map(|n| n as isize)
+        })
+    }
+
+    unsafe extern "C" fn poll(
+        file: *mut bindings::file,
+        table: *mut bindings::poll_table,
+    ) -> bindings::__poll_t {
+        // SAFETY: The file is open and of kind `T`.
+        let (this, open) = unsafe { (Self::borrow(file), OpenFile::from_raw(file)) };
+        // INVARIANT: The file's private data is `this`; the table is what the VFS passes.
+        let waiter = Waiter {
+            file,
+            table,
+            owner: this,
+        };
+        let ready = this.poll(&open, &waiter);
+
+        [
+            (ready.input, sys::ZPIPE_POLL_INPUT),
+            (ready.output, sys::ZPIPE_POLL_OUTPUT),
+            (ready.hang_up, sys::ZPIPE_POLL_HUP),
+            (ready.error, sys::ZPIPE_POLL_ERR),
+        ]
+        .into_iter()
+        .fold(0, |mask, (on, bits)| if on { mask | bits } else { mask })
+    }
+
+    unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
+        from_result(|| {
+            // SAFETY: The file is open and of kind `T`.
+            let (this, open) = unsafe { (Self::borrow(file), OpenFile::from_raw(file)) };
+
+            // CAST: An int fits a long.
+            this.ioctl(&open, cmd, arg).map(|n| n as c_long)
+        })
+    }
+
+    unsafe extern "C" fn fasync(fd: c_int, file: *mut bindings::file, on: c_int) -> c_int {
+        from_result(|| {
+            // SAFETY: The file is open and of kind `T`.
+            let (this, open) = unsafe { (Self::borrow(file), OpenFile::from_raw(file)) };
+
+            this.fasync(fd, &open, on != 0).map(|()| 0)
+        })
+    }
+
+    unsafe extern "C" fn show_fdinfo(seq: *mut bindings::seq_file, file: *mut bindings::file) {
+        // SAFETY: The file is open and of kind `T`; the seq_file is ours for this call.
+        let (this, seq) = unsafe { (Self::borrow(file), SeqFile::from_raw(seq)) };
+
+        this.show_fdinfo(seq);
+    }
+}
+
+/// Sets the private data of a file that was made rather than opened.
+///
+/// # Safety
+///
+/// `file` is new, has the operations [`FileOps<T>`], and nobody else has it yet.
+pub(crate) unsafe fn set_private<T: FileOperations>(file: *mut bindings::file, this: KBox<T>) {
+    // SAFETY: Says the caller.
+    unsafe { ptr::addr_of_mut!((*file).private_data).write(this.into_foreign()) };
+}

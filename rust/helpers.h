@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The C side of rust/sys.rs: inlines of the kernel, and sequences that Rust
+ * would have to leave and enter C for in the middle.
+ */
+#ifndef ZPIPE_HELPERS_H
+#define ZPIPE_HELPERS_H
+
+#include <linux/types.h>
+
+#define ZPIPE_SUPER_MAGIC	0x7a706970	/* "zpip" */
+
+struct dentry;
+struct file;
+struct file_operations;
+struct inode;
+struct iov_iter;
+struct page;
+struct user_struct;
+
+size_t zpipe_page_from_iter_atomic(struct page *page, size_t offset,
+				   size_t bytes, struct iov_iter *from);
+size_t zpipe_page_to_iter_atomic(struct page *page, size_t offset,
+				 size_t bytes, struct iov_iter *to);
+bool zpipe_fatal_signal_pending(void);
+
+struct user_struct *zpipe_get_user(void);
+long zpipe_account(struct user_struct *user, long pages);
+
+void zpipe_init_fifo_inode(struct inode *inode,
+			   const struct file_operations *fops);
+void zpipe_open_pair(struct inode *inode, struct file *file);
+char *zpipe_dname(struct dentry *dentry, char *buffer, int buflen);
+
+#endif /* ZPIPE_HELPERS_H */

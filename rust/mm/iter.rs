@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Iterators over somebody's memory that can be taken back.
+//!
+//! [`Source`] and [`Dest`] wrap the kernel crate's I/O vectors. They count what has been taken, so
+//! that taking it back is safe, and they can resolve faults ahead of a copy that must not fault.
+//!
+//! C header: [`include/linux/uio.h`](srctree/include/linux/uio.h)
+
+use crate::sys;
+use kernel::{
+    bindings,
+    iov::{IovIterDest, IovIterSource},
+};
+
+/// Memory that is read from: the buffer of a write.
+///
+/// # Invariants
+///
+/// `iter` has been advanced by at least `taken` bytes since it was wrapped.
+pub(crate) struct Source<'a, 'data> {
+    iter: &'a mut IovIterSource<'data>,
+    taken: usize,
+}
+
+impl<'a, 'data> Source<'a, 'data> {
+    /// Wraps an iterator. Only what is taken from now on can be taken back.
+    pub(crate) fn new(iter: &'a mut IovIterSource<'data>) -> Self {
+        // INVARIANT: Nothing has been taken.
+        Self { iter, taken: 0 }
+    }
+
+    /// Bytes that are left.
+    pub(crate) fn remaining(&self) -> usize {
+        self.iter.len()
+    }
+
+    /// Takes the last `bytes` bytes back: they come again.
+    ///
+    /// Bytes that were never taken are not given.
+    pub(crate) fn rewind(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.taken);
+
+        // INVARIANT: The iterator goes back by as much as the count does.
+        self.taken -= bytes;
+        // SAFETY: By the type invariants the iterator has been advanced by at least `bytes`.
+        unsafe { self.iter.revert(bytes) };
+    }
+
+    /// Copies at most `bytes` bytes to `offset` in `page`; returns how many.
+    ///
+    /// Sleeps in page faults. It stops short only where the source cannot be read.
+    ///
+    /// # Safety
+    ///
+    /// `page` is a valid page of its own, `offset + bytes` is at most a page, and nobody else
+    /// reads or writes that part of it meanwhile.
+    pub(super) unsafe fn copy_to_page(
+        &mut self,
+        page: *mut bindings::page,
+        offset: usize,
+        bytes: usize,
+    ) -> usize {
+        // SAFETY: The caller vouches for the page, the wrapped type for the iterator.
+        let copied =
+            unsafe { bindings::copy_page_from_iter(page, offset, bytes, self.iter.as_raw()) };
+        // INVARIANT: The iterator was advanced by what was copied.
+        self.taken += copied;
+        copied
+    }
+
+    /// As [`Self::copy_to_page`], but never faults: stops short where it would have to.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::copy_to_page`].
+    pub(super) unsafe fn copy_to_page_atomic(
+        &mut self,
+        page: *mut bindings::page,
+        offset: usize,
+        bytes: usize,
+    ) -> usize {
+        // SAFETY: The caller vouches for the page, the wrapped type for the iterator.
+        let copied =
+            unsafe { sys::zpipe_page_from_iter_atomic(page, offset, bytes, self.iter.as_raw()) };
+        // INVARIANT: The iterator was advanced by what was copied.
+        self.taken += copied;
+        copied
+    }
+}
+
+/// Memory that is written to: the buffer of a read.
+///
+/// # Invariants
+///
+/// `iter` has been advanced by at least `taken` bytes since it was wrapped.
+pub(crate) struct Dest<'a, 'data> {
+    iter: &'a mut IovIterDest<'data>,
+    taken: usize,
+}
+
+impl<'a, 'data> Dest<'a, 'data> {
+    /// Wraps an iterator. Only what is filled from now on can be taken back.
+    pub(crate) fn new(iter: &'a mut IovIterDest<'data>) -> Self {
+        // INVARIANT: Nothing has been taken.
+        Self { iter, taken: 0 }
+    }
+
+    /// Bytes for which there is room.
+    pub(crate) fn remaining(&self) -> usize {
+        self.iter.len()
+    }
+
+    /// Takes the last `bytes` bytes back: they will be written again.
+    pub(crate) fn rewind(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.taken);
+
+        // INVARIANT: The iterator goes back by as much as the count does.
+        self.taken -= bytes;
+        // SAFETY: By the type invariants the iterator has been advanced by at least `bytes`.
+        unsafe { self.iter.revert(bytes) };
+    }
+
+    /// Faults in the next `bytes` bytes for writing; returns how many of them, from the front, are
+    /// writable now.
+    ///
+    /// Sleeps, and takes the mmap_lock of the caller's own memory: call it without locks. A
+    /// page may be taken away again before it is used.
+    pub(crate) fn fault_in(&mut self, bytes: usize) -> usize {
+        // SAFETY: The wrapped type vouches for the iterator.
+        let missed = unsafe { bindings::fault_in_iov_iter_writeable(self.iter.as_raw(), bytes) };
+        bytes.saturating_sub(missed)
+    }
+
+    /// Copies `bytes` bytes from `offset` in `page`, as far as it goes without a fault; returns
+    /// how many.
+    ///
+    /// # Safety
+    ///
+    /// `page` is a valid page, `offset + bytes` is at most a page, that part of it is initialised
+    /// and nobody else writes it meanwhile.
+    pub(super) unsafe fn copy_from_page_atomic(
+        &mut self,
+        page: *mut bindings::page,
+        offset: usize,
+        bytes: usize,
+    ) -> usize {
+        // SAFETY: The caller vouches for the page, the wrapped type for the iterator.
+        let copied =
+            unsafe { sys::zpipe_page_to_iter_atomic(page, offset, bytes, self.iter.as_raw()) };
+        // INVARIANT: The iterator was advanced by what was copied.
+        self.taken += copied;
+        copied
+    }
+}

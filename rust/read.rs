@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Reading from a pipe. It follows `anon_pipe_read()`.
+//!
+//! Under the inner lock bytes are copied without faults. Where a copy stops short, nothing is
+//! consumed: the lock is dropped, the reader's memory is faulted in, and the read starts again from
+//! what the pipe then holds.
+
+use crate::{
+    mm::Dest,
+    pipe::{Inner, Pipe, Request},
+    ring::Kind,
+    sync::{killed, Event},
+};
+use kernel::prelude::*;
+
+/// Why taking data came to an end.
+enum Step {
+    /// All is read that this call may read.
+    Done,
+    /// There is no more data.
+    Empty,
+    /// The next bytes, so many, cannot be delivered without a fault.
+    NeedRoom {
+        /// Bytes that must be writable to go on.
+        next: usize,
+        /// Bytes that could be delivered then.
+        all: usize,
+    },
+}
+
+/// A read on its way.
+struct Read<'r, 'a, 'data> {
+    dest: &'r mut Dest<'a, 'data>,
+    /// Bytes read.
+    done: usize,
+    /// Bytes still wanted.
+    left: usize,
+    /// The pipe was full, and now is not.
+    made_room: bool,
+}
+
+impl Read<'_, '_, '_> {
+    /// Reads as much as can be read now.
+    fn advance(&mut self, inner: &mut Inner) -> Step {
+        loop {
+            let was_full = inner.ring.is_full();
+            let left = self.left;
+            let Some(slot) = inner.ring.first() else {
+                return Step::Empty;
+            };
+
+            let bytes = slot.len().min(left);
+            if !slot.peek_atomic(bytes, self.dest) {
+                let all = inner.ring.bytes().min(left);
+                return Step::NeedRoom { next: bytes, all };
+            }
+            self.done += bytes;
+            self.left -= bytes;
+            slot.consume(bytes);
+            if slot.kind() == Kind::Packet {
+                // What did not fit is gone, and the next packet is another read's.
+                slot.consume(usize::MAX);
+                self.left = 0;
+            }
+            if slot.len() == 0 {
+                self.made_room |= was_full;
+                if let Some(slot) = inner.ring.pop() {
+                    inner.recycle(slot.into_page());
+                }
+            }
+            if self.left == 0 {
+                return Step::Done;
+            }
+        }
+    }
+}
+
+impl Pipe {
+    /// Reads to `dest`; returns how many bytes, 0 at the end of the data with no writer left.
+    ///
+    /// Sleeps, for data and in page faults of the reader's own memory; waits for data end with a
+    /// signal. Errors if nothing was read: `EAGAIN`, `ERESTARTSYS`, `EFAULT`.
+    pub(crate) fn read(&self, request: Request, dest: &mut Dest<'_, '_>) -> Result<usize> {
+        let total = dest.remaining();
+        if total == 0 {
+            return Ok(0);
+        }
+
+        let mut job = Read {
+            dest,
+            done: 0,
+            left: total,
+            made_room: false,
+        };
+        let mut wake_next = false;
+        let mut inner = self.lock();
+        let result = loop {
+            match job.advance(&mut inner) {
+                Step::Done => break Ok(()),
+                Step::Empty if !inner.has_writers() || job.done > 0 => break Ok(()),
+                Step::Empty if request.nonblock => break Err(EAGAIN),
+                Step::Empty => {
+                    inner.stats.read_waits += 1;
+                    drop(inner);
+                    self.rd_wait.wait_exclusive(|| self.state().readable())?;
+                    wake_next = true;
+                    inner = self.lock();
+                }
+                Step::NeedRoom { next, all } => {
+                    inner.stats.read_faults += 1;
+                    drop(inner);
+                    // Writers need not wait for our faults.
+                    if job.made_room {
+                        self.wr_wait.wake_sync(Event::Output);
+                        job.made_room = false;
+                    }
+                    let ready = job.dest.fault_in(all);
+                    inner = self.lock();
+                    if ready < next {
+                        break Err(EFAULT);
+                    }
+                    if killed() {
+                        break Err(ERESTARTSYS);
+                    }
+                }
+            }
+        };
+        inner.stats.read(job.done);
+        wake_next &= !inner.ring.is_empty();
+        drop(inner);
+
+        if job.made_room {
+            self.wr_wait.wake_sync(Event::Output);
+        }
+        if wake_next {
+            self.rd_wait.wake_sync(Event::Input);
+        }
+        self.wr_fasync.tell(Event::Output);
+        match result {
+            Err(e) if job.done == 0 => Err(e),
+            _ => Ok(job.done),
+        }
+    }
+}

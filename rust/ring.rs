@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The slots of a pipe, in order.
+
+use crate::{
+    mm::{BufferPage, Dest, Source},
+    zcore::merge::LastSlot,
+};
+use kernel::{
+    alloc::{flags::GFP_KERNEL_ACCOUNT, AllocError},
+    prelude::*,
+};
+
+/// What a slot's data is to readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Part of a stream of bytes.
+    Stream,
+    /// A packet: one read takes it, or as much of it as it has room for and drops the rest.
+    Packet,
+}
+
+/// Data in a pipe: a part of a page.
+///
+/// A slot is made whole when data is put in, and dropped whole when it has been read: nothing of
+/// it is left to the next that stands in its place.
+///
+/// # Invariants
+///
+/// The data ends where what is valid of the page ends.
+pub(crate) struct Slot {
+    page: BufferPage,
+    offset: usize,
+    kind: Kind,
+}
+
+impl Slot {
+    /// A slot with all that is valid of `page`.
+    pub(crate) fn new(page: BufferPage, kind: Kind) -> Self {
+        // INVARIANT: All of the page's valid bytes from 0 on are the data.
+        Self {
+            page,
+            offset: 0,
+            kind,
+        }
+    }
+
+    /// Bytes of data.
+    pub(crate) fn len(&self) -> usize {
+        self.page.valid() - self.offset
+    }
+
+    /// What the data is to readers.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Appends `bytes` bytes of `source`, without a fault. When not all of them come, none is
+    /// appended, and the source is as it was.
+    pub(crate) fn append_atomic(&mut self, bytes: usize, source: &mut Source<'_, '_>) -> bool {
+        let copied = self.page.fill_atomic(self.page.valid(), bytes, source);
+
+        if copied < bytes {
+            source.rewind(copied);
+        }
+        copied == bytes
+    }
+
+    /// Appends the first `bytes` bytes of `page`.
+    pub(crate) fn append_page(&mut self, bytes: usize, page: &BufferPage) {
+        self.page.fill_from_page(self.page.valid(), bytes, page);
+    }
+
+    /// Copies the first `bytes` bytes to `dest`, without a fault. When not all of them arrive,
+    /// `dest` is as it was. They stay in the slot either way, until [`Self::consume`].
+    pub(crate) fn peek_atomic(&self, bytes: usize, dest: &mut Dest<'_, '_>) -> bool {
+        let copied = self.page.drain_atomic(self.offset, bytes, dest);
+
+        if copied < bytes {
+            dest.rewind(copied);
+        }
+        copied == bytes
+    }
+
+    /// Removes the first `bytes` bytes.
+    pub(crate) fn consume(&mut self, bytes: usize) {
+        // INVARIANT: The end stays.
+        self.offset += bytes.min(self.len());
+    }
+
+    /// Gives the page back, for another use.
+    pub(crate) fn into_page(self) -> BufferPage {
+        let mut page = self.page;
+        page.clear();
+        page
+    }
+}
+
+/// The slots of a pipe: a ring of as many places as a power of two.
+///
+/// `head` and `tail` count the slots ever put in and taken out; they wrap.
+///
+/// # Invariants
+///
+/// * `places` has a power of two elements, at least one.
+/// * `head - tail`, wrapping, is at most that; exactly the places from `tail` to `head` are full.
+pub(crate) struct Ring {
+    places: KVec<Option<Slot>>,
+    head: u32,
+    tail: u32,
+}
+
+impl Ring {
+    /// An empty ring of `slots` slots, a power of two. Sleeps.
+    pub(crate) fn new(slots: u32) -> Result<Self, AllocError> {
+        // INVARIANT: The places are as many as asked for, and empty.
+        Ok(Self {
+            places: Self::places(slots)?,
+            head: 0,
+            tail: 0,
+        })
+    }
+
+    fn places(slots: u32) -> Result<KVec<Option<Slot>>, AllocError> {
+        let slots = slots as usize;
+        let mut places = KVec::with_capacity(slots, GFP_KERNEL_ACCOUNT)?;
+
+        for _ in 0..slots {
+            places.push(None, GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(places)
+    }
+
+    /// Where the slot with this number is.
+    fn place(&self, number: u32) -> usize {
+        number as usize & (self.places.len() - 1)
+    }
+
+    /// The number of slots that hold data.
+    pub(crate) fn used(&self) -> u32 {
+        self.head.wrapping_sub(self.tail)
+    }
+
+    /// The number of slots there are.
+    pub(crate) fn slots(&self) -> u32 {
+        // CAST: As many as `Self::places` was asked for, a u32.
+        self.places.len() as u32
+    }
+
+    /// Whether no slot holds data.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.used() == 0
+    }
+
+    /// Whether all slots hold data.
+    pub(crate) fn is_full(&self) -> bool {
+        self.used() >= self.slots()
+    }
+
+    /// Bytes in all slots.
+    pub(crate) fn bytes(&self) -> usize {
+        self.places.iter().flatten().map(Slot::len).sum()
+    }
+
+    /// The slot that is read next.
+    pub(crate) fn first(&mut self) -> Option<&mut Slot> {
+        let place = self.place(self.tail);
+        self.places.get_mut(place)?.as_mut()
+    }
+
+    /// The slot that was written last.
+    pub(crate) fn last(&mut self) -> Option<&mut Slot> {
+        if self.is_empty() {
+            return None;
+        }
+        let place = self.place(self.head.wrapping_sub(1));
+        self.places.get_mut(place)?.as_mut()
+    }
+
+    /// What the last slot says about being appended to.
+    pub(crate) fn last_slot(&mut self) -> Option<LastSlot> {
+        self.last().map(|slot| LastSlot {
+            end: slot.page.valid(),
+            mergeable: slot.kind == Kind::Stream,
+        })
+    }
+
+    /// Moves all slots over to `other`, an empty ring, and takes its place; returns the old places,
+    /// to be freed without the lock. When they do not fit, nothing happens and it returns `other`.
+    pub(crate) fn move_to(&mut self, mut other: Ring) -> Result<Ring, Ring> {
+        if self.used() > other.slots() {
+            return Err(other);
+        }
+        while let Some(slot) = self.pop() {
+            // It fits, as was just seen.
+            let _ = other.push(slot);
+        }
+        Ok(core::mem::replace(self, other))
+    }
+
+    /// Puts a slot in, behind all others. A full ring gives it back.
+    pub(crate) fn push(&mut self, slot: Slot) -> Result<(), Slot> {
+        if self.is_full() {
+            return Err(slot);
+        }
+        let place = self.place(self.head);
+        let Some(free) = self.places.get_mut(place) else {
+            return Err(slot);
+        };
+
+        // INVARIANT: The place behind the last full one becomes full.
+        *free = Some(slot);
+        self.head = self.head.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Takes the slot out that is read next.
+    pub(crate) fn pop(&mut self) -> Option<Slot> {
+        let place = self.place(self.tail);
+        let slot = self.places.get_mut(place)?.take()?;
+
+        // INVARIANT: The first full place became empty.
+        self.tail = self.tail.wrapping_add(1);
+        Some(slot)
+    }
+}

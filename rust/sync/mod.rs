@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Waiting and telling, where the kernel crate has no safe type for it yet.
+
+mod cstatic;
+mod fasync;
+mod signal;
+mod waitqueue;
+
+pub(crate) use cstatic::CStatic;
+pub(crate) use fasync::FasyncQueue;
+pub(crate) use signal::{killed, raise_sigpipe};
+pub(crate) use waitqueue::{new_wait_queue, Event, WaitQueue};

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Wait queues with what [`CondVar`](kernel::sync::CondVar) lacks: a condition that is tested
+//! without a lock, exclusive and other waiters, wakeups that name the event so that epoll can
+//! filter them, and a wakeup that is passed on when its receiver is signalled instead.
+//!
+//! C header: [`include/linux/wait.h`](srctree/include/linux/wait.h); the loop is that of
+//! `___wait_event()`.
+
+use crate::sys;
+use core::ptr;
+use kernel::{bindings, prelude::*, sync::LockClassKey, task::TASK_INTERRUPTIBLE, types::Opaque};
+
+/// What a wakeup is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// There is something to read.
+    Input,
+    /// There is room to write.
+    Output,
+}
+
+impl Event {
+    /// The event as poll's bits.
+    fn mask(self) -> u32 {
+        match self {
+            Event::Input => sys::ZPIPE_POLL_INPUT,
+            Event::Output => sys::ZPIPE_POLL_OUTPUT,
+        }
+    }
+}
+
+/// Creates a [`WaitQueue`] initialiser with the given name and a newly-created lock class.
+macro_rules! new_wait_queue {
+    ($name:literal) => {
+        $crate::sync::WaitQueue::new(kernel::c_str!($name), kernel::static_lock_class!())
+    };
+}
+pub(crate) use new_wait_queue;
+
+/// A `wait_queue_head_t`.
+///
+/// Everything it is woken for must be visible before the wakeup: change the state, then wake. The
+/// queue's own lock then makes sure that a waiter either sees the new state or gets the wakeup.
+#[pin_data]
+pub(crate) struct WaitQueue {
+    #[pin]
+    head: Opaque<bindings::wait_queue_head>,
+}
+
+// SAFETY: A wait queue head may be used on any thread.
+unsafe impl Send for WaitQueue {}
+// SAFETY: All that is done to the head from `&self` takes its lock.
+unsafe impl Sync for WaitQueue {}
+
+impl WaitQueue {
+    /// Constructs a new wait queue initialiser.
+    pub(crate) fn new(name: &'static CStr, key: Pin<&'static LockClassKey>) -> impl PinInit<Self> {
+        pin_init!(Self {
+            // SAFETY: `slot` is valid while the closure is called, and `name` and `key` live
+            // indefinitely.
+            head <- Opaque::ffi_init(|slot| unsafe {
+                bindings::__init_waitqueue_head(slot, name.as_char_ptr(), key.as_ptr())
+            }),
+        })
+    }
+
+    /// The C wait queue head, for `poll_wait()`.
+    pub(crate) fn as_ptr(&self) -> *mut bindings::wait_queue_head {
+        self.head.get()
+    }
+
+    /// Waits, until `ready` says so or a signal comes, which is `ERESTARTSYS`.
+    ///
+    /// Wakeups reach all waiters of this kind. Sleeps: call it without locks. `ready` is called
+    /// with the task already marked as sleeping and must not sleep.
+    pub(crate) fn wait(&self, ready: impl FnMut() -> bool) -> Result {
+        self.wait_event(0, ready)
+    }
+
+    /// As [`Self::wait`], but a wakeup ends with the first waiter of this kind it wakes.
+    ///
+    /// Who returns `Ok` has consumed a wakeup, and passes it on if something is left.
+    pub(crate) fn wait_exclusive(&self, ready: impl FnMut() -> bool) -> Result {
+        self.wait_event(bindings::WQ_FLAG_EXCLUSIVE, ready)
+    }
+
+    fn wait_event(&self, flags: u32, mut ready: impl FnMut() -> bool) -> Result {
+        if ready() {
+            return Ok(());
+        }
+
+        let entry = Opaque::<bindings::wait_queue_entry>::uninit();
+        // SAFETY: `entry` is memory for an entry. It names the current task, which does not leave
+        // this function before the entry is off the queue.
+        unsafe { bindings::init_wait_entry(entry.get(), flags as c_int) };
+
+        let result = loop {
+            // SAFETY: Both are initialised; the entry stays where it is until `finish_wait()`.
+            let signalled = unsafe {
+                bindings::prepare_to_wait_event(
+                    self.head.get(),
+                    entry.get(),
+                    TASK_INTERRUPTIBLE as c_int,
+                )
+            };
+            if ready() {
+                break Ok(());
+            }
+            if signalled != 0 {
+                // It took the entry off the queue: a wakeup that came before was seen by `ready`,
+                // one that comes now goes to somebody else.
+                return Err(ERESTARTSYS);
+            }
+            // SAFETY: No lock is held that forbids sleeping, says the caller.
+            unsafe { bindings::schedule() };
+        };
+        // SAFETY: As for `prepare_to_wait_event()`.
+        unsafe { bindings::finish_wait(self.head.get(), entry.get()) };
+        result
+    }
+
+    /// Wakes whoever waits for `event`: all that do not wait exclusively, and one that does.
+    ///
+    /// The current task hints that it is about to sleep, so that the other need not be sent to
+    /// another CPU.
+    pub(crate) fn wake_sync(&self, event: Event) {
+        let key = ptr::without_provenance_mut(event.mask() as usize);
+
+        // SAFETY: The head is initialised; the key is not dereferenced, it is a mask.
+        unsafe { bindings::__wake_up_sync_key(self.head.get(), bindings::TASK_INTERRUPTIBLE, key) };
+    }
+
+    /// Wakes everybody, whatever they wait for.
+    pub(crate) fn wake_all(&self) {
+        // SAFETY: The head is initialised, and there is no key.
+        unsafe {
+            bindings::__wake_up(
+                self.head.get(),
+                bindings::TASK_INTERRUPTIBLE,
+                0,
+                ptr::null_mut(),
+            )
+        };
+    }
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The C that the kernel crate does not bind: generated from `rust/bindings.h`.
+//!
+//! Only the rooms that wrap C may use this: [`mm`](crate::mm), [`sync`](crate::sync),
+//! [`uapi`](crate::uapi), [`fops`](crate::fops), [`chrdev`](crate::chrdev),
+//! [`pairfs`](crate::pairfs).
+
+#![allow(
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    improper_ctypes,
+    missing_docs,
+    non_camel_case_types,
+    non_upper_case_globals,
+    dead_code,
+    unreachable_pub,
+    unsafe_op_in_unsafe_fn,
+    unused_imports
+)]
+
+include!(env!("ZPIPE_BINDINGS"));

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Which inode has which pipe.
+//!
+//! A pipe belongs to an inode, as with fifo(7), and lives from the first open to the last close.
+//! A device node's inode has no room for it (`i_pipe` and `i_cdev` share a place), so pipes are
+//! kept here, those of private pairs too.
+//!
+//! An inode is named by its address. That is unique: an entry exists only while some file, open or
+//! being opened, holds the inode.
+
+use crate::{pairfs::MountPin, pipe::Pipe};
+use core::ops::Deref;
+use kernel::{
+    prelude::*,
+    rbtree::{RBTree, RBTreeNode},
+    sync::{global_lock, Arc},
+};
+
+/// The name of an inode: its address, never dereferenced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct InodeKey(pub(crate) usize);
+
+/// The pipe of an inode that is open.
+struct Entry {
+    pipe: Arc<Pipe>,
+    /// Files, those included that are being opened. At least one.
+    files: usize,
+    /// Keeps the pair file system mounted between pairs that live at the same time.
+    _pin: Option<MountPin>,
+}
+
+type Tree = RBTree<InodeKey, Entry>;
+
+global_lock! {
+    // SAFETY: `init` is the first thing the module's own init calls. Everything else here is
+    // reached through files, of which there are none before that.
+    unsafe(uninit) static TABLE: Mutex<Option<Tree>> = None;
+}
+
+/// Makes the table. Called once, before anything can be opened.
+pub(crate) fn init() {
+    // SAFETY: Called once, says the caller: the module's init is.
+    unsafe { TABLE.init() };
+    *TABLE.lock() = Some(RBTree::new());
+}
+
+/// The pipe of an inode, counted once in its entry: for a file, open or being opened.
+pub(crate) struct PipeRef {
+    pipe: Arc<Pipe>,
+    key: InodeKey,
+}
+
+impl PipeRef {
+    /// The pipe of the inode `key`, made if there is none yet. Sleeps.
+    ///
+    /// The caller holds the inode for as long as the reference lives.
+    pub(crate) fn get(key: InodeKey) -> Result<Self> {
+        if let Some(found) = Self::find(key) {
+            return Ok(found);
+        }
+        Self::insert(key, None)
+    }
+
+    /// A new pipe for the new inode `key` of a private pair. Sleeps.
+    ///
+    /// The caller holds the inode for as long as the reference lives.
+    pub(crate) fn new_pair(key: InodeKey, pin: MountPin) -> Result<Self> {
+        Self::insert(key, Some(pin))
+    }
+
+    fn find(key: InodeKey) -> Option<Self> {
+        let mut table = TABLE.lock();
+        let entry = table.as_mut()?.get_mut(&key)?;
+
+        entry.files += 1;
+        Some(Self {
+            pipe: entry.pipe.clone(),
+            key,
+        })
+    }
+
+    fn insert(key: InodeKey, pin: Option<MountPin>) -> Result<Self> {
+        let pipe = Pipe::new()?;
+        let entry = Entry {
+            pipe: pipe.clone(),
+            files: 1,
+            _pin: pin,
+        };
+        let node = RBTreeNode::new(key, entry, GFP_KERNEL)?;
+
+        let mut table = TABLE.lock();
+        let Some(tree) = table.as_mut() else {
+            return Err(ENODEV);
+        };
+        if let Some(entry) = tree.get_mut(&key) {
+            // Somebody else was faster.
+            entry.files += 1;
+            let pipe = entry.pipe.clone();
+            drop(table);
+            return Ok(Self { pipe, key });
+        }
+        let replaced = tree.insert(node);
+        drop(table);
+        // There was none, as was just seen; if there were, it must not be freed under the lock.
+        drop(replaced);
+        Ok(Self { pipe, key })
+    }
+}
+
+impl Clone for PipeRef {
+    fn clone(&self) -> Self {
+        if let Some(entry) = TABLE.lock().as_mut().and_then(|t| t.get_mut(&self.key)) {
+            entry.files += 1;
+        }
+        Self {
+            pipe: self.pipe.clone(),
+            key: self.key,
+        }
+    }
+}
+
+impl Deref for PipeRef {
+    type Target = Pipe;
+
+    fn deref(&self) -> &Pipe {
+        &self.pipe
+    }
+}
+
+impl Drop for PipeRef {
+    fn drop(&mut self) {
+        let mut table = TABLE.lock();
+        let Some(tree) = table.as_mut() else { return };
+        let Some(entry) = tree.get_mut(&self.key) else {
+            return;
+        };
+
+        entry.files -= 1;
+        if entry.files == 0 {
+            // With the last file the data goes. It is freed without the lock.
+            let last = tree.remove_node(&self.key);
+            drop(table);
+            drop(last);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The ABI of `include/uapi/linux/zpipe.h`, and how its structs cross over.
+
+use crate::{sys, zcore::abi};
+use core::mem::size_of;
+use kernel::{
+    prelude::*,
+    transmute::{AsBytes, FromBytes},
+    uaccess::{UserPtr, UserSlice},
+};
+
+pub(crate) use sys::{
+    zpipe_capacity as Capacity, zpipe_pipe2 as Pipe2, ZPIPE_CMD_GET_CAPACITY as GET_CAPACITY,
+    ZPIPE_CMD_PIPE2 as PIPE2, ZPIPE_CMD_SET_CAPACITY as SET_CAPACITY, ZPIPE_FIONREAD as FIONREAD,
+};
+
+/// A struct of the ABI: its first member is a u32, its size.
+pub(crate) trait Extensible: FromBytes + AsBytes {
+    /// The size it had when first published.
+    const FIRST: usize;
+}
+
+// SAFETY: Integers only, without padding: see the assertions.
+unsafe impl FromBytes for Pipe2 {}
+// SAFETY: As above.
+unsafe impl AsBytes for Pipe2 {}
+const _: () = assert!(size_of::<Pipe2>() == 16);
+
+impl Extensible for Pipe2 {
+    const FIRST: usize = 16;
+}
+
+// SAFETY: Integers only, without padding: see the assertions.
+unsafe impl FromBytes for Capacity {}
+// SAFETY: As above.
+unsafe impl AsBytes for Capacity {}
+const _: () = assert!(size_of::<Capacity>() == 16);
+
+impl Extensible for Capacity {
+    const FIRST: usize = 16;
+}
+
+/// A struct of the ABI in the memory of the current process.
+pub(crate) struct UserStruct {
+    ptr: UserPtr,
+    /// What its user says.
+    size: usize,
+}
+
+impl UserStruct {
+    /// Reads the struct at `arg`. Sleeps.
+    ///
+    /// Errors: `EFAULT`, `EINVAL` (too short), `E2BIG` (too long, or more than the kernel knows).
+    pub(crate) fn read<T: Extensible>(arg: usize) -> Result<(Self, T)> {
+        let ptr = UserPtr::from_addr(arg);
+        let size = UserSlice::new(ptr, size_of::<u32>())
+            .reader()
+            .read::<u32>()? as usize;
+        let layout = abi::layout(size, T::FIRST, size_of::<T>()).map_err(|e| match e {
+            abi::BadSize::TooShort => EINVAL,
+            abi::BadSize::TooLong => E2BIG,
+        })?;
+
+        let mut reader = UserSlice::new(ptr, size).reader();
+        let mut bytes = [0u8; 64];
+        let known = bytes.get_mut(..size_of::<T>()).ok_or(EINVAL)?;
+        reader.read_slice(known.get_mut(..layout.copy).ok_or(EINVAL)?)?;
+        let value = T::from_bytes_copy(known).ok_or(EINVAL)?;
+
+        let mut tail = layout.tail;
+        while tail != 0 {
+            let chunk = bytes.len().min(tail);
+            let chunk = bytes.get_mut(..chunk).ok_or(EINVAL)?;
+            reader.read_slice(chunk)?;
+            if chunk.iter().any(|&b| b != 0) {
+                return Err(E2BIG);
+            }
+            tail -= chunk.len();
+        }
+        Ok((Self { ptr, size }, value))
+    }
+
+    /// Writes the struct back, as far as its user knows it. Sleeps.
+    pub(crate) fn write<T: Extensible>(self, value: &T) -> Result {
+        let bytes = value.as_bytes();
+        let bytes = bytes.get(..self.size.min(bytes.len())).ok_or(EINVAL)?;
+
+        UserSlice::new(self.ptr, bytes.len())
+            .writer()
+            .write_slice(bytes)
+    }
+}

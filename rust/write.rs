@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Writing into a pipe. It follows `anon_pipe_write()`.
+//!
+//! Under the inner lock bytes are copied without faults. Where a copy stops short, the lock is
+//! dropped and the bytes are staged: copied into a page of ours, with faults. A staged page then
+//! goes in as it is, whatever the writer's memory has become meanwhile, so that every round makes
+//! progress. A page that is missing is likewise allocated without the lock.
+
+use crate::{
+    mm::{BufferPage, PageStock, Source},
+    pipe::{Inner, Pipe, Request},
+    ring::{Kind, Slot},
+    sync::{raise_sigpipe, Event},
+    zcore::{merge::merge_len, PAGE_SIZE},
+};
+use kernel::prelude::*;
+
+/// Why filling slots came to an end.
+enum Step {
+    /// All is written.
+    Done,
+    /// No slot is free.
+    Full,
+    /// Nobody reads.
+    Broken,
+    /// A page is missing.
+    NeedPage,
+    /// The next bytes cannot be had without a fault.
+    NeedBytes,
+    /// The next bytes cannot be had at all.
+    BadAddress,
+}
+
+/// A write on its way.
+struct Write<'w, 'a, 'data> {
+    source: &'w mut Source<'a, 'data>,
+    kind: Kind,
+    /// Bytes to write in all.
+    total: usize,
+    /// Bytes written.
+    done: usize,
+    /// The odd bytes may still go to the last slot.
+    merge: bool,
+    /// The next bytes, if they had to be had with faults: less than the next slot takes if no more
+    /// could be had.
+    staged: Option<BufferPage>,
+    /// Pages of our own.
+    stock: PageStock,
+}
+
+impl Write<'_, '_, '_> {
+    /// Bytes of the next new slot.
+    fn next(&self) -> usize {
+        (self.total - self.done).min(PAGE_SIZE)
+    }
+
+    /// Pages still needed if nothing is merged.
+    fn pages(&self) -> usize {
+        (self.total - self.done).div_ceil(PAGE_SIZE)
+    }
+
+    /// Appends the odd bytes to the last slot, where the rules say so.
+    fn merge(&mut self, inner: &mut Inner) -> Result<(), Step> {
+        if let Some(odd) = merge_len(self.total, inner.ring.last_slot()) {
+            let Some(last) = inner.ring.last() else {
+                return Ok(());
+            };
+            match self.staged.take() {
+                Some(page) if page.valid() >= odd => {
+                    last.append_page(odd, &page);
+                    // The rest comes again, for the next slot.
+                    self.source.rewind(page.valid() - odd);
+                    inner.recycle(page);
+                }
+                Some(_) => return Err(Step::BadAddress),
+                None => {
+                    if !last.append_atomic(odd, self.source) {
+                        return Err(Step::NeedBytes);
+                    }
+                }
+            }
+            self.done += odd;
+        }
+        self.merge = false;
+        Ok(())
+    }
+
+    /// A page with the bytes of the next slot.
+    fn page(&mut self, inner: &mut Inner) -> Result<BufferPage, Step> {
+        let next = self.next();
+
+        if let Some(page) = self.staged.take() {
+            if page.valid() < next {
+                return Err(Step::BadAddress);
+            }
+            return Ok(page);
+        }
+        let mut page = inner
+            .spare
+            .take()
+            .or_else(|| self.stock.take())
+            .ok_or(Step::NeedPage)?;
+        let copied = page.fill_atomic(0, next, self.source);
+        if copied < next {
+            self.source.rewind(copied);
+            inner.recycle(page);
+            return Err(Step::NeedBytes);
+        }
+        Ok(page)
+    }
+
+    /// Writes as much as can be written now.
+    fn advance(&mut self, inner: &mut Inner) -> Step {
+        match self.try_advance(inner) {
+            Ok(()) => Step::Done,
+            Err(step) => step,
+        }
+    }
+
+    fn try_advance(&mut self, inner: &mut Inner) -> Result<(), Step> {
+        if !inner.has_readers() {
+            return Err(Step::Broken);
+        }
+        if self.merge {
+            self.merge(inner)?;
+        }
+        while self.done < self.total {
+            if inner.ring.is_full() {
+                return Err(Step::Full);
+            }
+            let bytes = self.next();
+            let page = self.page(inner)?;
+            if let Err(slot) = inner.ring.push(Slot::new(page, self.kind)) {
+                // It is not full, as was just seen; but if it were, this is what to do.
+                self.staged = Some(slot.into_page());
+                return Err(Step::Full);
+            }
+            self.done += bytes;
+        }
+        Ok(())
+    }
+
+    /// Has the next bytes with faults. Sleeps: not under the lock.
+    fn stage(&mut self) -> Result {
+        let next = self.next();
+        let mut page = match self.stock.take() {
+            Some(page) => page,
+            None => BufferPage::new()?,
+        };
+
+        // A short copy is found out under the lock: the odd bytes alone may do.
+        page.fill(0, next, self.source);
+        self.staged = Some(page);
+        Ok(())
+    }
+
+    /// Allocates what pages are missing. Sleeps: not under the lock.
+    fn stock_up(&mut self, spare: usize) -> Result {
+        let missing = self.pages().saturating_sub(spare).max(1);
+
+        self.stock.fill(missing);
+        if self.stock.len() == 0 {
+            return Err(ENOMEM);
+        }
+        Ok(())
+    }
+}
+
+impl Pipe {
+    /// Writes from `source`; returns how many bytes, which is less than all only if something came
+    /// in between.
+    ///
+    /// Sleeps, for room and in page faults of the writer's own memory; waits for room end with a
+    /// signal. Errors if nothing was written: `EPIPE` (with SIGPIPE), `EAGAIN`, `ERESTARTSYS`,
+    /// `EFAULT`, `ENOMEM`.
+    pub(crate) fn write(&self, request: Request, source: &mut Source<'_, '_>) -> Result<usize> {
+        let total = source.remaining();
+        if total == 0 {
+            return Ok(0);
+        }
+
+        let mut job = Write {
+            source,
+            kind: if request.packets {
+                Kind::Packet
+            } else {
+                Kind::Stream
+            },
+            total,
+            done: 0,
+            merge: true,
+            staged: None,
+            stock: PageStock::new(),
+        };
+        if total > PAGE_SIZE {
+            // Best effort: what is missing is allocated when it is missed.
+            let _ = job.stock_up(self.spare_hint());
+        }
+
+        let mut inner = self.lock();
+        let mut was_empty = inner.has_readers() && inner.ring.is_empty();
+        let mut wake_next = false;
+        let result = loop {
+            let step = job.advance(&mut inner);
+            match step {
+                Step::Done => break Ok(()),
+                Step::Broken => break Err(EPIPE),
+                Step::BadAddress => break Err(EFAULT),
+                Step::Full if request.nonblock => break Err(EAGAIN),
+                Step::Full if current!().signal_pending() => break Err(ERESTARTSYS),
+                Step::Full | Step::NeedPage | Step::NeedBytes => (),
+            }
+
+            // What is written so far must not wait for what is not.
+            match step {
+                Step::Full => inner.stats.write_waits += 1,
+                Step::NeedBytes => inner.stats.write_faults += 1,
+                _ => (),
+            }
+            drop(inner);
+            if was_empty && job.done > 0 {
+                self.rd_wait.wake_sync(Event::Input);
+            }
+            self.rd_fasync.tell(Event::Input);
+
+            let resolved = match step {
+                Step::NeedPage => job.stock_up(0),
+                Step::NeedBytes => job.stage(),
+                _ => {
+                    // A signal is seen after another look at the ring, as in fs/pipe.c.
+                    let _ = self.wr_wait.wait_exclusive(|| self.state().writable());
+                    wake_next = true;
+                    Ok(())
+                }
+            };
+            inner = self.lock();
+            was_empty = inner.ring.is_empty();
+            if let Err(e) = resolved {
+                break Err(e);
+            }
+        };
+
+        let Write {
+            source,
+            done,
+            staged,
+            mut stock,
+            ..
+        } = job;
+        if let Some(page) = staged {
+            source.rewind(page.valid());
+            inner.recycle(page);
+        }
+        inner.restock(&mut stock);
+        inner.stats.wrote(done);
+        wake_next &= !inner.ring.is_full();
+        drop(inner);
+        // What is left in the stock is freed at the end, without the lock.
+
+        if result == Err(EPIPE) && !request.nosignal {
+            raise_sigpipe();
+        }
+        if was_empty || self.polled() {
+            self.rd_wait.wake_sync(Event::Input);
+        }
+        self.rd_fasync.tell(Event::Input);
+        if wake_next {
+            self.wr_wait.wake_sync(Event::Output);
+        }
+        match result {
+            Err(e) if done == 0 => Err(e),
+            _ => Ok(done),
+        }
+    }
+}

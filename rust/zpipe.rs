@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! zpipe: a pipe for bulk data between the processes of one machine.
+//!
+//! ```text
+//! uapi <- device -> pipe, read, write -> ring -> {mm, sync} -> sys
+//!            |-> {chrdev, pairfs} -> fops
+//! zcore: pure logic; imports nothing, anything may import it
+//! ```
+
+use kernel::prelude::*;
+
+mod chrdev;
+mod device;
+mod fops;
+mod mm;
+mod pairfs;
+mod pipe;
+mod read;
+mod ring;
+mod stats;
+mod sync;
+mod sys;
+mod table;
+mod uapi;
+mod write;
+#[path = "core/mod.rs"]
+mod zcore;
+
+const _: () = assert!(zcore::PAGE_SIZE == kernel::page::PAGE_SIZE);
+
+module! {
+    type: Zpipe,
+    name: "zpipe",
+    authors: ["zpipe developers"],
+    description: "A pipe for bulk data between processes",
+    license: "GPL",
+    params: {
+        mode: i32 {
+            default: 0o660,
+            description: "Mode of /dev/zpipe",
+        },
+    },
+}
+
+struct Zpipe {
+    _devices: chrdev::Devices,
+}
+
+impl kernel::Module for Zpipe {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        table::init();
+        Ok(Self {
+            _devices: chrdev::Devices::new(&device::END_OPS, &device::CONTROL_OPS)?,
+        })
+    }
+}
