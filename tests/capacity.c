@@ -1,0 +1,492 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * How much a pipe holds: setting and getting it, what a resize keeps, and the
+ * limits of unprivileged users, as pipe_set_size() and alloc_pipe_info().
+ */
+#include "oracle.h"
+#include "child.h"
+
+#define FULL		(SLOTS * PAGE)
+#define MIB		(1L << 20)
+
+/* A user who owns no pipe, and the pages that such a user may have. */
+#define LONER		54321
+#define SOFT_LIMIT	16384
+
+TEST_F_TIMEOUT(all, default_is_sixteen_slots, TIMEOUT)
+{
+	EXPECT_EQ(FULL, get_capacity(variant->kind, self->e.fd[0]));
+	EXPECT_EQ(FULL, get_capacity(variant->kind, self->e.fd[1]));
+}
+
+TEST_F_TIMEOUT(all, set_rounds_up_to_a_power_of_two_pages, TIMEOUT)
+{
+	static const long table[][2] = {
+		{ 0, PAGE }, { 1, PAGE }, { PAGE, PAGE },
+		{ PAGE + 1, 2 * PAGE }, { 2 * PAGE + 1, 4 * PAGE },
+		{ 5 * PAGE, 8 * PAGE }, { 100000, 131072 },
+		{ MIB - 1, MIB }, { MIB, MIB }, { 1, PAGE },
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(table); i++) {
+		EXPECT_EQ(table[i][1], set_capacity(variant->kind,
+						    self->e.fd[0],
+						    table[i][0]));
+		EXPECT_EQ(table[i][1], get_capacity(variant->kind,
+						    self->e.fd[1]));
+	}
+}
+
+TEST_F_TIMEOUT(all, set_through_the_write_end, TIMEOUT)
+{
+	EXPECT_EQ(2 * PAGE, set_capacity(variant->kind, self->e.fd[1],
+					 2 * PAGE));
+	EXPECT_EQ(2 * PAGE, get_capacity(variant->kind, self->e.fd[0]));
+}
+
+TEST_F_TIMEOUT(all, set_above_two_gib_einval, TIMEOUT)
+{
+	EXPECT_EQ(-EINVAL, set_capacity(variant->kind, self->e.fd[0],
+					(1UL << 31) + 1));
+	EXPECT_EQ(FULL, get_capacity(variant->kind, self->e.fd[0]));
+}
+
+/*
+ * DEVIATION: the argument of fcntl(2) ends at 32 bits, that of the ioctl does
+ * not: what the former cuts off the latter refuses.
+ */
+TEST_F_TIMEOUT(all, set_above_four_gib, TIMEOUT)
+{
+	EXPECT_EQ(is_zpipe(variant->kind) ? -EINVAL : 2 * PAGE,
+		  set_capacity(variant->kind, self->e.fd[0],
+			       (1UL << 32) + 2 * PAGE));
+}
+
+TEST_F_TIMEOUT(all, capacity_is_what_fits, TIMEOUT)
+{
+	long n;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	for (n = PAGE; n <= 64 * PAGE; n *= 4) {
+		ASSERT_EQ(n, set_capacity(variant->kind, self->e.fd[0], n));
+		EXPECT_EQ(n, stream_write(self->e.fd[1], 0, 2 * n));
+		EXPECT_EQ(-EAGAIN, stream_write(self->e.fd[1], 0, 1));
+		EXPECT_EQ(n, stream_read(self->e.fd[0], 0, 2 * n));
+	}
+}
+
+TEST_F_TIMEOUT(all, shrink_below_what_is_there_ebusy, TIMEOUT)
+{
+	ASSERT_EQ(5 * PAGE, stream_write(self->e.fd[1], 0, 5 * PAGE));
+	EXPECT_EQ(-EBUSY, set_capacity(variant->kind, self->e.fd[0], 4 * PAGE));
+	EXPECT_EQ(FULL, get_capacity(variant->kind, self->e.fd[0]));
+	EXPECT_EQ(8 * PAGE, set_capacity(variant->kind, self->e.fd[0],
+					 8 * PAGE));
+	EXPECT_EQ(5 * PAGE, stream_read(self->e.fd[0], 0, FULL));
+}
+
+/* Slots count, not bytes: a page with one byte left in it is in the way. */
+TEST_F_TIMEOUT(all, shrink_counts_slots, TIMEOUT)
+{
+	ASSERT_EQ(3 * PAGE, stream_write(self->e.fd[1], 0, 3 * PAGE));
+	ASSERT_EQ(PAGE - 1, stream_read(self->e.fd[0], 0, PAGE - 1));
+	EXPECT_EQ(-EBUSY, set_capacity(variant->kind, self->e.fd[0], 2 * PAGE));
+	ASSERT_EQ(1, stream_read(self->e.fd[0], PAGE - 1, 1));
+	EXPECT_EQ(2 * PAGE, set_capacity(variant->kind, self->e.fd[0],
+					 2 * PAGE));
+}
+
+TEST_F_TIMEOUT(all, shrink_to_exactly_what_is_there, TIMEOUT)
+{
+	ASSERT_EQ(4 * PAGE, stream_write(self->e.fd[1], 0, 4 * PAGE));
+	EXPECT_EQ(4 * PAGE, set_capacity(variant->kind, self->e.fd[0],
+					 4 * PAGE));
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	EXPECT_EQ(-EAGAIN, stream_write(self->e.fd[1], 0, 1));
+	EXPECT_EQ(4 * PAGE, stream_read(self->e.fd[0], 0, FULL));
+}
+
+/* The ring is resized where it is wrapped around and its first slot begun. */
+TEST_F_TIMEOUT(all, resize_keeps_data_and_order, TIMEOUT)
+{
+	static const long sizes[] = { 32, 16, 64, 8, 4, 16 };
+	long in = 0, out = 0;
+	size_t i;
+
+	ASSERT_EQ(12 * PAGE, stream_write(self->e.fd[1], in, 12 * PAGE));
+	in += 12 * PAGE;
+	ASSERT_EQ(10 * PAGE + 1, stream_read(self->e.fd[0], out, 10 * PAGE + 1));
+	out += 10 * PAGE + 1;
+	ASSERT_EQ(6 * PAGE, stream_write(self->e.fd[1], in, 6 * PAGE));
+	in += 6 * PAGE;
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		ASSERT_EQ(sizes[i] * PAGE,
+			  set_capacity(variant->kind, self->e.fd[0],
+				       sizes[i] * PAGE));
+		ASSERT_EQ(in - out, fionread(self->e.fd[0]));
+		ASSERT_EQ(PAGE + 7, stream_read(self->e.fd[0], out, PAGE + 7));
+		out += PAGE + 7;
+	}
+	EXPECT_EQ(in - out, stream_read(self->e.fd[0], out, FULL));
+}
+
+/* What was merged before a resize is merged with after it. */
+TEST_F_TIMEOUT(all, resize_keeps_merging, TIMEOUT)
+{
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	ASSERT_EQ(100, stream_write(self->e.fd[1], 0, 100));
+	ASSERT_EQ(PAGE, set_capacity(variant->kind, self->e.fd[0], PAGE));
+	EXPECT_EQ(PAGE - 100, stream_write(self->e.fd[1], 100, PAGE - 100));
+	EXPECT_EQ(-EAGAIN, stream_write(self->e.fd[1], 0, 1));
+	EXPECT_EQ(PAGE, stream_read(self->e.fd[0], 0, FULL));
+}
+
+TEST_F_TIMEOUT(all, growing_frees_a_blocked_writer, TIMEOUT)
+{
+	struct child c;
+
+	child_write(&c, &self->e, 0, 2 * FULL);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(2 * FULL, set_capacity(variant->kind, self->e.fd[0],
+					 2 * FULL));
+	EXPECT_EQ(2 * FULL, child_join(&c));
+	EXPECT_EQ(2 * FULL, stream_read(self->e.fd[0], 0, 2 * FULL));
+}
+
+TEST_F_TIMEOUT(all, growing_makes_writable, TIMEOUT)
+{
+	ASSERT_EQ(FULL, stream_write(self->e.fd[1], 0, FULL));
+	ASSERT_EQ(0, poll_mask(self->e.fd[1]));
+	ASSERT_EQ(2 * FULL, set_capacity(variant->kind, self->e.fd[0],
+					 2 * FULL));
+	EXPECT_EQ(POLLOUT, poll_mask(self->e.fd[1]));
+}
+
+TEST_F_TIMEOUT(all, capacity_of_a_full_pipe_with_a_blocked_writer, TIMEOUT)
+{
+	struct child c;
+
+	child_write(&c, &self->e, 0, 2 * FULL);
+	ASSERT_TRUE(child_asleep(&c));
+	EXPECT_EQ(FULL, get_capacity(variant->kind, self->e.fd[0]));
+	EXPECT_EQ(-EBUSY, set_capacity(variant->kind, self->e.fd[0], FULL / 2));
+	EXPECT_TRUE(child_stays_asleep(&c));
+	child_kill(&c);
+}
+
+TEST_F_TIMEOUT(named, capacity_ends_with_the_pipe, TIMEOUT)
+{
+	ASSERT_EQ(0, open_ends(&self->e, 0));
+	ASSERT_EQ(PAGE, set_capacity(variant->kind, self->e.fd[0], PAGE));
+	close_end(&self->e, 0);
+	close_end(&self->e, 1);
+	ASSERT_EQ(0, open_ends(&self->e, 0));
+	EXPECT_EQ(FULL, get_capacity(variant->kind, self->e.fd[0]));
+}
+
+/* Runs as a user without privileges who owns no pipe yet. */
+static void become_loner(void)
+{
+	if (setgid(LONER) || setuid(LONER))
+		_exit(99);
+}
+
+struct ask {
+	struct ends *e;
+	long bytes;
+};
+
+static long ask_as_loner(struct child *c)
+{
+	struct ask *a = c->arg;
+	long ret;
+
+	become_loner();
+	ret = set_capacity(a->e->kind, a->e->fd[0], a->bytes);
+	errno = -ret;
+	return ret < 0 ? -1 : ret;
+}
+
+static long unprivileged_set(struct ends *e, long bytes)
+{
+	struct ask a = { e, bytes };
+	struct child c;
+
+	child_run(&c, ask_as_loner, &a);
+	return child_join(&c);
+}
+
+TEST_F_TIMEOUT(all, unprivileged_up_to_one_mib, TIMEOUT)
+{
+	EXPECT_EQ(MIB, unprivileged_set(&self->e, MIB));
+}
+
+TEST_F_TIMEOUT(all, unprivileged_above_one_mib_eperm, TIMEOUT)
+{
+	EXPECT_EQ(-EPERM, unprivileged_set(&self->e, MIB + 1));
+	EXPECT_EQ(FULL, get_capacity(variant->kind, self->e.fd[0]));
+}
+
+TEST_F_TIMEOUT(all, privileged_above_one_mib, TIMEOUT)
+{
+	EXPECT_EQ(2 * MIB, set_capacity(variant->kind, self->e.fd[0], 2 * MIB));
+}
+
+TEST_F_TIMEOUT(all, unprivileged_keeps_and_shrinks_what_is_larger, TIMEOUT)
+{
+	ASSERT_EQ(4 * MIB, set_capacity(variant->kind, self->e.fd[0], 4 * MIB));
+	EXPECT_EQ(4 * MIB, unprivileged_set(&self->e, 4 * MIB));
+	EXPECT_EQ(2 * MIB, unprivileged_set(&self->e, 2 * MIB));
+	EXPECT_EQ(-EPERM, unprivileged_set(&self->e, 4 * MIB));
+}
+
+/*
+ * The pages of all pipes of a user are counted together, of whatever kind. The
+ * functions below run as that user, in a child: first they fill the allowance
+ * with pipes of one kind, then they look at a pipe of another.
+ */
+struct hoard {
+	enum kind hoarded;
+	struct ends *probe;	/* of another kind or of the same, not open */
+	long pages;		/* taken in advance */
+	struct ends taken[SOFT_LIMIT / 256 + 1];
+	int nr;
+};
+
+/* Makes nodes while still privileged. */
+static int hoard_prepare(struct hoard *h, enum kind kind)
+{
+	int i, err;
+
+	h->hoarded = kind;
+	for (i = 0; i < (int)ARRAY_SIZE(h->taken); i++) {
+		err = ends_make(&h->taken[i], kind);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static void hoard_free(struct hoard *h)
+{
+	int i;
+
+	for (i = 0; i < (int)ARRAY_SIZE(h->taken); i++)
+		ends_free(&h->taken[i]);
+}
+
+static long hoard_fill(struct hoard *h)
+{
+	long left = h->pages, n, ret;
+
+	for (; left > 0; left -= n) {
+		struct ends *e = &h->taken[h->nr++];
+
+		n = left < 256 ? left : 256;
+		ret = open_ends(e, 0);
+		if (!ret)
+			ret = set_capacity(e->kind, e->fd[0], n * PAGE);
+		if (ret != n * PAGE) {
+			errno = ret < 0 ? -ret : ERANGE;
+			return -1;
+		}
+	}
+	return 0;
+}
+
+static long probe_capacity(struct hoard *h)
+{
+	long ret = open_ends(h->probe, 0);
+
+	if (!ret)
+		ret = get_capacity(h->probe->kind, h->probe->fd[0]);
+	errno = ret < 0 ? -ret : 0;
+	return ret < 0 ? -1 : ret;
+}
+
+static long fill_then_open(struct child *c)
+{
+	struct hoard *h = c->arg;
+
+	become_loner();
+	if (hoard_fill(h))
+		return -1;
+	return probe_capacity(h);
+}
+
+static long fill_then_open_and_grow(struct child *c)
+{
+	struct hoard *h = c->arg;
+	long ret;
+
+	become_loner();
+	if (hoard_fill(h) || probe_capacity(h) < 0)
+		return -1;
+	ret = set_capacity(h->probe->kind, h->probe->fd[0], 4 * PAGE);
+	errno = ret < 0 ? -ret : 0;
+	return ret < 0 ? -1 : ret;
+}
+
+static long fill_free_then_open(struct child *c)
+{
+	struct hoard *h = c->arg;
+
+	become_loner();
+	if (hoard_fill(h))
+		return -1;
+	while (h->nr--) {
+		close_end(&h->taken[h->nr], 0);
+		close_end(&h->taken[h->nr], 1);
+	}
+	return probe_capacity(h);
+}
+
+static long hoard_run(enum kind hoarded, enum kind probed, long pages,
+		      long (*fn)(struct child *c))
+{
+	struct hoard *h = calloc(1, sizeof(*h));
+	struct ends probe;
+	struct child c;
+	long ret;
+
+	ret = ends_make(&probe, probed);
+	if (!ret)
+		ret = hoard_prepare(h, hoarded);
+	if (!ret) {
+		h->probe = &probe;
+		h->pages = pages;
+		child_run(&c, fn, h);
+		ret = child_join(&c);
+	}
+	hoard_free(h);
+	ends_free(&probe);
+	free(h);
+	return ret;
+}
+
+FIXTURE(users) {
+};
+
+FIXTURE_VARIANT(users) {
+	enum kind kind;
+};
+
+FIXTURE_VARIANT_ADD(users, pipe) { .kind = PIPE };
+FIXTURE_VARIANT_ADD(users, fifo) { .kind = FIFO };
+FIXTURE_VARIANT_ADD(users, zpair) { .kind = ZPAIR };
+FIXTURE_VARIANT_ADD(users, znode) { .kind = ZNODE };
+
+FIXTURE_SETUP(users)
+{
+}
+
+FIXTURE_TEARDOWN(users)
+{
+}
+
+TEST_F_TIMEOUT(users, within_the_limit_a_pipe_is_whole, TIMEOUT)
+{
+	EXPECT_EQ(FULL, hoard_run(PIPE, variant->kind, SOFT_LIMIT - 256,
+				  fill_then_open));
+}
+
+TEST_F_TIMEOUT(users, above_the_limit_a_pipe_has_two_slots, TIMEOUT)
+{
+	EXPECT_EQ(2 * PAGE, hoard_run(PIPE, variant->kind, SOFT_LIMIT,
+				      fill_then_open));
+}
+
+TEST_F_TIMEOUT(users, above_the_limit_by_its_own_kind, TIMEOUT)
+{
+	EXPECT_EQ(2 * PAGE, hoard_run(variant->kind, variant->kind, SOFT_LIMIT,
+				      fill_then_open));
+}
+
+TEST_F_TIMEOUT(users, it_counts_against_real_pipes, TIMEOUT)
+{
+	EXPECT_EQ(2 * PAGE, hoard_run(variant->kind, PIPE, SOFT_LIMIT,
+				      fill_then_open));
+}
+
+TEST_F_TIMEOUT(users, growing_above_the_limit_eperm, TIMEOUT)
+{
+	EXPECT_EQ(-EPERM, hoard_run(PIPE, variant->kind, SOFT_LIMIT,
+				    fill_then_open_and_grow));
+}
+
+TEST_F_TIMEOUT(users, closing_gives_back, TIMEOUT)
+{
+	EXPECT_EQ(FULL, hoard_run(variant->kind, variant->kind, SOFT_LIMIT,
+				  fill_free_then_open));
+}
+
+TEST_F_TIMEOUT(users, shrinking_above_the_limit, TIMEOUT)
+{
+	struct ends e;
+
+	/* Privileged users are counted, but not limited. */
+	ASSERT_EQ(0, ends_make(&e, variant->kind));
+	ASSERT_EQ(0, open_ends(&e, 0));
+	ASSERT_EQ((SOFT_LIMIT + 0L) * 2 * PAGE,
+		  set_capacity(variant->kind, e.fd[0], SOFT_LIMIT * 2 * PAGE));
+	EXPECT_EQ(PAGE, unprivileged_set(&e, PAGE));
+	EXPECT_EQ(2 * PAGE, unprivileged_set(&e, 2 * PAGE));
+	ends_free(&e);
+}
+
+/* The value of a sysctl of pipes, or -errno; sets it first if @set is given. */
+static long sysctl(const char *name, const char *set)
+{
+	char path[80], buf[32] = "";
+	long ret;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/sys/fs/%s", name);
+	fd = open(path, set ? O_RDWR : O_RDONLY);
+	if (fd < 0)
+		return -errno;
+	if (set && write(fd, set, strlen(set)) < 0)
+		ret = -errno;
+	else
+		ret = pread(fd, buf, sizeof(buf) - 1, 0) < 0 ? -errno : atol(buf);
+	close(fd);
+	return ret;
+}
+
+/*
+ * DEVIATION: the sysctls of pipes govern the kernel's own pipes only; zpipe
+ * keeps their default values. No module can read them.
+ */
+TEST_F_TIMEOUT(users, sysctl_pipe_max_size, TIMEOUT)
+{
+	struct ends e;
+
+	ASSERT_EQ(0, ends_make(&e, variant->kind));
+	ASSERT_EQ(0, open_ends(&e, 0));
+	EXPECT_EQ(2 * FULL, sysctl("pipe-max-size", "131072"));
+	EXPECT_EQ(is_zpipe(variant->kind) ? MIB : -EPERM,
+		  unprivileged_set(&e, MIB));
+	EXPECT_EQ(MIB, sysctl("pipe-max-size", "1048576"));
+	ends_free(&e);
+}
+
+TEST_F_TIMEOUT(users, sysctl_pipe_user_pages_soft, TIMEOUT)
+{
+	EXPECT_EQ(10, sysctl("pipe-user-pages-soft", "10"));
+	EXPECT_EQ(is_zpipe(variant->kind) ? FULL : 2 * PAGE,
+		  hoard_run(PIPE, variant->kind, 0, fill_then_open));
+	EXPECT_EQ(SOFT_LIMIT, sysctl("pipe-user-pages-soft", "16384"));
+}
+
+TEST_F_TIMEOUT(users, sysctl_pipe_user_pages_hard, TIMEOUT)
+{
+	long want = variant->kind == PIPE ? -ENFILE :
+		    variant->kind == FIFO ? -ENOMEM : FULL;
+
+	EXPECT_EQ(1, sysctl("pipe-user-pages-hard", "1"));
+	EXPECT_EQ(want, hoard_run(PIPE, variant->kind, 0, fill_then_open));
+	EXPECT_EQ(0, sysctl("pipe-user-pages-hard", "0"));
+}
+
+TEST_HARNESS_MAIN
