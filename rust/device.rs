@@ -31,6 +31,8 @@ pub(crate) static CONTROL_OPS: FileOps<Control> = FileOps::new(&crate::THIS_MODU
 pub(crate) struct End {
     pipe: PipeRef,
     access: Access,
+    /// It is a node's, with times to keep, not a private pair's.
+    node: bool,
     /// The number of writers' opens when this was opened, if hanging up is not to be reported
     /// before there is another one.
     unseen: Option<u32>,
@@ -44,6 +46,7 @@ impl End {
         Ok(Self {
             pipe,
             access,
+            node: true,
             unseen,
         })
     }
@@ -54,6 +57,7 @@ impl End {
         Self {
             pipe,
             access,
+            node: false,
             unseen: None,
         }
     }
@@ -83,12 +87,30 @@ impl FileOperations for End {
         Ok(KBox::new(end, GFP_KERNEL)?)
     }
 
-    fn read(&self, request: Request, dest: &mut IovIterDest<'_>) -> Result<usize> {
-        self.pipe.read(request, &mut Dest::new(dest))
+    fn read(
+        &self,
+        file: &OpenFile<'_>,
+        request: Request,
+        dest: &mut IovIterDest<'_>,
+    ) -> Result<usize> {
+        let bytes = self.pipe.read(request, &mut Dest::new(dest))?;
+        if self.node && bytes != 0 {
+            file.accessed();
+        }
+        Ok(bytes)
     }
 
-    fn write(&self, request: Request, source: &mut IovIterSource<'_>) -> Result<usize> {
-        self.pipe.write(request, &mut Source::new(source))
+    fn write(
+        &self,
+        file: &OpenFile<'_>,
+        request: Request,
+        source: &mut IovIterSource<'_>,
+    ) -> Result<usize> {
+        let bytes = self.pipe.write(request, &mut Source::new(source))?;
+        if self.node && bytes != 0 {
+            file.modified()?;
+        }
+        Ok(bytes)
     }
 
     fn poll(&self, _file: &OpenFile<'_>, waiter: &Waiter<'_, Self>) -> Ready {

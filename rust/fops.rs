@@ -14,7 +14,7 @@ use crate::{
 use core::{marker::PhantomData, ptr};
 use kernel::{
     bindings,
-    error::from_result,
+    error::{from_result, to_result},
     fs::File,
     iov::{IovIterDest, IovIterSource},
     prelude::*,
@@ -30,12 +30,22 @@ pub(crate) trait FileOperations: Sized + Send + Sync + 'static {
     fn open(file: &OpenFile<'_>) -> Result<KBox<Self>>;
 
     /// Reads; returns how many bytes. May sleep.
-    fn read(&self, _request: Request, _dest: &mut IovIterDest<'_>) -> Result<usize> {
+    fn read(
+        &self,
+        _file: &OpenFile<'_>,
+        _request: Request,
+        _dest: &mut IovIterDest<'_>,
+    ) -> Result<usize> {
         Err(EINVAL)
     }
 
     /// Writes; returns how many bytes. May sleep.
-    fn write(&self, _request: Request, _source: &mut IovIterSource<'_>) -> Result<usize> {
+    fn write(
+        &self,
+        _file: &OpenFile<'_>,
+        _request: Request,
+        _source: &mut IovIterSource<'_>,
+    ) -> Result<usize> {
         Err(EINVAL)
     }
 
@@ -121,10 +131,22 @@ impl OpenFile<'_> {
         u32::from(mode) & bindings::S_IFMT == bindings::S_IFIFO
     }
 
-    /// Makes the file a stream: without a position, pread and pwrite. Only while it is opened.
+    /// Notes the time of a read in the inode, as a FIFO's. Sleeps.
+    pub(crate) fn accessed(&self) {
+        // SAFETY: Valid by the type invariants.
+        unsafe { sys::zpipe_file_accessed(self.ptr) };
+    }
+
+    /// Notes the time of a write in the inode, as a FIFO's. Sleeps.
+    pub(crate) fn modified(&self) -> Result {
+        // SAFETY: Valid by the type invariants.
+        to_result(unsafe { sys::zpipe_file_modified(self.ptr) })
+    }
+
+    /// Makes the file a stream, without a position, as every FIFO's. Only while it is opened.
     pub(crate) fn set_stream(&self) {
         // SAFETY: Valid by the type invariants; the caller opens the file.
-        unsafe { bindings::stream_open(self.inode(), self.ptr) };
+        unsafe { sys::zpipe_open_stream(self.inode(), self.ptr) };
     }
 }
 
@@ -246,20 +268,20 @@ impl<T: FileOperations> FileOps<T> {
 
     /// # Safety
     ///
-    /// `kiocb` is valid, and its file of kind `T`.
-    unsafe fn request(kiocb: *mut bindings::kiocb) -> (Request, *mut bindings::file) {
-        // SAFETY: Valid, says the caller. `f_flags` may change meanwhile, hence `File::flags()`.
+    /// `kiocb` is valid for `'a`, and its file of kind `T`.
+    unsafe fn request<'a>(kiocb: *mut bindings::kiocb) -> (&'a T, OpenFile<'a>, Request) {
+        // SAFETY: Valid, says the caller.
         let (flags, file) = unsafe { ((*kiocb).ki_flags, (*kiocb).ki_filp) };
-        // SAFETY: The kiocb holds its file.
-        let open = unsafe { OpenFile::from_raw(file) };
-        let file_flags = open.as_file().flags();
+        // SAFETY: The kiocb holds its file, which is open and of kind `T`.
+        let (this, file) = unsafe { (Self::borrow(file), OpenFile::from_raw(file)) };
+        let file_flags = file.as_file().flags();
 
         let request = Request {
             nonblock: file_flags & bindings::O_NONBLOCK != 0 || flags & sys::ZPIPE_IOCB_NOWAIT != 0,
             packets: file_flags & bindings::O_DIRECT != 0,
             nosignal: flags & sys::ZPIPE_IOCB_NOSIGNAL != 0,
         };
-        (request, file)
+        (this, file, request)
     }
 
     unsafe extern "C" fn read_iter(
@@ -268,12 +290,12 @@ impl<T: FileOperations> FileOps<T> {
     ) -> isize {
         from_result(|| {
             // SAFETY: The VFS passes a valid kiocb of a file of kind `T`.
-            let (request, file) = unsafe { Self::request(kiocb) };
-            // SAFETY: As above, and a valid iterator to write to.
-            let (this, dest) = unsafe { (Self::borrow(file), IovIterDest::from_raw(iter)) };
+            let (this, file, request) = unsafe { Self::request(kiocb) };
+            // SAFETY: It passes a valid iterator to write to.
+            let dest = unsafe { IovIterDest::from_raw(iter) };
 
             // CAST: At most as long as the iterator, which is at most MAX_RW_COUNT.
-            this.read(request, dest).map(|n| n as isize)
+            this.read(&file, request, dest).map(|n| n as isize)
         })
     }
 
@@ -283,12 +305,12 @@ impl<T: FileOperations> FileOps<T> {
     ) -> isize {
         from_result(|| {
             // SAFETY: The VFS passes a valid kiocb of a file of kind `T`.
-            let (request, file) = unsafe { Self::request(kiocb) };
-            // SAFETY: As above, and a valid iterator to read from.
-            let (this, source) = unsafe { (Self::borrow(file), IovIterSource::from_raw(iter)) };
+            let (this, file, request) = unsafe { Self::request(kiocb) };
+            // SAFETY: It passes a valid iterator to read from.
+            let source = unsafe { IovIterSource::from_raw(iter) };
 
             // CAST: At most as long as the iterator, which is at most MAX_RW_COUNT.
-            this.write(request, source).map(|n| n as isize)
+            this.write(&file, request, source).map(|n| n as isize)
         })
     }
 

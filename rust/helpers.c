@@ -62,12 +62,42 @@ void zpipe_init_fifo_inode(struct inode *inode,
 	simple_inode_init_ts(inode);
 }
 
+/*
+ * As fifo_open(): no position, hence no pread() and pwrite(). fcntl() takes
+ * O_DIRECT for FIFOs, and for a device only with this mode; open() takes it
+ * for neither.
+ */
+void zpipe_open_stream(struct inode *inode, struct file *file)
+{
+	stream_open(inode, file);
+	if (!(file->f_flags & O_DIRECT))
+		file->f_mode |= FMODE_CAN_ODIRECT;
+}
+
 /* As create_pipe_files(): what pipe(2) sets on a file that nobody opened. */
 void zpipe_open_pair(struct inode *inode, struct file *file)
 {
 	stream_open(inode, file);
 	file->f_mode |= FMODE_NOWAIT;
 	file_set_fsnotify_mode(file, FMODE_NONOTIFY_PERM);
+}
+
+void zpipe_file_accessed(struct file *file)
+{
+	file_accessed(file);
+}
+
+/* As fifo_pipe_write(): not where the file system is being frozen. */
+int zpipe_file_modified(struct file *file)
+{
+	struct super_block *sb = file_inode(file)->i_sb;
+	int ret;
+
+	if (!sb_start_write_trylock(sb))
+		return 0;
+	ret = file_update_time(file);
+	sb_end_write(sb);
+	return ret;
 }
 
 /* As pipefs_dname(): the name that /proc/PID/fd shows, at the buffer's end. */

@@ -29,7 +29,10 @@ long zpipe_account(struct user_struct *user, long pages);
 
 void zpipe_init_fifo_inode(struct inode *inode,
 			   const struct file_operations *fops);
+void zpipe_open_stream(struct inode *inode, struct file *file);
 void zpipe_open_pair(struct inode *inode, struct file *file);
+void zpipe_file_accessed(struct file *file);
+int zpipe_file_modified(struct file *file);
 char *zpipe_dname(struct dentry *dentry, char *buffer, int buflen);
 
 #endif /* ZPIPE_HELPERS_H */
