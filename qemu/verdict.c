@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What the kernel has to say about a run: its log, its taint, its leak
+ * detector, and whether the module can be taken out. Each complaint is one
+ * finding; with any, the whole log goes to the host.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "init.h"
+
+#define TAINT_OOT_MODULE	(1UL << 12)
+#define TAINT_UNSIGNED_MODULE	(1UL << 13)
+
+/* A report begins with one of these. */
+static const char * const complaints[] = {
+	"------------[ cut here ]",
+	"BUG:",
+	"BUG at",
+	"Oops",
+	"WARNING:",
+	"UBSAN:",
+	"general protection fault",
+	"Bad page state",
+	"Bad rss-counter",
+	"blocked for more than",
+	"blocked in I/O wait for more than",
+	"soft lockup",
+	"hard LOCKUP",
+	"rcu: INFO:",
+	"self-detected stall",
+	"refcount_t:",
+	"list_add corruption",
+	"list_del corruption",
+	"ODEBUG:",
+	"suspicious RCU usage",
+	"inconsistent lock state",
+	"possible circular locking dependency",
+	"possible recursive locking",
+	"possible irq lock inversion",
+	"sleeping function called",
+	"scheduling while atomic",
+	"Objects remaining",
+	"new suspected memory leaks",
+	"Out of memory:",
+	"panicked at",
+};
+
+static int result = -1, kmsg = -1;
+static int findings;
+
+void finding_(const char *fmt, ...)
+{
+	va_list args;
+
+	findings++;
+	va_start(args, fmt);
+	vdprintf(result, fmt, args);
+	va_end(args);
+}
+
+/* The log counts from here on: how the machine booted is not our business. */
+void verdict_start(int fd)
+{
+	result = fd;
+	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	lseek(kmsg, 0, SEEK_END);
+}
+
+/* One record: its time in microseconds, or -1 at the end of the log. */
+static long long next_record(int fd, char *buf, size_t size, char **text)
+{
+	long long time;
+	ssize_t n;
+
+	do {
+		n = read(fd, buf, size - 1);
+		if (n < 0 && errno == EPIPE)
+			finding("the kernel log ran over");
+	} while (n < 0 && (errno == EPIPE || errno == EINTR));
+	if (n <= 0)
+		return -1;
+	buf[n] = '\0';
+	*text = strchr(buf, ';');
+	if (!*text || sscanf(buf, "%*u,%*u,%lld", &time) != 1)
+		return -1;
+	++*text;
+	(*text)[strcspn(*text, "\n")] = '\0';
+	return time;
+}
+
+static void scan_log(void)
+{
+	char buf[8192], *text;
+
+	while (next_record(kmsg, buf, sizeof(buf), &text) >= 0) {
+		for (size_t i = 0; i < sizeof(complaints) / sizeof(complaints[0]); i++) {
+			if (strstr(text, complaints[i])) {
+				finding("kernel log: %s", text);
+				break;
+			}
+		}
+	}
+}
+
+static void send_log(void)
+{
+	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	char buf[8192], *text;
+	long long time;
+
+	while ((time = next_record(fd, buf, sizeof(buf), &text)) >= 0)
+		dprintf(result, "log [%5lld.%06lld] %s\n", time / 1000000, time % 1000000, text);
+	close(fd);
+}
+
+/* References may be given back a little after the last process is gone. */
+static void unload(const char *module)
+{
+	const struct timespec tick = { .tv_nsec = 10 * 1000 * 1000 };
+
+	for (int i = 0; i < 500; i++) {
+		if (!syscall(SYS_delete_module, module, O_NONBLOCK) || errno == ENOENT)
+			return;
+		if (errno != EAGAIN && errno != EBUSY)
+			break;
+		nanosleep(&tick, NULL);
+	}
+	finding("the module does not unload: %s",
+		errno == EAGAIN ? "still in use" : strerror(errno));
+}
+
+static void check_taint(void)
+{
+	char *text = read_file("/proc/sys/kernel/tainted", NULL);
+	unsigned long taint = text ? strtoul(text, NULL, 10) : 0;
+
+	taint &= ~(TAINT_OOT_MODULE | TAINT_UNSIGNED_MODULE);
+	if (taint)
+		finding("taint %#lx", taint);
+	free(text);
+}
+
+/* An object counts as leaked when a second scan, five seconds on, agrees. */
+static void check_leaks(void)
+{
+	static const char path[] = "/sys/kernel/debug/kmemleak";
+	char *text, *line, *save;
+
+	if (!write_file(path, "scan"))
+		return;
+	sleep(6);
+	write_file(path, "scan");
+	text = read_file(path, NULL);
+	if (text && *text) {
+		finding("kmemleak has reports");
+		for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+			dprintf(result, "log kmemleak: %s\n", line);
+	}
+	free(text);
+}
+
+void verdict_finish(const char *module)
+{
+	if (module)
+		unload(module);
+	check_leaks();
+	check_taint();
+	scan_log();
+	if (findings)
+		send_log();
+}
