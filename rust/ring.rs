@@ -191,27 +191,25 @@ impl Ring {
         if self.used() > other.slots() {
             return Err(other);
         }
-        while let Some(slot) = self.pop() {
-            // It fits, as was just seen.
-            let _ = other.push(slot);
+        // There is a vacancy for each, as was just seen.
+        while let Some(vacancy) = other.vacancy() {
+            let Some(slot) = self.pop() else { break };
+            vacancy.fill(slot);
         }
         Ok(core::mem::replace(self, other))
     }
 
-    /// Puts a slot in, behind all others. A full ring gives it back.
-    pub(crate) fn push(&mut self, slot: Slot) -> Result<(), Slot> {
+    /// The free place behind all slots. [`None`] when the ring is full.
+    pub(crate) fn vacancy(&mut self) -> Option<Vacancy<'_>> {
         if self.is_full() {
-            return Err(slot);
+            return None;
         }
         let place = self.place(self.head);
-        let Some(free) = self.places.get_mut(place) else {
-            return Err(slot);
-        };
 
-        // INVARIANT: The place behind the last full one becomes full.
-        *free = Some(slot);
-        self.head = self.head.wrapping_add(1);
-        Ok(())
+        Some(Vacancy {
+            place: self.places.get_mut(place)?,
+            head: &mut self.head,
+        })
     }
 
     /// Takes the slot out that is read next.
@@ -222,5 +220,20 @@ impl Ring {
         // INVARIANT: The first full place became empty.
         self.tail = self.tail.wrapping_add(1);
         Some(slot)
+    }
+}
+
+/// The place in a [`Ring`] that is filled next.
+pub(crate) struct Vacancy<'r> {
+    place: &'r mut Option<Slot>,
+    head: &'r mut u32,
+}
+
+impl Vacancy<'_> {
+    /// Puts a slot in, behind all others.
+    pub(crate) fn fill(self, slot: Slot) {
+        // INVARIANT: The place behind the last full one becomes full.
+        *self.place = Some(slot);
+        *self.head = self.head.wrapping_add(1);
     }
 }

@@ -45,8 +45,10 @@ struct Write<'w, 'a, 'data> {
     /// The next bytes, if they had to be had with faults: less than the next slot takes if no more
     /// could be had.
     staged: Option<BufferPage>,
-    /// Pages of our own.
-    stock: PageStock,
+    /// A page to stage in.
+    blank: Option<BufferPage>,
+    /// Pages of our own; none for the many writes that need none.
+    stock: Option<PageStock>,
 }
 
 impl Write<'_, '_, '_> {
@@ -87,7 +89,7 @@ impl Write<'_, '_, '_> {
     }
 
     /// A page with the bytes of the next slot.
-    fn page(&mut self, inner: &mut Inner) -> Result<BufferPage, Step> {
+    fn page(&mut self, spare: &mut PageStock) -> Result<BufferPage, Step> {
         let next = self.next();
 
         if let Some(page) = self.staged.take() {
@@ -96,15 +98,14 @@ impl Write<'_, '_, '_> {
             }
             return Ok(page);
         }
-        let mut page = inner
-            .spare
+        let mut page = spare
             .take()
-            .or_else(|| self.stock.take())
+            .or_else(|| self.stock.as_mut().and_then(PageStock::take))
             .ok_or(Step::NeedPage)?;
         let copied = page.fill_atomic(0, next, self.source);
         if copied < next {
             self.source.rewind(copied);
-            inner.recycle(page);
+            self.blank = Some(page);
             return Err(Step::NeedBytes);
         }
         Ok(page)
@@ -126,16 +127,11 @@ impl Write<'_, '_, '_> {
             self.merge(inner)?;
         }
         while self.done < self.total {
-            if inner.ring.is_full() {
-                return Err(Step::Full);
-            }
+            let vacancy = inner.ring.vacancy().ok_or(Step::Full)?;
             let bytes = self.next();
-            let page = self.page(inner)?;
-            if let Err(slot) = inner.ring.push(Slot::new(page, self.kind)) {
-                // It is not full, as was just seen; but if it were, this is what to do.
-                self.staged = Some(slot.into_page());
-                return Err(Step::Full);
-            }
+            let page = self.page(&mut inner.spare)?;
+
+            vacancy.fill(Slot::new(page, self.kind));
             self.done += bytes;
         }
         Ok(())
@@ -144,11 +140,12 @@ impl Write<'_, '_, '_> {
     /// Has the next bytes with faults. Sleeps: not under the lock.
     fn stage(&mut self) -> Result {
         let next = self.next();
-        let mut page = match self.stock.take() {
+        let mut page = match self.blank.take() {
             Some(page) => page,
             None => BufferPage::new()?,
         };
 
+        page.clear();
         // A short copy is found out under the lock: the odd bytes alone may do.
         page.fill(0, next, self.source);
         self.staged = Some(page);
@@ -157,10 +154,14 @@ impl Write<'_, '_, '_> {
 
     /// Allocates what pages are missing. Sleeps: not under the lock.
     fn stock_up(&mut self, spare: usize) -> Result {
-        let missing = self.pages().saturating_sub(spare).max(1);
+        let missing = self.pages().saturating_sub(spare);
+        if missing == 0 {
+            return Ok(());
+        }
 
-        self.stock.fill(missing);
-        if self.stock.len() == 0 {
+        let stock = self.stock.get_or_insert_with(PageStock::new);
+        stock.fill(missing);
+        if stock.len() == 0 {
             return Err(ENOMEM);
         }
         Ok(())
@@ -168,6 +169,14 @@ impl Write<'_, '_, '_> {
 }
 
 impl Pipe {
+    /// Tells readers that there is something to read: with SIGIO, and one that waits if `wake`.
+    fn tell_readers(&self, wake: bool) {
+        if wake {
+            self.rd_wait.wake_sync(Event::Input);
+        }
+        self.rd_fasync.tell(Event::Input);
+    }
+
     /// Writes from `source`; returns how many bytes, which is less than all only if something came
     /// in between.
     ///
@@ -191,7 +200,8 @@ impl Pipe {
             done: 0,
             merge: true,
             staged: None,
-            stock: PageStock::new(),
+            blank: None,
+            stock: None,
         };
         if total > PAGE_SIZE {
             // Best effort: what is missing is allocated when it is missed.
@@ -201,6 +211,7 @@ impl Pipe {
         let mut inner = self.lock();
         let mut was_empty = inner.has_readers() && inner.ring.is_empty();
         let mut wake_next = false;
+        let mut told = 0;
         let result = loop {
             let step = job.advance(&mut inner);
             match step {
@@ -212,17 +223,17 @@ impl Pipe {
                 Step::Full | Step::NeedPage | Step::NeedBytes => (),
             }
 
-            // What is written so far must not wait for what is not.
             match step {
                 Step::Full => inner.stats.write_waits += 1,
                 Step::NeedBytes => inner.stats.write_faults += 1,
                 _ => (),
             }
             drop(inner);
-            if was_empty && job.done > 0 {
-                self.rd_wait.wake_sync(Event::Input);
+            // What is written so far must not wait for what is not.
+            if matches!(step, Step::Full) || job.done > told {
+                self.tell_readers(was_empty);
+                told = job.done;
             }
-            self.rd_fasync.tell(Event::Input);
 
             let resolved = match step {
                 Step::NeedPage => job.stock_up(0),
@@ -252,7 +263,9 @@ impl Pipe {
             source.rewind(page.valid());
             inner.recycle(page);
         }
-        inner.restock(&mut stock);
+        if let Some(stock) = &mut stock {
+            inner.restock(stock);
+        }
         inner.stats.wrote(done);
         wake_next &= !inner.ring.is_full();
         drop(inner);
@@ -261,10 +274,8 @@ impl Pipe {
         if result == Err(EPIPE) && !request.nosignal {
             raise_sigpipe();
         }
-        if was_empty || self.polled() {
-            self.rd_wait.wake_sync(Event::Input);
-        }
-        self.rd_fasync.tell(Event::Input);
+        // Epoll's edges want to be woken by every write.
+        self.tell_readers(was_empty || self.polled());
         if wake_next {
             self.wr_wait.wake_sync(Event::Output);
         }

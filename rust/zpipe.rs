@@ -40,6 +40,10 @@ module! {
             default: 0o660,
             description: "Mode of /dev/zpipe",
         },
+        cut_copies: u8 {
+            default: 0,
+            description: "For tests: cut every other copy short, as a page fault would",
+        },
     },
 }
 
