@@ -40,7 +40,7 @@ static struct port {
 	[RESULT] = { "result", -1, -1, 0, 0 },
 };
 
-static bool done, found, started;
+static bool done, timed_out, found, started;
 static int status = -1;
 static char buf[64 * 1024];
 
@@ -65,8 +65,12 @@ static void result_line(char *line)
 			if (!strcmp(name, ports[i].name))
 				ports[i].total = n;
 		}
-	} else if (sscanf(line, "status %d", &status) != 1) {
-		done = !strcmp(line, "done");
+	} else if (!strcmp(line, "timed-out")) {
+		timed_out = true;
+	} else if (!strcmp(line, "done")) {
+		done = true;
+	} else {
+		sscanf(line, "status %d", &status);
 	}
 }
 
@@ -136,7 +140,7 @@ static bool pass(long long deadline)
 	ssize_t n;
 	long long left;
 
-	while (!complete()) {
+	while (!complete() && !timed_out) {
 		for (int i = 0; i < PORTS; i++)
 			fds[i] = (struct pollfd){ .fd = ports[i].sock, .events = POLLIN };
 		fds[IN].events = POLLOUT;
@@ -247,8 +251,8 @@ int main(int argc, char **argv)
 	bool tty = false, ended;
 	long long deadline = 0;
 	const char *console;
+	int opt, code = 0;
 	pid_t pid;
-	int opt;
 
 	while ((opt = getopt_long(argc, argv, "+", options, NULL)) != -1) {
 		if (opt == 't' && strtol(optarg, NULL, 10) > 0)
@@ -271,15 +275,20 @@ int main(int argc, char **argv)
 	}
 
 	ended = pass(deadline);
+	if (!ended && deadline && now_ms() >= deadline) {
+		fprintf(stderr, "zpipe: time-out; what waits where:\n");
+		if (write(ports[RESULT].sock, "stop\n", 5) == 5)
+			pass(now_ms() + 5000);
+		if (!timed_out)
+			show_console(console);
+		code = 124;
+	}
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
+	if (code)
+		return code;
 	if (ended)
 		return found ? 99 : status;
-	if (deadline && now_ms() >= deadline) {
-		fprintf(stderr, "zpipe: time-out\n");
-		show_console(console);
-		return 124;
-	}
 	fprintf(stderr, "zpipe: the guest died\n");
 	return show_console(console) || started ? 99 : 125;
 }

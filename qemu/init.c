@@ -17,7 +17,8 @@
  * The host listens on virtio-serial ports: zpipe.in, zpipe.out and zpipe.err
  * are the command's streams, zpipe.files takes a tar of /out, and zpipe.result
  * takes lines: "finding TEXT", "total PORT BYTES", "status N", "log TEXT", and
- * at last "done", upon which the host ends the guest.
+ * at last "done", upon which the host ends the guest. When the host has waited
+ * long enough it writes a line to zpipe.result and is told who waits where.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -138,16 +139,13 @@ static bool load(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	char *params = read_file("/.zpipe/params", NULL);
+	bool ok = !syscall(SYS_finit_module, fd, params ? params : "", 0);
 
-	if (fd < 0)
-		return false;
-	if (syscall(SYS_finit_module, fd, params ? params : "", 0))
-		finding("the module did not load: %s", strerror(errno));
-	else
-		write_file("/dev/kmsg", "init: module loaded");
+	if (!ok)
+		finding("the module does not load: %s", strerror(errno));
 	close(fd);
 	free(params);
-	return true;
+	return ok;
 }
 
 /* Waits for @pid and whatever else is left to the first process meanwhile. */
@@ -190,15 +188,15 @@ int main(void)
 	char **argv = read_words("/.zpipe/argv"), **env = read_words("/.zpipe/env");
 	char *tty = read_file("/.zpipe/tty", NULL);
 	int result, status = 127;
-	bool loaded;
+	bool module;
 	pid_t pid;
 
 	signal(SIGPIPE, SIG_IGN);
 	set_up();
 	result = open_port("zpipe.result");
 	verdict_start(result);
-	loaded = access("/zpipe.ko", F_OK) == 0;
-	if (!loaded || load("/zpipe.ko")) {
+	module = access("/zpipe.ko", F_OK) == 0;
+	if (!module || load("/zpipe.ko")) {
 		pid = tty ? start_on_tty(argv, env, tty) : start_on_pipes(argv, env);
 		if (pid > 0)
 			status = await(pid);
@@ -209,7 +207,7 @@ int main(void)
 	if (access("/.zpipe/out", F_OK) == 0)
 		send_files(result, "/out");
 	dprintf(result, "status %d\n", status);
-	verdict_finish(loaded ? "zpipe" : NULL);
+	verdict_finish(module ? "zpipe" : NULL);
 	dprintf(result, "done\n");
 
 	/* The host ends the guest when it has everything. */

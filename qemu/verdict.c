@@ -5,8 +5,10 @@
  * finding; with any, the whole log goes to the host.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,7 +56,9 @@ static const char * const complaints[] = {
 	"panicked at",
 };
 
-static int result = -1, kmsg = -1;
+/* Two readers of the log from where the module is loaded on. */
+static int to_scan = -1, to_send = -1;
+static int result = -1;
 static int findings;
 
 void finding_(const char *fmt, ...)
@@ -67,12 +71,67 @@ void finding_(const char *fmt, ...)
 	va_end(args);
 }
 
+static void send_log(void);
+
+/* Where each process is, for a run that does not come to its end. */
+static void send_processes(void)
+{
+	static const char * const files[] = { "comm", "wchan", "stack" };
+	char path[300], *text, *line, *save;
+	struct dirent *entry;
+	DIR *dir = opendir("/proc");
+
+	while (dir && (entry = readdir(dir))) {
+		snprintf(path, sizeof(path), "/proc/%s/cmdline", entry->d_name);
+		text = read_file(path, NULL);
+		if (strtol(entry->d_name, NULL, 10) < 2 || !text || !*text) {
+			free(text);
+			continue;
+		}
+		free(text);
+		dprintf(result, "log process %s:\n", entry->d_name);
+		for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+			snprintf(path, sizeof(path), "/proc/%s/%s", entry->d_name, files[i]);
+			text = read_file(path, NULL);
+			line = text ? strtok_r(text, "\n", &save) : NULL;
+			for (; line; line = strtok_r(NULL, "\n", &save))
+				dprintf(result, "log   %s\n", line);
+			free(text);
+		}
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static void *wait_for_host(void *arg)
+{
+	char line[16];
+
+	if (read(result, line, sizeof(line)) > 0) {
+		send_processes();
+		send_log();
+		dprintf(result, "timed-out\n");
+	}
+	return arg;
+}
+
+static int open_log(void)
+{
+	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	lseek(fd, 0, SEEK_END);
+	return fd;
+}
+
 /* The log counts from here on: how the machine booted is not our business. */
 void verdict_start(int fd)
 {
+	pthread_t thread;
+
 	result = fd;
-	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	lseek(kmsg, 0, SEEK_END);
+	to_scan = open_log();
+	to_send = open_log();
+	pthread_create(&thread, NULL, wait_for_host, NULL);
 }
 
 /* One record: its time in microseconds, or -1 at the end of the log. */
@@ -101,7 +160,7 @@ static void scan_log(void)
 {
 	char buf[8192], *text;
 
-	while (next_record(kmsg, buf, sizeof(buf), &text) >= 0) {
+	while (next_record(to_scan, buf, sizeof(buf), &text) >= 0) {
 		for (size_t i = 0; i < sizeof(complaints) / sizeof(complaints[0]); i++) {
 			if (strstr(text, complaints[i])) {
 				finding("kernel log: %s", text);
@@ -113,13 +172,11 @@ static void scan_log(void)
 
 static void send_log(void)
 {
-	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	char buf[8192], *text;
 	long long time;
 
-	while ((time = next_record(fd, buf, sizeof(buf), &text)) >= 0)
+	while ((time = next_record(to_send, buf, sizeof(buf), &text)) >= 0)
 		dprintf(result, "log [%5lld.%06lld] %s\n", time / 1000000, time % 1000000, text);
-	close(fd);
 }
 
 /* References may be given back a little after the last process is gone. */
