@@ -207,7 +207,8 @@ static long mknod_in_userns(struct child *c)
 	if (enter_userns())
 		return -2;
 	ret = make_node(e->kind, path);
-	unlink(path);
+	if (!ret)
+		unlink(path);
 	return ret;
 }
 
