@@ -62,20 +62,28 @@ struct ends {
 	char path[48];
 };
 
-static inline int zpipe_pipe2(int fd[2], int flags)
+/* As pipe2(2), on an open control device. */
+static inline int zpipe_pipe2_on(int control, int fd[2], int flags)
 {
 	struct zpipe_pipe2 arg = { .size = sizeof(arg), .flags = flags };
+	int ret = ioctl(control, ZPIPE_IOC_PIPE2, &arg);
+
+	fd[0] = ret ? -1 : arg.fds[0];
+	fd[1] = ret ? -1 : arg.fds[1];
+	return ret;
+}
+
+static inline int zpipe_pipe2(int fd[2], int flags)
+{
 	int control = open(ZPIPE_CONTROL, O_RDWR | O_CLOEXEC);
 	int ret, err;
 
 	if (control < 0)
 		return -1;
-	ret = ioctl(control, ZPIPE_IOC_PIPE2, &arg);
+	ret = zpipe_pipe2_on(control, fd, flags);
 	err = errno;
 	close(control);
 	errno = err;
-	fd[0] = ret ? -1 : arg.fds[0];
-	fd[1] = ret ? -1 : arg.fds[1];
 	return ret;
 }
 
