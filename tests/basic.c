@@ -6,6 +6,7 @@
 #include "oracle.h"
 #include "child.h"
 
+#include <sys/sendfile.h>
 #include <sys/uio.h>
 #include <termios.h>
 
@@ -467,6 +468,25 @@ TEST_F_TIMEOUT(all, pipe_only_calls, TIMEOUT)
 		  sys(fcntl(self->e.fd[0], F_SETPIPE_SZ, FULL)));
 	EXPECT_EQ(zpipe ? -EBADF : 1, sys(vmsplice(self->e.fd[1], &iov, 1, 0)));
 	EXPECT_EQ(zpipe ? -EINVAL : 1, sys(tee(self->e.fd[0], p[1], 1, 0)));
+}
+
+/* DEVIATION: neither is spliced yet. */
+TEST_F_TIMEOUT(all, splice_and_sendfile, TIMEOUT)
+{
+	bool zpipe = is_zpipe(variant->kind);
+	int file = memfd_create("file", 0);
+	int p[2];
+
+	ASSERT_EQ(0, pipe(p));
+	ASSERT_EQ(1, stream_write(p[1], 0, 1));
+	ASSERT_EQ(1, pwrite(file, "x", 1, 0));
+	EXPECT_EQ(zpipe ? -EINVAL : 1,
+		  sys(splice(p[0], NULL, self->e.fd[1], NULL, 1, 0)));
+	EXPECT_EQ(zpipe ? -EINVAL : 1,
+		  sys(sendfile(self->e.fd[1], file, NULL, 1)));
+	ASSERT_EQ(1, stream_write(self->e.fd[1], 0, 1));
+	EXPECT_EQ(zpipe ? -EINVAL : 1,
+		  sys(splice(self->e.fd[0], NULL, p[1], NULL, 1, 0)));
 }
 
 TEST_HARNESS_MAIN

@@ -1,0 +1,453 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Every input that include/uapi/linux/zpipe.h says is refused, one at a time,
+ * with everything else valid; and that nothing is left behind by it.
+ */
+#include "oracle.h"
+#include "child.h"
+
+#include <dirent.h>
+#include <sys/resource.h>
+
+#define LONER		54321
+#define PIPE2_FLAGS	(O_CLOEXEC | O_NONBLOCK | O_DIRECT)
+
+/* The two devices and both ends of a pair, all open. */
+FIXTURE(abi) {
+	struct ends node;
+	struct ends pair;
+	int control;
+};
+
+FIXTURE_SETUP(abi)
+{
+	self->control = open(ZPIPE_CONTROL, O_RDWR);
+	ASSERT_LE(0, self->control);
+	ASSERT_EQ(0, ends_make(&self->node, ZNODE));
+	ASSERT_EQ(0, open_ends(&self->node, 0));
+	ASSERT_EQ(0, ends_make(&self->pair, ZPAIR));
+	ASSERT_EQ(0, open_ends(&self->pair, 0));
+}
+
+FIXTURE_TEARDOWN(abi)
+{
+	ends_free(&self->node);
+	ends_free(&self->pair);
+}
+
+static int count_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int n = 0;
+
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+/* References to the module, which every pipe holds. */
+static int module_refs(void)
+{
+	FILE *f = fopen("/sys/module/zpipe/refcnt", "r");
+	int n = -1;
+
+	if (!f)
+		return -1;
+	if (fscanf(f, "%d", &n) != 1)
+		n = -1;
+	fclose(f);
+	return n;
+}
+
+/* A page that ends where nothing is mapped, with a struct at its end. */
+static void *at_end_of_page(const void *arg, size_t len)
+{
+	char *p = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED || mprotect(p + PAGE, PAGE, PROT_NONE))
+		abort();
+	return memcpy(p + PAGE - len, arg, len);
+}
+
+/* A struct with a tail of zeroes up to @size, all of @size readable. */
+static unsigned char *with_tail(const void *arg, size_t len, size_t size)
+{
+	unsigned char *p = calloc(1, size < len ? len : size);
+
+	memcpy(p, arg, len);
+	return p;
+}
+
+/* PIPE2 with a buffer; what it made is closed again. */
+static long pipe2_raw(int control, void *buf)
+{
+	struct zpipe_pipe2 *arg = buf;
+	long ret = sys(ioctl(control, ZPIPE_IOC_PIPE2, buf));
+
+	if (!ret) {
+		close(arg->fds[0]);
+		close(arg->fds[1]);
+	}
+	return ret;
+}
+
+static long pipe2_sized(int control, unsigned int size, unsigned int real)
+{
+	struct zpipe_pipe2 arg = { .size = size };
+
+	return pipe2_raw(control, with_tail(&arg, sizeof(arg), real));
+}
+
+static long pipe2_flags(int control, unsigned int flags)
+{
+	struct zpipe_pipe2 arg = { .size = sizeof(arg), .flags = flags };
+
+	return pipe2_raw(control, &arg);
+}
+
+TEST_F_TIMEOUT(abi, pipe2_known_flags, TIMEOUT)
+{
+	EXPECT_EQ(0, pipe2_flags(self->control, 0));
+	EXPECT_EQ(0, pipe2_flags(self->control, PIPE2_FLAGS));
+}
+
+TEST_F_TIMEOUT(abi, pipe2_unknown_flags_einval, TIMEOUT)
+{
+	int bit;
+
+	for (bit = 0; bit < 32; bit++) {
+		if (PIPE2_FLAGS & 1U << bit)
+			continue;
+		EXPECT_EQ(-EINVAL, pipe2_flags(self->control, 1U << bit))
+			TH_LOG("bit %d", bit);
+		EXPECT_EQ(-EINVAL, pipe2_flags(self->control,
+					       PIPE2_FLAGS | 1U << bit));
+	}
+}
+
+/* DEVIATION: there are no notification pipes: pipe2's O_EXCL is refused. */
+TEST_F_TIMEOUT(abi, pipe2_notification_pipe_einval, TIMEOUT)
+{
+	EXPECT_EQ(-EINVAL, pipe2_flags(self->control, O_EXCL));
+}
+
+TEST_F_TIMEOUT(abi, pipe2_short_einval, TIMEOUT)
+{
+	unsigned int size;
+
+	for (size = 0; size < sizeof(struct zpipe_pipe2); size++)
+		EXPECT_EQ(-EINVAL, pipe2_sized(self->control, size, 0));
+}
+
+TEST_F_TIMEOUT(abi, pipe2_long_with_zeroes, TIMEOUT)
+{
+	EXPECT_EQ(0, pipe2_sized(self->control, 17, 17));
+	EXPECT_EQ(0, pipe2_sized(self->control, 24, 24));
+	EXPECT_EQ(0, pipe2_sized(self->control, 100, 100));
+	EXPECT_EQ(0, pipe2_sized(self->control, PAGE, PAGE));
+}
+
+TEST_F_TIMEOUT(abi, pipe2_long_with_something_e2big, TIMEOUT)
+{
+	struct zpipe_pipe2 arg = { .size = 300 };
+	unsigned char *buf = with_tail(&arg, sizeof(arg), 300);
+	int i;
+
+	for (i = sizeof(arg); i < 300; i++) {
+		buf[i] = 1;
+		ASSERT_EQ(-E2BIG, pipe2_raw(self->control, buf))
+			TH_LOG("byte %d", i);
+		buf[i] = 0;
+	}
+	EXPECT_EQ(0, pipe2_raw(self->control, buf));
+}
+
+TEST_F_TIMEOUT(abi, pipe2_beyond_its_size_is_not_read, TIMEOUT)
+{
+	struct zpipe_pipe2 arg = { .size = 20 };
+	unsigned char *buf = with_tail(&arg, sizeof(arg), 21);
+
+	buf[20] = 1;
+	EXPECT_EQ(0, pipe2_raw(self->control, buf));
+}
+
+TEST_F_TIMEOUT(abi, pipe2_longer_than_a_page_e2big, TIMEOUT)
+{
+	EXPECT_EQ(-E2BIG, pipe2_sized(self->control, PAGE + 1, 2 * PAGE));
+	EXPECT_EQ(-E2BIG, pipe2_sized(self->control, UINT_MAX, 2 * PAGE));
+}
+
+TEST_F_TIMEOUT(abi, pipe2_ignores_what_it_gives_out, TIMEOUT)
+{
+	struct zpipe_pipe2 arg = { .size = sizeof(arg), .fds = { 12345, -7 } };
+
+	EXPECT_EQ(0, pipe2_raw(self->control, &arg));
+}
+
+TEST_F_TIMEOUT(abi, pipe2_writes_only_what_it_gives_out, TIMEOUT)
+{
+	struct zpipe_pipe2 arg = { .size = 64, .flags = O_NONBLOCK };
+	unsigned char *buf = with_tail(&arg, sizeof(arg), 65);
+	struct zpipe_pipe2 *out = (void *)buf;
+	int i;
+
+	buf[64] = 0xcc;
+	ASSERT_EQ(0, pipe2_raw(self->control, buf));
+	EXPECT_EQ(64U, out->size);
+	EXPECT_EQ((unsigned int)O_NONBLOCK, out->flags);
+	for (i = sizeof(arg); i < 64; i++)
+		EXPECT_EQ(0, buf[i]);
+	EXPECT_EQ(0xcc, buf[64]);
+}
+
+TEST_F_TIMEOUT(abi, pipe2_refused_writes_nothing, TIMEOUT)
+{
+	struct zpipe_pipe2 arg = { .size = sizeof(arg), .flags = 1,
+				   .fds = { -7, -8 } };
+
+	ASSERT_EQ(-EINVAL, sys(ioctl(self->control, ZPIPE_IOC_PIPE2, &arg)));
+	EXPECT_EQ(-7, arg.fds[0]);
+	EXPECT_EQ(-8, arg.fds[1]);
+}
+
+TEST_F_TIMEOUT(abi, pipe2_unreadable_efault, TIMEOUT)
+{
+	struct zpipe_pipe2 arg = { .size = sizeof(arg) };
+
+	EXPECT_EQ(-EFAULT, pipe2_raw(self->control, NULL));
+	/* Only the beginning can be read; only the tail cannot be. */
+	EXPECT_EQ(-EFAULT, pipe2_raw(self->control, at_end_of_page(&arg, 2)));
+	EXPECT_EQ(-EFAULT, pipe2_raw(self->control, at_end_of_page(&arg, 8)));
+	arg.size++;
+	EXPECT_EQ(-EFAULT, pipe2_raw(self->control,
+				     at_end_of_page(&arg, sizeof(arg))));
+}
+
+/* The last thing to fail: both descriptors are there already, and go. */
+TEST_F_TIMEOUT(abi, pipe2_unwritable_efault, TIMEOUT)
+{
+	struct zpipe_pipe2 arg = { .size = sizeof(arg) };
+	int fds = count_fds(), refs = module_refs(), i;
+	void *p = at_end_of_page(&arg, sizeof(arg));
+
+	mprotect((void *)((long)p & -PAGE), PAGE, PROT_READ);
+	for (i = 0; i < 100; i++)
+		ASSERT_EQ(-EFAULT, pipe2_raw(self->control, p));
+	EXPECT_EQ(fds, count_fds());
+	EXPECT_TRUE(eventually(module_refs() == refs));
+}
+
+static void limit_fds(int n)
+{
+	struct rlimit lim = { n, 4096 };
+
+	setrlimit(RLIMIT_NOFILE, &lim);
+}
+
+TEST_F_TIMEOUT(abi, pipe2_emfile_leaves_nothing, TIMEOUT)
+{
+	int fds = count_fds(), refs = module_refs(), i;
+	int one = dup(0), two = dup(0);
+
+	close(one);
+	close(two);
+	for (i = 0; i < 100; i++) {
+		/* None is free, then one, which is not enough. */
+		limit_fds(one);
+		ASSERT_EQ(-EMFILE, pipe2_flags(self->control, 0));
+		limit_fds(two);
+		ASSERT_EQ(-EMFILE, pipe2_flags(self->control, 0));
+	}
+	limit_fds(two + 1);
+	EXPECT_EQ(0, pipe2_flags(self->control, 0));
+	limit_fds(1024);
+	EXPECT_EQ(fds, count_fds());
+	EXPECT_TRUE(eventually(module_refs() == refs));
+}
+
+TEST_F_TIMEOUT(abi, pipe2_on_any_open_of_the_control, TIMEOUT)
+{
+	EXPECT_EQ(0, pipe2_flags(open(ZPIPE_CONTROL, O_RDONLY), 0));
+	EXPECT_EQ(0, pipe2_flags(open(ZPIPE_CONTROL, O_WRONLY), 0));
+	EXPECT_EQ(-EBADF, pipe2_flags(open(ZPIPE_CONTROL, O_PATH), 0));
+}
+
+/* Every command but its own is unknown to a file, with any argument. */
+static long known_to(int fd, const unsigned int *cmds, int nr)
+{
+	unsigned int cmd, size, dir;
+	int i;
+
+	for (cmd = 0; cmd < 256; cmd++) {
+		for (dir = 0; dir < 4; dir++) {
+			for (size = 0; size <= 16; size += 8) {
+				unsigned int full = _IOC(dir, ZPIPE_IOC_TYPE,
+							 cmd, size);
+
+				for (i = 0; i < nr; i++)
+					if (full == cmds[i])
+						break;
+				if (i == nr &&
+				    sys(ioctl(fd, full, 0)) != -ENOTTY)
+					return full;
+			}
+		}
+	}
+	return 0;
+}
+
+TEST_F_TIMEOUT(abi, unknown_commands_enotty, TIMEOUT)
+{
+	static const unsigned int control[] = { ZPIPE_IOC_PIPE2 };
+	static const unsigned int pipe[] = {
+		ZPIPE_IOC_GET_CAPACITY, ZPIPE_IOC_SET_CAPACITY,
+	};
+
+	EXPECT_EQ(0, known_to(self->control, control, 1));
+	EXPECT_EQ(0, known_to(self->node.fd[0], pipe, 2));
+	EXPECT_EQ(0, known_to(self->node.fd[1], pipe, 2));
+	EXPECT_EQ(0, known_to(self->pair.fd[0], pipe, 2));
+	EXPECT_EQ(0, known_to(self->pair.fd[1], pipe, 2));
+}
+
+/* And with an argument that its own file would take. */
+TEST_F_TIMEOUT(abi, commands_on_the_wrong_file_enotty, TIMEOUT)
+{
+	EXPECT_EQ(-ENOTTY, pipe2_flags(self->node.fd[0], 0));
+	EXPECT_EQ(-ENOTTY, pipe2_flags(self->pair.fd[1], 0));
+	EXPECT_EQ(-ENOTTY, get_capacity(ZNODE, self->control));
+	EXPECT_EQ(-ENOTTY, set_capacity(ZNODE, self->control, PAGE));
+	EXPECT_EQ(-ENOTTY, fionread(self->control));
+}
+
+TEST(commands_on_other_files_enotty)
+{
+	int p[2];
+
+	ASSERT_EQ(0, pipe(p));
+	EXPECT_EQ(-ENOTTY, pipe2_flags(p[0], 0));
+	EXPECT_EQ(-ENOTTY, get_capacity(ZNODE, p[0]));
+	EXPECT_EQ(-ENOTTY, set_capacity(ZNODE, p[0], PAGE));
+}
+
+static long capacity_raw(int fd, bool set, void *buf)
+{
+	return sys(ioctl(fd, set ? ZPIPE_IOC_SET_CAPACITY :
+				   ZPIPE_IOC_GET_CAPACITY, buf));
+}
+
+static long capacity_sized(int fd, bool set, unsigned int size)
+{
+	struct zpipe_capacity arg = { .size = size, .bytes = 2 * PAGE };
+
+	return capacity_raw(fd, set, with_tail(&arg, sizeof(arg), size + 8));
+}
+
+TEST_F_TIMEOUT(abi, capacity_sizes, TIMEOUT)
+{
+	unsigned int size;
+	int set;
+
+	for (set = 0; set < 2; set++) {
+		for (size = 0; size < sizeof(struct zpipe_capacity); size++)
+			EXPECT_EQ(-EINVAL, capacity_sized(self->pair.fd[0],
+							  set, size));
+		EXPECT_EQ(0, capacity_sized(self->pair.fd[0], set, 16));
+		EXPECT_EQ(0, capacity_sized(self->pair.fd[0], set, 17));
+		EXPECT_EQ(0, capacity_sized(self->pair.fd[0], set, PAGE));
+		EXPECT_EQ(-E2BIG, capacity_sized(self->pair.fd[0], set,
+						 PAGE + 1));
+	}
+}
+
+TEST_F_TIMEOUT(abi, capacity_long_with_something_e2big, TIMEOUT)
+{
+	struct zpipe_capacity arg = { .size = 24, .bytes = PAGE };
+	unsigned char *buf = with_tail(&arg, sizeof(arg), 24);
+
+	buf[23] = 1;
+	EXPECT_EQ(-E2BIG, capacity_raw(self->pair.fd[0], true, buf));
+	EXPECT_EQ(-E2BIG, capacity_raw(self->pair.fd[0], false, buf));
+	EXPECT_EQ(SLOTS * PAGE, get_capacity(ZPAIR, self->pair.fd[0]));
+}
+
+TEST_F_TIMEOUT(abi, capacity_reserved_flags_einval, TIMEOUT)
+{
+	struct zpipe_capacity arg = { .size = sizeof(arg), .bytes = PAGE };
+	int bit;
+
+	for (bit = 0; bit < 32; bit++) {
+		arg.flags = 1U << bit;
+		EXPECT_EQ(-EINVAL, capacity_raw(self->pair.fd[0], true, &arg));
+		EXPECT_EQ(-EINVAL, capacity_raw(self->pair.fd[0], false, &arg));
+	}
+	EXPECT_EQ(SLOTS * PAGE, get_capacity(ZPAIR, self->pair.fd[0]));
+}
+
+TEST_F_TIMEOUT(abi, capacity_efault, TIMEOUT)
+{
+	struct zpipe_capacity arg = { .size = sizeof(arg), .bytes = PAGE };
+	void *p = at_end_of_page(&arg, sizeof(arg));
+
+	EXPECT_EQ(-EFAULT, capacity_raw(self->pair.fd[0], true, NULL));
+	EXPECT_EQ(-EFAULT, capacity_raw(self->pair.fd[0], false, NULL));
+	EXPECT_EQ(-EFAULT, capacity_raw(self->pair.fd[0], true,
+					at_end_of_page(&arg, 8)));
+	mprotect((void *)((long)p & -PAGE), PAGE, PROT_READ);
+	EXPECT_EQ(-EFAULT, capacity_raw(self->pair.fd[0], false, p));
+}
+
+TEST_F_TIMEOUT(abi, capacity_gives_out_what_there_is, TIMEOUT)
+{
+	struct zpipe_capacity arg = { .size = sizeof(arg), .bytes = 5000 };
+
+	EXPECT_EQ(0, capacity_raw(self->pair.fd[0], true, &arg));
+	EXPECT_EQ(2ULL * PAGE, arg.bytes);
+	arg.bytes = 99;
+	EXPECT_EQ(0, capacity_raw(self->pair.fd[1], false, &arg));
+	EXPECT_EQ(2ULL * PAGE, arg.bytes);
+	EXPECT_EQ(sizeof(arg), (size_t)arg.size);
+}
+
+TEST_F_TIMEOUT(abi, control_is_no_pipe, TIMEOUT)
+{
+	char b;
+
+	EXPECT_EQ(-EINVAL, sys(read(self->control, &b, 1)));
+	EXPECT_EQ(-EINVAL, sys(write(self->control, &b, 1)));
+	EXPECT_EQ(-ESPIPE, sys(lseek(self->control, 0, SEEK_SET)));
+}
+
+/* A shared channel is for its group, a private pair for everybody. */
+TEST_F_TIMEOUT(abi, modes_of_the_devices, TIMEOUT)
+{
+	struct stat st;
+
+	ASSERT_EQ(0, stat(ZPIPE_DEV, &st));
+	EXPECT_EQ(S_IFCHR | 0660U, st.st_mode);
+	ASSERT_EQ(0, stat(ZPIPE_CONTROL, &st));
+	EXPECT_EQ(S_IFCHR | 0666U, st.st_mode);
+}
+
+static long pair_as_loner(struct child *c __maybe_unused)
+{
+	int fd[2];
+
+	if (setgid(LONER) || setuid(LONER))
+		return -2;
+	if (open(ZPIPE_DEV, O_RDWR) >= 0 || errno != EACCES)
+		return -2;
+	return zpipe_pipe2(fd, 0);
+}
+
+TEST_F_TIMEOUT(abi, anybody_makes_pairs, TIMEOUT)
+{
+	struct child c;
+
+	child_run(&c, pair_as_loner, NULL);
+	EXPECT_EQ(0, child_join(&c));
+}
+
+TEST_HARNESS_MAIN
