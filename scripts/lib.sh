@@ -83,3 +83,14 @@ lock()
 		flock "$fd"
 	}
 }
+
+# remove PATH: also a tree whose files belong to ids that are only mapped in a
+# user name space, or that its owner may not write.
+remove()
+{
+	[[ -e $1 ]] || return 0
+	rm -rf --one-file-system "$1" 2>/dev/null ||
+		chmod -R u+rwX "$1" 2>/dev/null ||
+		mmdebstrap --unshare-helper rm -rf --one-file-system "$1" || :
+	rm -rf --one-file-system "$1"
+}

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# For people: what the kernel's build system reads is Kbuild. Everything the
+# targets need is made on the way, see scripts/.
+
+KERNEL	?= 7.2
+export KERNEL
+
+module:
+ifdef KDIR
+	$(MAKE) -C $(KDIR) M=$(CURDIR) modules
+else
+	@scripts/module $(KERNEL)
+endif
+
+demo:
+	@scripts/demo
+
+test:
+	@tests/run $(T)
+
+check:
+	@scripts/check
+
+shell:
+	@qemu/run --tty -- bash -i
+
+clean:
+	rm -rf build
+	rm -f zpipe.ko zpipe.o zpipe.mod zpipe.mod.c zpipe.mod.o Module.symvers modules.order
+	find . -path ./.git -prune -o \( -name '.*.cmd' -o -name '*.o' -o -name '.*.o.d' \
+		-o -name '*_generated.rs' \) -exec rm -f {} +
+
+distclean: clean
+	@scripts/distclean
+
+help:
+	@echo 'make			build zpipe.ko for the stock kernel into build/$(KERNEL)/'
+	@echo 'make KDIR=DIR		build zpipe.ko for a kernel tree prepared for Rust modules'
+	@echo 'make demo		real data through /dev/zpipe in a guest'
+	@echo 'make test		all tests; T="basic poll" only those programs'
+	@echo 'make check		formatting, lints, documentation, scripts'
+	@echo 'make shell		a shell in a guest with the module loaded'
+	@echo 'make clean		remove what was built'
+	@echo 'make distclean		remove the cache too: tool root and kernels'
+	@echo
+	@echo 'KERNEL=NAME chooses another kernel of scripts/kernels.conf'
+
+.PHONY: module demo test check shell clean distclean help
