@@ -258,7 +258,7 @@ int main(int argc, char **argv)
 		if (opt == 't' && strtol(optarg, NULL, 10) > 0)
 			deadline = now_ms() + 1000 * strtol(optarg, NULL, 10);
 		else if (opt == 'f')
-			ports[FILES].to = open(optarg, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+			ports[FILES].to = open(optarg, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
 		else if (opt == 'y')
 			tty = true;
 		else if (opt == '?')
