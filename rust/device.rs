@@ -174,10 +174,15 @@ impl FileOperations for End {
             (inner.ring.bytes(), inner.stats)
         };
 
-        seq_print!(seq, "zpipe-slots:\t{}/{}\n", state.used, state.limit);
+        seq_print!(
+            seq,
+            "zpipe-slots:\t{}/{}\n",
+            state.room.used,
+            state.room.limit
+        );
         seq_print!(seq, "zpipe-buffered:\t{}\n", bytes);
-        seq_print!(seq, "zpipe-readers:\t{}\n", state.readers);
-        seq_print!(seq, "zpipe-writers:\t{}\n", state.writers);
+        seq_print!(seq, "zpipe-readers:\t{}\n", state.ends.readers);
+        seq_print!(seq, "zpipe-writers:\t{}\n", state.ends.writers);
         seq_print!(seq, "{}", stats);
     }
 }

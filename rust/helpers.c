@@ -2,13 +2,32 @@
 
 #include <linux/cred.h>
 #include <linux/fs.h>
+#include <linux/poll.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/user.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
+#include <linux/wait.h>
 
 #include "helpers.h"
+
+static bool cut_copies;
+
+/* For tests: as if a page were missing in the middle of every other copy. */
+void zpipe_cut_copies(void)
+{
+	WRITE_ONCE(cut_copies, true);
+}
+
+static size_t cut(size_t bytes)
+{
+	static atomic_t copies;
+
+	if (likely(!READ_ONCE(cut_copies)))
+		return bytes;
+	return atomic_inc_return(&copies) & 1 ? bytes / 2 : bytes;
+}
 
 /* As copy_page_from_iter(), but stops short where it would have to fault. */
 size_t zpipe_page_from_iter_atomic(struct page *page, size_t offset,
@@ -17,7 +36,7 @@ size_t zpipe_page_from_iter_atomic(struct page *page, size_t offset,
 	size_t copied;
 
 	pagefault_disable();
-	copied = copy_page_from_iter(page, offset, bytes, from);
+	copied = copy_page_from_iter(page, offset, cut(bytes), from);
 	pagefault_enable();
 	return copied;
 }
@@ -29,7 +48,7 @@ size_t zpipe_page_to_iter_atomic(struct page *page, size_t offset,
 	size_t copied;
 
 	pagefault_disable();
-	copied = copy_page_to_iter(page, offset, bytes, to);
+	copied = copy_page_to_iter(page, offset, cut(bytes), to);
 	pagefault_enable();
 	return copied;
 }
@@ -37,6 +56,17 @@ size_t zpipe_page_to_iter_atomic(struct page *page, size_t offset,
 bool zpipe_fatal_signal_pending(void)
 {
 	return fatal_signal_pending(current);
+}
+
+/*
+ * As wake_up_interruptible_sync_poll(), but takes the queue's lock only if
+ * somebody is on it: most of the time nobody is. What the waiter tests has
+ * been written before; wq_has_sleeper() has the barrier against its test.
+ */
+void zpipe_wake_sync(struct wait_queue_head *head, unsigned int mask)
+{
+	if (wq_has_sleeper(head))
+		wake_up_interruptible_sync_poll(head, mask);
 }
 
 struct user_struct *zpipe_get_user(void)

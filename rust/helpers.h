@@ -17,12 +17,16 @@ struct inode;
 struct iov_iter;
 struct page;
 struct user_struct;
+struct wait_queue_head;
 
 size_t zpipe_page_from_iter_atomic(struct page *page, size_t offset,
 				   size_t bytes, struct iov_iter *from);
 size_t zpipe_page_to_iter_atomic(struct page *page, size_t offset,
 				 size_t bytes, struct iov_iter *to);
+void zpipe_cut_copies(void);
 bool zpipe_fatal_signal_pending(void);
+
+void zpipe_wake_sync(struct wait_queue_head *head, unsigned int mask);
 
 struct user_struct *zpipe_get_user(void);
 long zpipe_account(struct user_struct *user, long pages);

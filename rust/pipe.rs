@@ -16,28 +16,24 @@
 //! 3. the kernel's own below it: wait queue locks, fasync locks.
 //!
 //! What other tasks test without the lock, [`State`], is published before it is dropped, and who
-//! waits for it is woken after that: see [`Locked`].
+//! waits for it is woken after that: see
+//! [`Locked`].
 
 use crate::{
-    mm::{may_exceed_pipe_size, may_exceed_user_pages, BufferPage, PageStock, UserPages},
+    lock::{Inner, Locked, Published},
+    mm::{may_exceed_pipe_size, may_exceed_user_pages, UserPages},
     ring::Ring,
-    stats::Stats,
-    sync::{new_wait_queue, Event, FasyncQueue, WaitQueue},
+    sync::{new_wait_queue, Event, FasyncQueue, WaitQueue, Word},
     zcore::{
         capacity::{above_pipe_limit, above_user_limit, slots_for, slots_for_new, DEFAULT_SLOTS},
         state::{Access, State},
         PAGE_SIZE,
     },
 };
-use core::ops::{Deref, DerefMut};
 use kernel::{
     new_mutex,
     prelude::*,
-    sync::{
-        atomic::{Atomic, Relaxed},
-        lock::{mutex::MutexBackend, Guard},
-        Arc, Mutex,
-    },
+    sync::{Arc, Mutex},
 };
 
 /// How one call wants to be served.
@@ -51,155 +47,6 @@ pub(crate) struct Request {
     pub(crate) nosignal: bool,
 }
 
-/// What the inner lock protects.
-pub(crate) struct Inner {
-    /// The data.
-    pub(crate) ring: Ring,
-    /// Pages that readers have emptied, for writers. With those in use never more than the slots.
-    pub(crate) spare: PageStock,
-    /// The slots, counted to the user who made the pipe.
-    account: UserPages,
-    /// What has been done.
-    pub(crate) stats: Stats,
-    readers: u32,
-    writers: u32,
-    reader_opens: u32,
-    writer_opens: u32,
-}
-
-impl Inner {
-    /// How many pages may be kept for the next writer.
-    fn spare_limit(&self) -> usize {
-        // CAST: A u32 fits.
-        (self.ring.slots() - self.ring.used()) as usize
-    }
-
-    /// Keeps an emptied page for the next writer, or frees it.
-    pub(crate) fn recycle(&mut self, page: BufferPage) {
-        if self.spare.len() < self.spare_limit() {
-            // A full stock gives it back, and it is freed.
-            let _ = self.spare.put(page);
-        }
-    }
-
-    /// Frees pages that are no longer kept.
-    fn trim(&mut self) {
-        while self.spare.len() > self.spare_limit() {
-            if self.spare.take().is_none() {
-                return;
-            }
-        }
-    }
-
-    /// Keeps what `stock` has for the next writer, as far as there is room.
-    pub(crate) fn restock(&mut self, stock: &mut PageStock) {
-        while self.spare.len() < self.spare_limit().min(PageStock::MAX) {
-            let Some(page) = stock.take() else { return };
-            self.recycle(page);
-        }
-    }
-
-    /// Whether anybody reads, or is about to.
-    pub(crate) fn has_readers(&self) -> bool {
-        self.readers != 0
-    }
-
-    /// Whether anybody writes, or is about to.
-    pub(crate) fn has_writers(&self) -> bool {
-        self.writers != 0
-    }
-
-    fn state(&self) -> State {
-        State {
-            used: self.ring.used(),
-            limit: self.ring.slots(),
-            readers: self.readers,
-            writers: self.writers,
-            reader_opens: self.reader_opens,
-            writer_opens: self.writer_opens,
-        }
-    }
-}
-
-/// [`State`] for whoever does not hold the lock.
-///
-/// Each number is a true one, but they may be of different moments.
-struct Published {
-    used: Atomic<u32>,
-    limit: Atomic<u32>,
-    readers: Atomic<u32>,
-    writers: Atomic<u32>,
-    reader_opens: Atomic<u32>,
-    writer_opens: Atomic<u32>,
-    spare: Atomic<u32>,
-}
-
-impl Published {
-    fn new(state: State) -> Self {
-        Self {
-            used: Atomic::new(state.used),
-            limit: Atomic::new(state.limit),
-            readers: Atomic::new(state.readers),
-            writers: Atomic::new(state.writers),
-            reader_opens: Atomic::new(state.reader_opens),
-            writer_opens: Atomic::new(state.writer_opens),
-            spare: Atomic::new(0),
-        }
-    }
-
-    fn store(&self, state: State, spare: u32) {
-        self.used.store(state.used, Relaxed);
-        self.limit.store(state.limit, Relaxed);
-        self.readers.store(state.readers, Relaxed);
-        self.writers.store(state.writers, Relaxed);
-        self.reader_opens.store(state.reader_opens, Relaxed);
-        self.writer_opens.store(state.writer_opens, Relaxed);
-        self.spare.store(spare, Relaxed);
-    }
-
-    fn load(&self) -> State {
-        State {
-            used: self.used.load(Relaxed),
-            limit: self.limit.load(Relaxed),
-            readers: self.readers.load(Relaxed),
-            writers: self.writers.load(Relaxed),
-            reader_opens: self.reader_opens.load(Relaxed),
-            writer_opens: self.writer_opens.load(Relaxed),
-        }
-    }
-}
-
-/// The inner lock, held.
-///
-/// Dropping it publishes the state and unlocks, in this order; wake after that, never before: a
-/// task woken too early would find the old state and go back to sleep.
-pub(crate) struct Locked<'a> {
-    published: &'a Published,
-    inner: Guard<'a, Inner, MutexBackend>,
-}
-
-impl Deref for Locked<'_> {
-    type Target = Inner;
-
-    fn deref(&self) -> &Inner {
-        &self.inner
-    }
-}
-
-impl DerefMut for Locked<'_> {
-    fn deref_mut(&mut self) -> &mut Inner {
-        &mut self.inner
-    }
-}
-
-impl Drop for Locked<'_> {
-    fn drop(&mut self) {
-        // CAST: At most `PageStock::MAX`.
-        self.published
-            .store(self.inner.state(), self.inner.spare.len() as u32);
-    }
-}
-
 /// A pipe.
 #[pin_data]
 pub(crate) struct Pipe {
@@ -207,7 +54,7 @@ pub(crate) struct Pipe {
     inner: Mutex<Inner>,
     published: Published,
     /// Somebody polled. From then on every write wakes, as epoll's edges want it.
-    polled: Atomic<bool>,
+    polled: Word,
     /// Where readers wait for data, and openers for their partner.
     #[pin]
     pub(crate) rd_wait: WaitQueue,
@@ -227,22 +74,13 @@ impl Pipe {
         let slots = slots_for_new(account.set(DEFAULT_SLOTS), may_exceed_user_pages());
         account.set(slots);
 
-        let inner = Inner {
-            ring: Ring::new(slots)?,
-            account,
-            spare: PageStock::new(),
-            stats: Stats::default(),
-            readers: 0,
-            writers: 0,
-            reader_opens: 0,
-            writer_opens: 0,
-        };
+        let inner = Inner::new(Ring::new(slots)?, account);
 
         Arc::pin_init(
             pin_init!(Self {
-                published: Published::new(inner.state()),
+                published: Published::new(&inner),
                 inner <- new_mutex!(inner, "zpipe::inner"),
-                polled: Atomic::new(false),
+                polled: Word::new(0),
                 rd_wait <- new_wait_queue!("zpipe::rd_wait"),
                 wr_wait <- new_wait_queue!("zpipe::wr_wait"),
                 rd_fasync: FasyncQueue::new(),
@@ -254,10 +92,7 @@ impl Pipe {
 
     /// Takes the inner lock. Sleeps, but never for longer than copies take.
     pub(crate) fn lock(&self) -> Locked<'_> {
-        Locked {
-            published: &self.published,
-            inner: self.inner.lock(),
-        }
+        Locked::new(&self.published, self.inner.lock())
     }
 
     /// What is so at about this moment, without the lock.
@@ -265,20 +100,15 @@ impl Pipe {
         self.published.load()
     }
 
-    /// How many spare pages a writer can hope for, without the lock.
-    pub(crate) fn spare_hint(&self) -> usize {
-        self.published.spare.load(Relaxed) as usize
-    }
-
     /// Whether anybody ever polled.
     pub(crate) fn polled(&self) -> bool {
-        self.polled.load(Relaxed)
+        self.polled.read() != 0
     }
 
     /// Notes that somebody polls.
     pub(crate) fn set_polled(&self) {
         if !self.polled() {
-            self.polled.store(true, Relaxed);
+            self.polled.write(1);
         }
     }
 
@@ -301,21 +131,19 @@ impl Pipe {
             if first {
                 self.rd_wait.wake_all();
             }
-            (
-                state,
-                access.read && !access.write && state.writers == 0 && nonblock,
-            )
+            let unseen = access.read && !access.write && state.ends.writers == 0 && nonblock;
+            (state, unseen)
         };
         if unseen {
-            return Ok(Some(state.writer_opens));
+            return Ok(Some(state.opens.writers));
         }
 
-        let waited = if access.read && !access.write && state.writers == 0 {
+        let waited = if access.read && !access.write && state.ends.writers == 0 {
             self.rd_wait
-                .wait(|| self.state().writer_opens != state.writer_opens)
-        } else if access.write && !access.read && state.readers == 0 {
+                .wait(|| self.state().opens.writers != state.opens.writers)
+        } else if access.write && !access.read && state.ends.readers == 0 {
             self.rd_wait
-                .wait(|| self.state().reader_opens != state.reader_opens)
+                .wait(|| self.state().opens.readers != state.opens.readers)
         } else {
             Ok(())
         };
@@ -337,7 +165,7 @@ impl Pipe {
 
     /// The capacity in bytes.
     pub(crate) fn capacity(&self) -> u64 {
-        u64::from(self.state().limit) * PAGE_SIZE as u64
+        u64::from(self.state().room.limit) * PAGE_SIZE as u64
     }
 
     /// Makes the capacity at least `bytes` bytes, as `F_SETPIPE_SZ` does. Sleeps.
@@ -374,12 +202,7 @@ impl Pipe {
 
     /// Closes what was opened with `access`.
     pub(crate) fn close(&self, access: Access) {
-        let mut inner = self.lock();
-
-        inner.readers -= u32::from(access.read);
-        inner.writers -= u32::from(access.write);
-        let lone = inner.has_readers() != inner.has_writers();
-        drop(inner);
+        let lone = self.lock().count_out(access);
 
         // The last of one side, while the other is still there.
         if lone {
@@ -388,18 +211,5 @@ impl Pipe {
             self.rd_fasync.tell(Event::Input);
             self.wr_fasync.tell(Event::Output);
         }
-    }
-}
-
-impl Inner {
-    /// Counts a file in; says whether openers may have waited for it.
-    fn count_in(&mut self, access: Access) -> bool {
-        let first = (access.read && self.readers == 0) || (access.write && self.writers == 0);
-
-        self.readers += u32::from(access.read);
-        self.writers += u32::from(access.write);
-        self.reader_opens = self.reader_opens.wrapping_add(u32::from(access.read));
-        self.writer_opens = self.writer_opens.wrapping_add(u32::from(access.write));
-        first
     }
 }

@@ -7,8 +7,9 @@
 //! what the pipe then holds.
 
 use crate::{
+    lock::Inner,
     mm::Dest,
-    pipe::{Inner, Pipe, Request},
+    pipe::{Pipe, Request},
     ring::Kind,
     sync::{killed, Event},
 };

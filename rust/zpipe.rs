@@ -13,6 +13,7 @@ use kernel::prelude::*;
 mod chrdev;
 mod device;
 mod fops;
+mod lock;
 mod mm;
 mod pairfs;
 mod pipe;
@@ -54,6 +55,9 @@ struct Zpipe {
 impl kernel::Module for Zpipe {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         table::init();
+        if *module_parameters::cut_copies.value() != 0 {
+            mm::cut_copies();
+        }
         Ok(Self {
             _devices: chrdev::Devices::new(&device::END_OPS, &device::CONTROL_OPS)?,
         })

@@ -13,21 +13,81 @@ pub(crate) struct Access {
     pub(crate) write: bool,
 }
 
+/// Slots and pages of a pipe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Slots that hold data. Less than 2^24.
+    pub(crate) used: u32,
+    /// Slots that may be used. Less than 2^24.
+    pub(crate) limit: u32,
+    /// Pages at hand for writers. Less than 2^16.
+    pub(crate) spare: u32,
+}
+
+impl Room {
+    /// In one word.
+    pub(crate) fn pack(self) -> u64 {
+        u64::from(self.used) | u64::from(self.limit) << 24 | u64::from(self.spare) << 48
+    }
+
+    /// Out of one word.
+    pub(crate) fn unpack(word: u64) -> Self {
+        const SLOTS: u64 = (1 << 24) - 1;
+
+        // CAST: Of 24, 24 and 16 bits.
+        Self {
+            used: (word & SLOTS) as u32,
+            limit: (word >> 24 & SLOTS) as u32,
+            spare: (word >> 48) as u32,
+        }
+    }
+
+    /// Whether no slot is free.
+    pub(crate) fn full(self) -> bool {
+        self.used >= self.limit
+    }
+}
+
+/// One number for each side of a pipe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sides {
+    /// Of those that read.
+    pub(crate) readers: u32,
+    /// Of those that write.
+    pub(crate) writers: u32,
+}
+
+/// Files that are open, those included that still wait in open.
+pub(crate) type Ends = Sides;
+
+/// How often the pipe was opened. Wraps.
+pub(crate) type Opens = Sides;
+
+impl Sides {
+    /// In one word.
+    pub(crate) fn pack(self) -> u64 {
+        u64::from(self.readers) | u64::from(self.writers) << 32
+    }
+
+    /// Out of one word.
+    pub(crate) fn unpack(word: u64) -> Self {
+        // CAST: Of 32 bits each.
+        Self {
+            readers: word as u32,
+            writers: (word >> 32) as u32,
+        }
+    }
+}
+
 /// The counts of a pipe at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
-    /// Slots that hold data.
-    pub(crate) used: u32,
-    /// Slots that may be used.
-    pub(crate) limit: u32,
-    /// Files open for reading, those included that still wait in open.
-    pub(crate) readers: u32,
-    /// Files open for writing, those included that still wait in open.
-    pub(crate) writers: u32,
-    /// How often the pipe was opened for reading. Wraps.
-    pub(crate) reader_opens: u32,
-    /// How often the pipe was opened for writing. Wraps.
-    pub(crate) writer_opens: u32,
+    /// Slots and pages.
+    pub(crate) room: Room,
+    /// Files that are open.
+    pub(crate) ends: Ends,
+    /// How often it was opened.
+    pub(crate) opens: Opens,
 }
 
 /// What poll says of a file, in words; the caller knows the bits.
@@ -46,29 +106,24 @@ pub(crate) struct Ready {
 impl State {
     /// Whether a read would not wait: there is data, or nobody will ever write any.
     pub(crate) fn readable(&self) -> bool {
-        self.used != 0 || self.writers == 0
+        self.room.used != 0 || self.ends.writers == 0
     }
 
     /// Whether a write would not wait: there is a free slot, or nobody reads.
     pub(crate) fn writable(&self) -> bool {
-        !self.full() || self.readers == 0
-    }
-
-    /// Whether no slot is free.
-    pub(crate) fn full(&self) -> bool {
-        self.used >= self.limit
+        !self.room.full() || self.ends.readers == 0
     }
 
     /// What poll says of a file with `access`.
     ///
-    /// `unseen` is the value of `writer_opens` when the file was opened if there was no writer
+    /// `unseen` is the number of writers' opens when the file was opened if there was no writer
     /// then: as long as it has not changed, hanging up is not reported.
     pub(crate) fn ready(&self, access: Access, unseen: Option<u32>) -> Ready {
         Ready {
-            input: access.read && self.used != 0,
-            output: access.write && !self.full(),
-            hang_up: access.read && self.writers == 0 && unseen != Some(self.writer_opens),
-            error: access.write && self.readers == 0,
+            input: access.read && self.room.used != 0,
+            output: access.write && !self.room.full(),
+            hang_up: access.read && self.ends.writers == 0 && unseen != Some(self.opens.writers),
+            error: access.write && self.ends.readers == 0,
         }
     }
 }
@@ -86,32 +141,54 @@ mod tests {
         write: true,
     };
 
-    const IDLE: State = State {
-        used: 0,
-        limit: 16,
-        readers: 1,
-        writers: 1,
-        reader_opens: 1,
-        writer_opens: 1,
-    };
+    fn pipe(used: u32, readers: u32, writers: u32) -> State {
+        State {
+            room: Room {
+                used,
+                limit: 16,
+                spare: 0,
+            },
+            ends: Sides { readers, writers },
+            opens: Sides {
+                readers: 1,
+                writers: 1,
+            },
+        }
+    }
+
+    #[test]
+    fn words_keep_their_numbers() {
+        let room = Room {
+            used: (1 << 24) - 1,
+            limit: 1 << 19,
+            spare: 0xfedc,
+        };
+        assert_eq!(Room::unpack(room.pack()), room);
+
+        let sides = Sides {
+            readers: u32::MAX,
+            writers: 0x1234_5678,
+        };
+        assert_eq!(Sides::unpack(sides.pack()), sides);
+    }
 
     #[test]
     fn an_idle_pipe_is_writable_only() {
-        assert!(!IDLE.readable());
-        assert!(IDLE.writable());
-        assert_eq!(IDLE.ready(READER, None), Ready::default());
-        assert_eq!(
-            IDLE.ready(WRITER, None),
-            Ready {
-                output: true,
-                ..Ready::default()
-            }
-        );
+        let idle = pipe(0, 1, 1);
+        assert!(!idle.readable());
+        assert!(idle.writable());
+        assert_eq!(idle.ready(READER, None), Ready::default());
+
+        let output = Ready {
+            output: true,
+            ..Ready::default()
+        };
+        assert_eq!(idle.ready(WRITER, None), output);
     }
 
     #[test]
     fn a_full_pipe_is_readable_only() {
-        let full = State { used: 16, ..IDLE };
+        let full = pipe(16, 1, 1);
         assert!(full.readable());
         assert!(!full.writable());
         assert!(full.ready(READER, None).input);
@@ -119,55 +196,54 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_shrunk_below_its_use_is_full() {
-        let shrunk = State {
-            used: 5,
-            limit: 4,
-            ..IDLE
-        };
-        assert!(!shrunk.writable());
+    fn a_slot_less_is_not_full() {
+        let nearly = pipe(15, 1, 1);
+        assert!(nearly.writable());
+        assert!(nearly.ready(WRITER, None).output);
     }
 
     #[test]
     fn without_writers_a_read_ends_and_poll_hangs_up() {
-        let eof = State { writers: 0, ..IDLE };
-        assert!(eof.readable());
-        assert_eq!(
-            eof.ready(READER, None),
-            Ready {
-                hang_up: true,
-                ..Ready::default()
-            }
-        );
+        let ended = pipe(0, 1, 0);
+        let hang_up = Ready {
+            hang_up: true,
+            ..Ready::default()
+        };
+        assert!(ended.readable());
+        assert_eq!(ended.ready(READER, None), hang_up);
     }
 
     #[test]
     fn hanging_up_waits_for_the_first_writer() {
-        let opened = State { writers: 0, ..IDLE };
-        let unseen = Some(opened.writer_opens);
+        let opened = pipe(0, 1, 0);
+        let unseen = Some(opened.opens.writers);
         assert!(!opened.ready(READER, unseen).hang_up);
 
-        let come_and_gone = State {
-            writer_opens: opened.writer_opens.wrapping_add(1),
-            ..opened
-        };
+        let mut come_and_gone = opened;
+        come_and_gone.opens.writers += 1;
         assert!(come_and_gone.ready(READER, unseen).hang_up);
     }
 
     #[test]
     fn without_readers_a_write_fails_and_poll_errs() {
-        let broken = State {
-            used: 16,
-            readers: 0,
-            ..IDLE
+        let broken = pipe(16, 0, 1);
+        let error = Ready {
+            error: true,
+            ..Ready::default()
         };
         assert!(broken.writable());
-        assert_eq!(
-            broken.ready(WRITER, None),
-            Ready {
-                error: true,
-                ..Ready::default()
-            }
-        );
+        assert_eq!(broken.ready(WRITER, None), error);
+    }
+
+    #[test]
+    fn an_end_sees_its_own_side_only() {
+        let both = Access {
+            read: true,
+            write: true,
+        };
+        let used = pipe(1, 1, 1);
+        assert!(!used.ready(WRITER, None).input);
+        assert!(!used.ready(READER, None).output);
+        assert!(used.ready(both, None).input && used.ready(both, None).output);
     }
 }

@@ -13,30 +13,6 @@ use kernel::{
     iov::{IovIterDest, IovIterSource},
 };
 
-/// Cuts atomic copies short, for tests.
-///
-/// Memory that is not there in the middle of an atomic copy is rare. With the module parameter
-/// `cut_copies` every other such copy stops half-way, so that what follows runs all the time.
-#[derive(Default)]
-struct Cutter {
-    cut: bool,
-}
-
-impl Cutter {
-    /// How many of `bytes` bytes to copy.
-    fn cut(&mut self, bytes: usize) -> usize {
-        if *crate::module_parameters::cut_copies.value() == 0 {
-            return bytes;
-        }
-        self.cut = !self.cut;
-        if self.cut {
-            bytes / 2
-        } else {
-            bytes
-        }
-    }
-}
-
 /// Memory that is read from: the buffer of a write.
 ///
 /// # Invariants
@@ -45,18 +21,13 @@ impl Cutter {
 pub(crate) struct Source<'a, 'data> {
     iter: &'a mut IovIterSource<'data>,
     taken: usize,
-    cutter: Cutter,
 }
 
 impl<'a, 'data> Source<'a, 'data> {
     /// Wraps an iterator. Only what is taken from now on can be taken back.
     pub(crate) fn new(iter: &'a mut IovIterSource<'data>) -> Self {
         // INVARIANT: Nothing has been taken.
-        Self {
-            iter,
-            taken: 0,
-            cutter: Cutter::default(),
-        }
+        Self { iter, taken: 0 }
     }
 
     /// Bytes that are left.
@@ -109,7 +80,6 @@ impl<'a, 'data> Source<'a, 'data> {
         offset: usize,
         bytes: usize,
     ) -> usize {
-        let bytes = self.cutter.cut(bytes);
         // SAFETY: The caller vouches for the page, the wrapped type for the iterator.
         let copied =
             unsafe { sys::zpipe_page_from_iter_atomic(page, offset, bytes, self.iter.as_raw()) };
@@ -127,18 +97,13 @@ impl<'a, 'data> Source<'a, 'data> {
 pub(crate) struct Dest<'a, 'data> {
     iter: &'a mut IovIterDest<'data>,
     taken: usize,
-    cutter: Cutter,
 }
 
 impl<'a, 'data> Dest<'a, 'data> {
     /// Wraps an iterator. Only what is filled from now on can be taken back.
     pub(crate) fn new(iter: &'a mut IovIterDest<'data>) -> Self {
         // INVARIANT: Nothing has been taken.
-        Self {
-            iter,
-            taken: 0,
-            cutter: Cutter::default(),
-        }
+        Self { iter, taken: 0 }
     }
 
     /// Bytes for which there is room.
@@ -180,7 +145,6 @@ impl<'a, 'data> Dest<'a, 'data> {
         offset: usize,
         bytes: usize,
     ) -> usize {
-        let bytes = self.cutter.cut(bytes);
         // SAFETY: The caller vouches for the page, the wrapped type for the iterator.
         let copied =
             unsafe { sys::zpipe_page_to_iter_atomic(page, offset, bytes, self.iter.as_raw()) };
@@ -188,4 +152,12 @@ impl<'a, 'data> Dest<'a, 'data> {
         self.taken += copied;
         copied
     }
+}
+
+/// Has every other atomic copy stop half-way, for tests.
+///
+/// Memory that is not there in the middle of such a copy is rare; so what follows would be, too.
+pub(crate) fn cut_copies() {
+    // SAFETY: It sets a flag.
+    unsafe { sys::zpipe_cut_copies() };
 }

@@ -10,6 +10,6 @@ mod page;
 mod stock;
 
 pub(crate) use account::{may_exceed_pipe_size, may_exceed_user_pages, UserPages};
-pub(crate) use iter::{Dest, Source};
+pub(crate) use iter::{cut_copies, Dest, Source};
 pub(crate) use page::BufferPage;
 pub(crate) use stock::PageStock;

@@ -45,6 +45,11 @@ impl FasyncQueue {
 
     /// Sends SIGIO to whom it concerns. Does not sleep.
     pub(crate) fn tell(&self, event: Event) {
+        // SAFETY: By the type invariants; whether it is null may be read at any time. As
+        // `kill_fasync()` does first, but without the call.
+        if unsafe { self.head.get().read_volatile() }.is_null() {
+            return;
+        }
         let band = match event {
             Event::Input => bindings::POLL_IN,
             Event::Output => bindings::POLL_OUT,

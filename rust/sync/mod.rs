@@ -6,8 +6,10 @@ mod cstatic;
 mod fasync;
 mod signal;
 mod waitqueue;
+mod word;
 
 pub(crate) use cstatic::CStatic;
 pub(crate) use fasync::FasyncQueue;
 pub(crate) use signal::{killed, raise_sigpipe};
 pub(crate) use waitqueue::{new_wait_queue, Event, WaitQueue};
+pub(crate) use word::Word;

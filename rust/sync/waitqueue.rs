@@ -125,10 +125,8 @@ impl WaitQueue {
     /// The current task hints that it is about to sleep, so that the other need not be sent to
     /// another CPU.
     pub(crate) fn wake_sync(&self, event: Event) {
-        let key = ptr::without_provenance_mut(event.mask() as usize);
-
-        // SAFETY: The head is initialised; the key is not dereferenced, it is a mask.
-        unsafe { bindings::__wake_up_sync_key(self.head.get(), bindings::TASK_INTERRUPTIBLE, key) };
+        // SAFETY: The head is initialised.
+        unsafe { sys::zpipe_wake_sync(self.head.get(), event.mask()) };
     }
 
     /// Wakes everybody, whatever they wait for.

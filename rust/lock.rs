@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What a pipe's inner lock protects, and what of it is visible without the lock.
+
+use crate::{
+    mm::{BufferPage, PageStock, UserPages},
+    ring::Ring,
+    stats::Stats,
+    sync::Word,
+    zcore::state::{Access, Ends, Opens, Room, State},
+};
+use core::ops::{Deref, DerefMut};
+use kernel::sync::lock::{mutex::MutexBackend, Guard};
+
+/// What the inner lock protects.
+pub(crate) struct Inner {
+    /// The data.
+    pub(crate) ring: Ring,
+    /// Pages that readers have emptied, for writers. With those in use never more than the slots.
+    pub(crate) spare: PageStock,
+    /// The slots, counted to the user who made the pipe.
+    pub(crate) account: UserPages,
+    /// What has been done.
+    pub(crate) stats: Stats,
+    ends: Ends,
+    opens: Opens,
+    /// `ends` or `opens` is not yet published.
+    unpublished: bool,
+}
+
+impl Inner {
+    /// An empty pipe that nobody has open.
+    pub(crate) fn new(ring: Ring, account: UserPages) -> Self {
+        Self {
+            ring,
+            spare: PageStock::new(),
+            account,
+            stats: Stats::default(),
+            ends: Ends::default(),
+            opens: Opens::default(),
+            unpublished: false,
+        }
+    }
+
+    /// Whether anybody reads, or is about to.
+    pub(crate) fn has_readers(&self) -> bool {
+        self.ends.readers != 0
+    }
+
+    /// Whether anybody writes, or is about to.
+    pub(crate) fn has_writers(&self) -> bool {
+        self.ends.writers != 0
+    }
+
+    /// Counts a file in; says whether openers may have waited for it.
+    pub(crate) fn count_in(&mut self, access: Access) -> bool {
+        let first = (access.read && !self.has_readers()) || (access.write && !self.has_writers());
+
+        self.ends.readers += u32::from(access.read);
+        self.ends.writers += u32::from(access.write);
+        self.opens.readers = self.opens.readers.wrapping_add(u32::from(access.read));
+        self.opens.writers = self.opens.writers.wrapping_add(u32::from(access.write));
+        self.unpublished = true;
+        first
+    }
+
+    /// Counts a file out; says whether the others are left without a partner.
+    pub(crate) fn count_out(&mut self, access: Access) -> bool {
+        self.ends.readers -= u32::from(access.read);
+        self.ends.writers -= u32::from(access.write);
+        self.unpublished = true;
+        self.has_readers() != self.has_writers()
+    }
+
+    /// How many pages may be kept for the next writer.
+    fn spare_limit(&self) -> usize {
+        // CAST: A u32 fits.
+        (self.ring.slots() - self.ring.used()) as usize
+    }
+
+    /// Keeps an emptied page for the next writer, or frees it.
+    pub(crate) fn recycle(&mut self, page: BufferPage) {
+        if self.spare.len() < self.spare_limit() {
+            // A full stock gives it back, and it is freed.
+            let _ = self.spare.put(page);
+        }
+    }
+
+    /// Keeps what `stock` has for the next writer, as far as there is room.
+    pub(crate) fn restock(&mut self, stock: &mut PageStock) {
+        while self.spare.len() < self.spare_limit().min(PageStock::MAX) {
+            let Some(page) = stock.take() else { return };
+            self.recycle(page);
+        }
+    }
+
+    /// Frees pages that are no longer kept.
+    pub(crate) fn trim(&mut self) {
+        while self.spare.len() > self.spare_limit() {
+            if self.spare.take().is_none() {
+                return;
+            }
+        }
+    }
+
+    /// The counts, for who holds the lock.
+    pub(crate) fn state(&self) -> State {
+        State {
+            room: self.room(),
+            ends: self.ends,
+            opens: self.opens,
+        }
+    }
+
+    fn room(&self) -> Room {
+        Room {
+            used: self.ring.used(),
+            limit: self.ring.slots(),
+            // CAST: At most `PageStock::MAX`.
+            spare: self.spare.len() as u32,
+        }
+    }
+}
+
+/// [`State`] for who does not hold the lock.
+///
+/// Each word was true at some moment; they may be of different moments.
+pub(crate) struct Published {
+    room: Word,
+    ends: Word,
+    opens: Word,
+}
+
+impl Published {
+    /// Publishes the state of a new pipe.
+    pub(crate) fn new(inner: &Inner) -> Self {
+        Self {
+            room: Word::new(inner.room().pack()),
+            ends: Word::new(inner.ends.pack()),
+            opens: Word::new(inner.opens.pack()),
+        }
+    }
+
+    /// What is so at about this moment.
+    pub(crate) fn load(&self) -> State {
+        State {
+            room: Room::unpack(self.room.read()),
+            ends: Ends::unpack(self.ends.read()),
+            opens: Opens::unpack(self.opens.read()),
+        }
+    }
+}
+
+/// The inner lock, held.
+///
+/// Dropping it publishes the state and unlocks, in this order; wake after that, never before: a
+/// task woken too early would find the old state and go back to sleep.
+pub(crate) struct Locked<'a> {
+    published: &'a Published,
+    inner: Guard<'a, Inner, MutexBackend>,
+}
+
+impl<'a> Locked<'a> {
+    /// Wraps the guard of the lock whose state goes to `published`.
+    pub(crate) fn new(published: &'a Published, inner: Guard<'a, Inner, MutexBackend>) -> Self {
+        Self { published, inner }
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Inner {
+        &mut self.inner
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.published.room.write(self.inner.room().pack());
+        // Opens and closes are rare.
+        if self.inner.unpublished {
+            self.published.ends.write(self.inner.ends.pack());
+            self.published.opens.write(self.inner.opens.pack());
+            self.inner.unpublished = false;
+        }
+    }
+}
