@@ -13,6 +13,7 @@ use kernel::{
     bindings,
     error::{from_err_ptr, to_result},
     prelude::*,
+    str::{as_char_ptr_in_const_context, CStrExt},
     types::Opaque,
 };
 
@@ -26,12 +27,16 @@ const CONTROL: u32 = 1;
 const MINORS: u32 = 2;
 
 static CLASS: CStatic<bindings::class> = CStatic::new(bindings::class {
-    name: c"zpipe".as_ptr().cast(),
+    name: as_char_ptr_in_const_context(c"zpipe"),
     devnode: Some(devnode),
     ..pin_init::zeroed()
 });
 
 /// Sets the mode of a node: the FIFO is a shared channel, the control device joins nothing.
+///
+/// # Safety
+///
+/// Called by the driver core, with a valid device of the class.
 unsafe extern "C" fn devnode(
     dev: *const bindings::device,
     mode: *mut bindings::umode_t,
@@ -65,7 +70,7 @@ impl Region {
 
         // SAFETY: `first` is written to, the name is copied.
         to_result(unsafe {
-            bindings::alloc_chrdev_region(&mut first, 0, MINORS, c"zpipe".as_ptr().cast())
+            bindings::alloc_chrdev_region(&mut first, 0, MINORS, c"zpipe".as_char_ptr())
         })?;
         // INVARIANT: It was successful.
         Ok(Self { first })
@@ -159,8 +164,8 @@ impl Node {
                 core::ptr::null_mut(),
                 number,
                 core::ptr::null_mut(),
-                c"%s".as_ptr().cast(),
-                name.as_ptr(),
+                c"%s".as_char_ptr(),
+                name.as_char_ptr(),
             )
         })?;
         // INVARIANT: It was successful.

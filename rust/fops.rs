@@ -249,6 +249,9 @@ impl<T: FileOperations> FileOps<T> {
         unsafe { <KBox<T> as ForeignOwnable>::borrow((*file).private_data) }
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS, with what it passes to an operation of a file of kind `T` that is being opened.
     unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         from_result(|| {
             // SAFETY: The VFS opens the file.
@@ -260,6 +263,9 @@ impl<T: FileOperations> FileOps<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS, with what it passes to an operation of a file of kind `T` that is released.
     unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: The file is of kind `T` and was opened; nobody else uses it any more.
         drop(unsafe { <KBox<T> as ForeignOwnable>::from_foreign((*file).private_data) });
@@ -284,6 +290,9 @@ impl<T: FileOperations> FileOps<T> {
         (this, file, request)
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS, with what it passes to an operation of a file of kind `T`.
     unsafe extern "C" fn read_iter(
         kiocb: *mut bindings::kiocb,
         iter: *mut bindings::iov_iter,
@@ -299,6 +308,9 @@ impl<T: FileOperations> FileOps<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS, with what it passes to an operation of a file of kind `T`.
     unsafe extern "C" fn write_iter(
         kiocb: *mut bindings::kiocb,
         iter: *mut bindings::iov_iter,
@@ -314,6 +326,9 @@ impl<T: FileOperations> FileOps<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS, with what it passes to an operation of a file of kind `T`.
     unsafe extern "C" fn poll(
         file: *mut bindings::file,
         table: *mut bindings::poll_table,
@@ -338,6 +353,9 @@ impl<T: FileOperations> FileOps<T> {
         .fold(0, |mask, (on, bits)| if on { mask | bits } else { mask })
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS, with what it passes to an operation of a file of kind `T`.
     unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
         from_result(|| {
             // SAFETY: The file is open and of kind `T`.
@@ -348,6 +366,9 @@ impl<T: FileOperations> FileOps<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS, with what it passes to an operation of a file of kind `T`.
     unsafe extern "C" fn fasync(fd: c_int, file: *mut bindings::file, on: c_int) -> c_int {
         from_result(|| {
             // SAFETY: The file is open and of kind `T`.
@@ -357,6 +378,9 @@ impl<T: FileOperations> FileOps<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS, with what it passes to an operation of a file of kind `T`.
     unsafe extern "C" fn show_fdinfo(seq: *mut bindings::seq_file, file: *mut bindings::file) {
         // SAFETY: The file is open and of kind `T`; the seq_file is ours for this call.
         let (this, seq) = unsafe { (Self::borrow(file), SeqFile::from_raw(seq)) };

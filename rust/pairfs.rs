@@ -20,6 +20,7 @@ use kernel::{
     error::{from_err_ptr, to_result},
     fs::File,
     prelude::*,
+    str::{as_char_ptr_in_const_context, CStrExt},
     sync::aref::ARef,
 };
 
@@ -27,7 +28,7 @@ use kernel::{
 const MAGIC: usize = sys::ZPIPE_SUPER_MAGIC as usize;
 
 static FS_TYPE: CStatic<bindings::file_system_type> = CStatic::new(bindings::file_system_type {
-    name: c"zpipefs".as_ptr().cast(),
+    name: as_char_ptr_in_const_context(c"zpipefs"),
     init_fs_context: Some(init_fs_context),
     kill_sb: Some(bindings::kill_anon_super),
     owner: crate::THIS_MODULE.as_ptr(),
@@ -45,6 +46,9 @@ static DENTRY_OPS: CStatic<bindings::dentry_operations> =
 static MOUNT: CStatic<*mut bindings::vfsmount> = CStatic::new(ptr::null_mut());
 static PINS: CStatic<c_int> = CStatic::new(0);
 
+/// # Safety
+///
+/// Called by the VFS, with a new context of our type.
 unsafe extern "C" fn init_fs_context(fc: *mut bindings::fs_context) -> c_int {
     // SAFETY: The kernel passes a new context of our type.
     let Some(ctx) = NonNull::new(unsafe { sys::init_pseudo(fc, MAGIC) }) else {
@@ -103,8 +107,8 @@ impl FifoInode {
     pub(crate) fn new<T: FileOperations>(ops: &'static FileOps<T>) -> Result<Self> {
         let pin = MountPin::new()?;
         // SAFETY: The mount is valid while it is pinned, and so is its super block.
-        let ptr =
-            NonNull::new(unsafe { bindings::new_inode((*pin.mount()).mnt_sb) }).ok_or(ENFILE)?;
+        let inode = unsafe { bindings::new_inode((*pin.mount()).mnt_sb) };
+        let ptr = NonNull::new(inode).ok_or(ENFILE)?;
 
         // SAFETY: The inode is new and ours; the operations live indefinitely.
         unsafe { sys::zpipe_init_fifo_inode(ptr.as_ptr(), ops.as_ptr()) };
@@ -137,7 +141,7 @@ impl FifoInode {
             bindings::alloc_file_pseudo(
                 self.ptr.as_ptr(),
                 self.pin.mount(),
-                c"".as_ptr().cast(),
+                c"".as_char_ptr(),
                 flags as c_int,
                 ops.as_ptr(),
             )
