@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The module goes when nobody needs it and not before, and comes back whole.
+ * Needs root and /zpipe.ko. Every test leaves the module loaded, with the
+ * parameters it had.
+ */
+#include "oracle.h"
+#include "child.h"
+
+#include <dirent.h>
+#include <sys/inotify.h>
+#include <sys/socket.h>
+
+#define MODULE		"/zpipe.ko"
+#define PARAMETERS	"/sys/module/zpipe/parameters"
+
+/*
+ * Of a module in use delete_module(2) says EWOULDBLOCK; rmmod(8) looks at the
+ * use count first, and says that it is in use.
+ */
+#define IN_USE		(-EWOULDBLOCK)
+
+static char parameters[256];
+
+/* What the module was loaded with, as finit_module(2) takes it. */
+static void read_parameters(void)
+{
+	DIR *dir = opendir(PARAMETERS);
+	struct dirent *d;
+	char path[512], value[64];
+	size_t used = 0;
+	FILE *f;
+
+	while (dir && (d = readdir(dir))) {
+		snprintf(path, sizeof(path), "%s/%s", PARAMETERS, d->d_name);
+		f = d->d_name[0] == '.' ? NULL : fopen(path, "r");
+		if (!f)
+			continue;
+		if (fscanf(f, "%63s", value) == 1)
+			used += snprintf(parameters + used,
+					 sizeof(parameters) - used, "%s=%s ",
+					 d->d_name, value);
+		fclose(f);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static long load(void)
+{
+	int fd = open(MODULE, O_RDONLY | O_CLOEXEC);
+	long ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = sys(syscall(SYS_finit_module, fd, parameters, 0));
+	close(fd);
+	return ret;
+}
+
+static long unload(void)
+{
+	return sys(syscall(SYS_delete_module, "zpipe", O_NONBLOCK));
+}
+
+/* A reference may be given back a little after the last close. */
+static long unload_eventually(void)
+{
+	long ret;
+
+	eventually((ret = unload()) != IN_USE);
+	return ret;
+}
+
+FIXTURE(module) {
+	struct ends node;
+	struct ends pair;
+};
+
+FIXTURE_SETUP(module)
+{
+	ASSERT_EQ(0, access(MODULE, R_OK));
+	read_parameters();
+	ASSERT_EQ(0, ends_make(&self->node, ZNODE));
+	ASSERT_EQ(0, ends_make(&self->pair, ZPAIR));
+}
+
+FIXTURE_TEARDOWN(module)
+{
+	ends_free(&self->node);
+	ends_free(&self->pair);
+	load();
+}
+
+/* It stays while @fd is open, and goes when that is closed. */
+static void in_use_by(struct __test_metadata *_metadata, int fd)
+{
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(IN_USE, unload());
+	close(fd);
+	EXPECT_EQ(0, unload_eventually());
+}
+
+TEST_F_TIMEOUT(module, unloads_and_loads, TIMEOUT)
+{
+	EXPECT_EQ(0, unload_eventually());
+	EXPECT_EQ(-ENOENT, unload());
+	EXPECT_EQ(-ENXIO, sys(open(self->node.path, O_RDWR)));
+	EXPECT_NE(0, access(ZPIPE_DEV, F_OK));
+	EXPECT_NE(0, access(ZPIPE_CONTROL, F_OK));
+	ASSERT_EQ(0, load());
+	EXPECT_EQ(-EEXIST, load());
+	EXPECT_EQ(0, open_ends(&self->pair, 0));
+	EXPECT_LE(0, open(ZPIPE_DEV, O_RDWR));
+}
+
+TEST_F_TIMEOUT(module, in_use_by_a_node, TIMEOUT)
+{
+	in_use_by(_metadata, open(self->node.path, O_RDWR));
+}
+
+TEST_F_TIMEOUT(module, in_use_by_a_reader_of_a_node, TIMEOUT)
+{
+	in_use_by(_metadata, open(self->node.path, O_RDONLY | O_NONBLOCK));
+}
+
+TEST_F_TIMEOUT(module, in_use_by_the_control, TIMEOUT)
+{
+	in_use_by(_metadata, open(ZPIPE_CONTROL, O_RDWR));
+}
+
+TEST_F_TIMEOUT(module, in_use_by_a_read_end, TIMEOUT)
+{
+	ASSERT_EQ(0, open_ends(&self->pair, 0));
+	close_end(&self->pair, 1);
+	in_use_by(_metadata, self->pair.fd[0]);
+}
+
+TEST_F_TIMEOUT(module, in_use_by_a_write_end, TIMEOUT)
+{
+	ASSERT_EQ(0, open_ends(&self->pair, 0));
+	close_end(&self->pair, 0);
+	in_use_by(_metadata, self->pair.fd[1]);
+}
+
+TEST_F_TIMEOUT(module, in_use_by_data_nobody_reads, TIMEOUT)
+{
+	ASSERT_EQ(0, open_ends(&self->pair, 0));
+	ASSERT_EQ(SLOTS * PAGE, stream_write(self->pair.fd[1], 0,
+					     SLOTS * PAGE));
+	close_end(&self->pair, 1);
+	EXPECT_EQ(IN_USE, unload());
+	close_end(&self->pair, 0);
+	EXPECT_EQ(0, unload_eventually());
+}
+
+static int fd_path_open(int fd, int flags)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, flags);
+}
+
+/* Nothing of the module's is called for such a descriptor. */
+TEST_F_TIMEOUT(module, in_use_by_a_path_descriptor_of_a_pair, TIMEOUT)
+{
+	int fd;
+
+	ASSERT_EQ(0, open_ends(&self->pair, 0));
+	fd = fd_path_open(self->pair.fd[0], O_PATH);
+	close_end(&self->pair, 0);
+	close_end(&self->pair, 1);
+	in_use_by(_metadata, fd);
+}
+
+TEST_F_TIMEOUT(module, refused_unload_breaks_nothing, TIMEOUT)
+{
+	int fd;
+
+	ASSERT_EQ(0, open_ends(&self->pair, 0));
+	fd = fd_path_open(self->pair.fd[0], O_PATH);
+	close_end(&self->pair, 0);
+	close_end(&self->pair, 1);
+	ASSERT_EQ(IN_USE, unload());
+	fd = fd_path_open(fd, O_RDWR);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(10, stream_write(fd, 0, 10));
+	EXPECT_EQ(10, stream_read(fd, 0, 10));
+	EXPECT_EQ(0, open_ends(&self->pair, 0));
+	EXPECT_LE(0, open(self->node.path, O_RDWR));
+}
+
+/*
+ * DEVIATION: an O_PATH descriptor of a node, unlike one of a FIFO, can be left
+ * behind by the driver; opening it then fails as for any device without one.
+ */
+TEST_F_TIMEOUT(module, path_descriptor_of_a_node, TIMEOUT)
+{
+	int path = open(self->node.path, O_PATH);
+	int fd;
+
+	ASSERT_LE(0, path);
+	fd = fd_path_open(path, O_RDWR);
+	ASSERT_LE(0, fd);
+	close(fd);
+	ASSERT_EQ(0, unload_eventually());
+	EXPECT_EQ(-ENXIO, sys(fd_path_open(path, O_RDWR)));
+	ASSERT_EQ(0, load());
+	/* The numbers may be others now, but it does not do any harm. */
+	fd_path_open(path, O_RDWR);
+}
+
+TEST_F_TIMEOUT(module, in_use_by_a_descriptor_in_flight, TIMEOUT)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} u;
+	struct iovec iov = { "x", 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = u.buf, .msg_controllen = sizeof(u.buf),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+	int sock[2];
+
+	ASSERT_EQ(0, open_ends(&self->pair, 0));
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sock));
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &self->pair.fd[0], sizeof(int));
+	ASSERT_EQ(1, sendmsg(sock[0], &msg, 0));
+	close_end(&self->pair, 0);
+	close_end(&self->pair, 1);
+	EXPECT_EQ(IN_USE, unload());
+	close(sock[0]);
+	close(sock[1]);
+	EXPECT_EQ(0, unload_eventually());
+}
+
+TEST_F_TIMEOUT(module, in_use_by_a_waiting_opener, TIMEOUT)
+{
+	struct child c;
+
+	child_open(&c, self->node.path, O_RDONLY);
+	ASSERT_TRUE(child_asleep(&c));
+	EXPECT_EQ(IN_USE, unload());
+	EXPECT_EQ(KILLED(SIGKILL), child_kill(&c));
+	EXPECT_EQ(0, unload_eventually());
+}
+
+TEST_F_TIMEOUT(module, in_use_by_a_blocked_writer, TIMEOUT)
+{
+	struct child c;
+
+	ASSERT_EQ(0, open_ends(&self->pair, 0));
+	child_write(&c, &self->pair, 0, 3 * SLOTS * PAGE);
+	ASSERT_TRUE(child_asleep(&c));
+	EXPECT_EQ(IN_USE, unload());
+	child_kill(&c);
+	close_end(&self->pair, 0);
+	close_end(&self->pair, 1);
+	EXPECT_EQ(0, unload_eventually());
+}
+
+/* A watch holds the inode of a pair, but not its file system. */
+TEST_F_TIMEOUT(module, not_in_use_by_a_watch, TIMEOUT)
+{
+	int ino = inotify_init();
+	char path[40];
+
+	ASSERT_EQ(0, open_ends(&self->pair, 0));
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", self->pair.fd[0]);
+	ASSERT_LE(0, inotify_add_watch(ino, path, IN_ALL_EVENTS));
+	close_end(&self->pair, 0);
+	close_end(&self->pair, 1);
+	EXPECT_EQ(0, unload_eventually());
+}
+
+/* Others open while the module goes and comes: a whole pipe or a clean error. */
+static long open_all_the_time(struct child *c)
+{
+	struct ends e = { .kind = ZPAIR, .fd = { -1, -1 } };
+	int *stop = c->arg;
+	int fd;
+
+	while (!__atomic_load_n(stop, __ATOMIC_SEQ_CST)) {
+		fd = open(c->path, O_RDWR | O_NONBLOCK);
+		if (fd >= 0 && (stream_write(fd, 0, 10) != 10 ||
+				stream_read(fd, 0, 10) != 10)) {
+			errno = EIO;
+			return -1;
+		}
+		if (fd < 0 && errno != ENXIO && errno != ENODEV)
+			return -1;
+		if (fd >= 0)
+			close(fd);
+		if (!open_ends(&e, 0)) {
+			close_end(&e, 0);
+			close_end(&e, 1);
+		}
+	}
+	return 0;
+}
+
+TEST_F_TIMEOUT(module, unload_races_open, TIMEOUT)
+{
+	int *stop = shared_alloc(sizeof(*stop));
+	struct child c = {
+		.fn = open_all_the_time, .arg = stop, .drop = -1,
+		.path = self->node.path,
+	};
+	int i;
+
+	child_start(&c, 0);
+	for (i = 0; i < 20; i++) {
+		ASSERT_EQ(0, unload_eventually());
+		ASSERT_EQ(0, load());
+	}
+	__atomic_store_n(stop, 1, __ATOMIC_SEQ_CST);
+	EXPECT_EQ(0, child_join(&c));
+}
+
+/* Pages that are free, with what is only cached given back. */
+static long free_pages(void)
+{
+	char line[128];
+	long n = -1;
+	FILE *f;
+	int fd;
+
+	fd = open("/proc/sys/vm/drop_caches", O_WRONLY);
+	if (fd < 0 || write(fd, "3", 1) != 1)
+		return -1;
+	close(fd);
+	f = fopen("/proc/vmstat", "r");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "nr_free_pages %ld", &n) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+/* The module comes, is used in every way, and goes. */
+static long cycle(const char *node)
+{
+	struct ends e = { .kind = ZPAIR };
+	int i, fd;
+
+	if (load())
+		return -1;
+	for (i = 0; i < 10; i++) {
+		if (open_ends(&e, 0) ||
+		    stream_write(e.fd[1], 0, 3 * PAGE) != 3 * PAGE ||
+		    stream_read(e.fd[0], 0, PAGE + 1) != PAGE + 1 ||
+		    set_capacity(ZPAIR, e.fd[0], 64 * PAGE) != 64 * PAGE)
+			return -1;
+		close_end(&e, 0);
+		close_end(&e, 1);
+	}
+	for (i = 0; i < 10; i++) {
+		fd = open(node, O_RDWR | O_NONBLOCK);
+		if (stream_write(fd, 0, 3 * PAGE) != 3 * PAGE ||
+		    stream_read(fd, 0, 10) != 10 || poll_mask(fd) < 0)
+			return -1;
+		close(fd);
+	}
+	return unload_eventually();
+}
+
+/*
+ * Two hundred cycles with twenty pipes each may cost at most 2 MiB: half a KiB
+ * for each pipe, ten for each load, which is less than one page of a pipe's,
+ * one ring, or one inode. What per-CPU lists and slabs keep is far less; what
+ * they keep at first is there after the first twenty.
+ */
+#define CYCLES		200
+#define TOLERANCE	(2 * (1 << 20) / PAGE)
+
+TEST_F_TIMEOUT(module, cycles_lose_no_memory, 120)
+{
+	long before;
+	int i;
+
+	/* The node's numbers must stay those of the module. */
+	ASSERT_EQ(0, unload_eventually());
+	for (i = 0; i < 20; i++)
+		ASSERT_EQ(0, cycle(self->node.path));
+	before = free_pages();
+	ASSERT_LT(0, before);
+	for (i = 0; i < CYCLES; i++)
+		ASSERT_EQ(0, cycle(self->node.path));
+	EXPECT_TRUE(eventually(free_pages() >= before - TOLERANCE))
+		TH_LOG("%ld pages, before %ld", free_pages(), before);
+}
+
+TEST_HARNESS_MAIN
