@@ -13,7 +13,7 @@ use crate::{
     pipe::{Pipe, Request},
     ring::{Kind, Slot},
     sync::{raise_sigpipe, Event},
-    zcore::{merge::merge_len, PAGE_SIZE},
+    zcore::{merge::merge_len, state::Room, PAGE_SIZE},
 };
 use kernel::prelude::*;
 
@@ -153,19 +153,24 @@ impl Write<'_, '_, '_> {
         Ok(())
     }
 
-    /// Allocates what pages are missing. Sleeps: not under the lock.
-    fn stock_up(&mut self, spare: usize) -> Result {
-        let missing = self.pages().saturating_sub(spare);
-        if missing == 0 {
-            return Ok(());
-        }
+    /// Allocates what pages are missing as things stand. Best effort: one that is missed all the
+    /// same is allocated then. Sleeps: not under the lock.
+    fn stock_up(&mut self, room: Room) {
+        let missing = room.missing(self.pages());
 
-        let stock = self.stock.get_or_insert_with(PageStock::new);
-        stock.fill(missing);
-        if stock.len() == 0 {
-            return Err(ENOMEM);
+        if missing != 0 {
+            self.stock.get_or_insert_with(PageStock::new).fill(missing);
         }
-        Ok(())
+    }
+
+    /// Allocates a page that was missed, and what else is missing. Sleeps: not under the lock.
+    fn stock_one(&mut self, room: Room) -> Result {
+        self.stock.get_or_insert_with(PageStock::new).fill(1);
+        self.stock_up(room);
+        match &self.stock {
+            Some(stock) if stock.len() != 0 => Ok(()),
+            _ => Err(ENOMEM),
+        }
     }
 }
 
@@ -262,8 +267,7 @@ impl Pipe {
             stock: None,
         };
         if total > PAGE_SIZE {
-            // Best effort: what is missing is allocated when it is missed.
-            let _ = job.stock_up(self.state().room.spare as usize);
+            job.stock_up(self.state().room);
         }
 
         let mut inner = self.lock();
@@ -294,7 +298,7 @@ impl Pipe {
             }
 
             let resolved = match step {
-                Step::NeedPage => job.stock_up(0),
+                Step::NeedPage => job.stock_one(self.state().room),
                 Step::NeedBytes => job.stage(),
                 _ => {
                     // A signal is seen after another look at the ring, as in fs/pipe.c.

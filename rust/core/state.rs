@@ -42,6 +42,14 @@ impl Room {
         }
     }
 
+    /// How many of the `pages` pages that a write takes must be allocated to fill what is free.
+    pub(crate) fn missing(self, pages: usize) -> usize {
+        // CAST: A u32 fits.
+        let free = self.limit.saturating_sub(self.used) as usize;
+
+        pages.min(free).saturating_sub(self.spare as usize)
+    }
+
     /// Whether no slot is free.
     pub(crate) fn full(self) -> bool {
         self.used >= self.limit
@@ -170,6 +178,20 @@ mod tests {
             writers: 0x1234_5678,
         };
         assert_eq!(Sides::unpack(sides.pack()), sides);
+    }
+
+    #[test]
+    fn only_pages_that_can_be_used_are_missing() {
+        let room = |used, spare| Room {
+            used,
+            limit: 16,
+            spare,
+        };
+        assert_eq!(room(0, 0).missing(3), 3);
+        assert_eq!(room(0, 0).missing(99), 16);
+        assert_eq!(room(10, 4).missing(99), 2);
+        assert_eq!(room(16, 0).missing(99), 0);
+        assert_eq!(room(0, 16).missing(1), 0);
     }
 
     #[test]
