@@ -7,7 +7,10 @@ use crate::{
     zcore::merge::LastSlot,
 };
 use kernel::{
-    alloc::{flags::GFP_KERNEL_ACCOUNT, AllocError},
+    alloc::{
+        flags::{GFP_KERNEL_ACCOUNT, __GFP_NOWARN},
+        AllocError,
+    },
     prelude::*,
 };
 
@@ -122,11 +125,13 @@ impl Ring {
     }
 
     fn places(slots: u32) -> Result<KVec<Option<Slot>>, AllocError> {
+        // A privileged user may ask for more than there is: that is no news for the log.
+        let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
         let slots = slots as usize;
-        let mut places = KVec::with_capacity(slots, GFP_KERNEL_ACCOUNT)?;
+        let mut places = KVec::with_capacity(slots, flags)?;
 
         for _ in 0..slots {
-            places.push(None, GFP_KERNEL_ACCOUNT)?;
+            places.push(None, flags)?;
         }
         Ok(places)
     }
