@@ -1,0 +1,110 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# qemu/demo/guest.sh: what "make demo" does in the guest, see scripts/demo.
+# /linux is a part of the kernel's source; no program knows of zpipe but pair.
+
+set -euo pipefail
+repeats=3
+cd /
+mkfifo /tmp/fifo
+failed=0
+
+compare()
+{
+	if [[ $2 == "$3" ]]; then
+		echo "  the same on both sides: $1 $2"
+	else
+		echo "  DIFFERENT: $1 $2 went in, $3 came out"
+		failed=1
+	fi
+}
+
+sum_of_files()
+{
+	(cd "$1" && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c -32)
+}
+
+echo "== $(tar -c linux | wc -c | numfmt --to=si)B of source in $(find linux -type f | wc -l) files"
+expected=$(tar -c linux | sha256sum | cut -c -32)
+
+echo
+echo '$ tar -c linux > /dev/zpipe &'
+echo '$ sha256sum < /dev/zpipe'
+tar -c linux >/dev/zpipe &
+# This shell's own descriptor keeps the pipe, and its counters, until we look.
+exec 3</dev/zpipe
+got=$(sha256sum <&3 | cut -c -32)
+wait $!
+compare sha256 "$expected" "$got"
+echo "\$ grep zpipe /proc/$$/fdinfo/3"
+grep zpipe "/proc/$$/fdinfo/3" | sed 's/^/  /'
+exec 3<&-
+
+echo
+echo '$ tar -c linux > /dev/zpipe &'
+echo '$ tar -x -C copy < /dev/zpipe'
+mkdir /tmp/copy
+tar -c linux >/dev/zpipe &
+tar -x -C /tmp/copy </dev/zpipe
+wait $!
+compare 'sha256 of all files' "$(sum_of_files linux)" "$(sum_of_files /tmp/copy/linux)"
+rm -rf /tmp/copy
+
+echo
+echo '$ pair zpipe 128     # a private pair between a parent and its child'
+/demo/pair zpipe 128 | sed '$d; s/^/  /' || failed=1
+
+# Each prints the seconds that it took through the pipe $1.
+run_tar()
+{
+	local start=$EPOCHREALTIME
+
+	tar -c linux >"$1" &
+	cat "$1" >/dev/null
+	wait $!
+	echo "$start $EPOCHREALTIME" | awk '{ print $2 - $1 }'
+}
+
+run_dd()
+{
+	local start=$EPOCHREALTIME
+
+	dd if=/dev/zero of="$1" bs=64K count=4096 status=none &
+	dd if="$1" of=/dev/null bs=64K status=none
+	wait $!
+	echo "$start $EPOCHREALTIME" | awk '{ print $2 - $1 }'
+}
+
+run_pair()
+{
+	local kind=zpipe
+
+	[[ $1 == /dev/zpipe ]] || kind=pipe
+	/demo/pair "$kind" 128 | tail -n 1
+}
+
+# row TEXT BYTES FUNCTION: repeats alternate, so that a slow moment of the
+# machine meets both; the middle one counts.
+row()
+{
+	local fifo=() zpipe=() i
+
+	for ((i = 0; i < repeats; i++)); do
+		fifo+=("$("$3" /tmp/fifo)")
+		zpipe+=("$("$3" /dev/zpipe)")
+	done
+	awk -v text="$1" -v bytes="$2" \
+		-v f="$(printf '%s\n' "${fifo[@]}" | sort -g | sed -n "$((repeats / 2 + 1))p")" \
+		-v z="$(printf '%s\n' "${zpipe[@]}" | sort -g | sed -n "$((repeats / 2 + 1))p")" \
+		'BEGIN { printf "%-36s %7.0f MB %9.0f MB/s %9.0f MB/s %7.2f\n",
+			text, bytes / 1e6, bytes / f / 1e6, bytes / z / 1e6, f / z }'
+}
+
+echo
+echo "== How fast, beside a FIFO (and pipe(2) for the pair); the median of $repeats runs each"
+printf '%-36s %10s %14s %14s %7s\n' '' moved FIFO zpipe ratio
+row 'tar -c linux | cat' "$(tar -c linux | wc -c)" run_tar
+row 'dd bs=64K | dd bs=64K' $((4096 * 65536)) run_dd
+row 'private pair, 64 KiB, summed' $((128 << 20)) run_pair
+exit "$failed"
