@@ -6,6 +6,7 @@
 #include "oracle.h"
 #include "child.h"
 
+#include <sys/inotify.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
 
@@ -370,6 +371,27 @@ TEST_F_TIMEOUT(unnamed, path_descriptor_outlives_the_data, TIMEOUT)
 	EXPECT_EQ(-EAGAIN, stream_read(fd, 0, 10));
 	EXPECT_EQ(FULL, get_capacity(variant->kind, fd));
 	EXPECT_TRUE(joined(fd, fd));
+}
+
+/* What inotify(7) tells of a pair: modifications, accesses and closes. */
+TEST_F_TIMEOUT(unnamed, inotify_tells, TIMEOUT)
+{
+	long buf[512];
+	struct inotify_event *ev;
+	int ino = inotify_init1(IN_NONBLOCK);
+	unsigned int seen = 0;
+	ssize_t n, at;
+
+	ASSERT_LE(0, inotify_add_watch(ino, fd_path(self->e.fd[0]),
+				       IN_ALL_EVENTS));
+	ASSERT_TRUE(joined(self->e.fd[1], self->e.fd[0]));
+	close_end(&self->e, 1);
+	n = read(ino, buf, sizeof(buf));
+	for (at = 0; at < n; at += sizeof(*ev) + ev->len) {
+		ev = (void *)((char *)buf + at);
+		seen |= ev->mask;
+	}
+	EXPECT_EQ(IN_MODIFY | IN_ACCESS | IN_CLOSE_WRITE, (int)seen);
 }
 
 /*
