@@ -91,6 +91,6 @@ remove()
 	[[ -e $1 ]] || return 0
 	rm -rf --one-file-system "$1" 2>/dev/null ||
 		chmod -R u+rwX "$1" 2>/dev/null ||
-		mmdebstrap --unshare-helper rm -rf --one-file-system "$1" || :
+		mmdebstrap --unshare-helper rm -rf --one-file-system "$1" 2>/dev/null || :
 	rm -rf --one-file-system "$1"
 }
