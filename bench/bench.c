@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * bench [OPTION]...: measures mechanisms side by side, see bench.h.
+ *
+ *  -m NAME,...	mechanisms; default all. pipe is what ratios are to
+ *  -s BYTES,...	message sizes (64 to 16 MiB by fours, and 2 MiB)
+ *  -p PAIRS,...	pairs of processes (1)
+ *  -r N		rounds (15)
+ *  -t MS		time of one measurement (40)
+ *  -l N		round trips per round, with 64 B and one pair (300; 0: none)
+ *  -f			a single pair's ends run wherever the scheduler puts them;
+ *			otherwise each has a processor of its own
+ *  -M MODEL		what the results say of the machine; default: words or max
+ *			(emulated, copies by words or by bytes), kvm, or host
+ *  -o FILE		JSON is added there, one object a line
+ *  -L			lists the mechanisms
+ */
+#define _GNU_SOURCE
+#include <cpuid.h>
+#include <getopt.h>
+#include <math.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+/* One row for each; the first is what the others are compared with. */
+const struct mechanism * const mechanisms[] = {
+	&mechanism_pipe,
+	&mechanism_pipe_1m,
+	&mechanism_fifo,
+	&mechanism_vmsplice,
+	&mechanism_cma,
+	&mechanism_unix,
+	&mechanism_memfd,
+	&mechanism_zpipe,
+	&mechanism_zpipe_node,
+};
+const size_t nr_mechanisms = ARRAY_SIZE(mechanisms);
+
+#define RTT_BYTES	64
+#define BIT_ERMS	(1U << 9)	/* of CPUID 7: rep movsb is fast */
+#define LEAST_MESSAGES	3
+
+static const struct mechanism *chosen[MAX_MECHANISMS];
+static size_t nr_chosen;
+static size_t sizes[MAX_SIZES] = {
+	64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 2 << 20,
+	4 << 20, 16 << 20,
+};
+static size_t nr_sizes = 11;
+static unsigned int pairs[MAX_SIZES] = { 1 };
+static size_t nr_pairs = 1;
+static unsigned int rounds = 15, rtt_messages = 300;
+static double target_s = 0.040;
+static bool roam;
+static const char *model;
+static FILE *json;
+
+static struct result results[MAX_MECHANISMS];
+
+static struct run plan(const struct result *r)
+{
+	return (struct run) {
+		.mechanism = r->mechanism, .bytes = r->bytes, .pairs = r->pairs,
+		.messages = r->messages, .pin = r->pairs == 1 && !roam,
+	};
+}
+
+/*
+ * How many messages take the time wanted. The first run also compares every
+ * word.
+ */
+static void calibrate(struct result *r)
+{
+	struct sample sample;
+	struct run run;
+
+	r->messages = LEAST_MESSAGES;
+	run = plan(r);
+	run.verify = true;
+	measure(&run, &sample);
+	for (;;) {
+		run = plan(r);
+		measure(&run, &sample);
+		if (sample.seconds > target_s / 5)
+			break;
+		r->messages *= sample.seconds > target_s / 40 ? 5 : 8;
+	}
+	r->messages = fmax(LEAST_MESSAGES, r->messages * target_s / sample.seconds);
+}
+
+static void time_it(struct result *r)
+{
+	unsigned int i = r->rounds++;
+	struct run run = plan(r);
+	struct sample sample;
+	double bytes;
+
+	measure(&run, &sample);
+	bytes = (double)r->bytes * r->pairs * r->messages;
+	r->gbps[i] = bytes / sample.seconds / 1e9;
+	r->cpu_ns_per_kib[i] = sample.counts.cpu_ns / (bytes / 1024);
+	r->per_mib[CTXSW][i] = sample.counts.ctxsw / (bytes / (1 << 20));
+	r->per_mib[FAULTS][i] = sample.counts.faults / (bytes / (1 << 20));
+	r->per_mib[ALLOCS][i] = sample.allocs / (bytes / (1 << 20));
+}
+
+static void count_it(struct result *r)
+{
+	unsigned int i = r->counted++;
+	struct run run = plan(r);
+	struct sample sample;
+
+	measure(&run, &sample);
+	r->per_mib[WAKEUPS][i] = sample.counts.wakeups /
+		((double)r->bytes * r->pairs * r->messages / (1 << 20));
+}
+
+/* All round trips, shared with who measures them, one mechanism after another. */
+static float *trips;
+
+static void ping_it(struct result *r)
+{
+	float *mine = trips + (r - results) * rounds * rtt_messages;
+	struct run run = plan(r);
+	struct sample sample;
+
+	run.messages = rtt_messages;
+	run.pingpong = true;
+	run.rounds_us = mine + r->rtt_rounds * rtt_messages;
+	measure(&run, &sample);
+	r->rtt_us[r->rtt_rounds++] = percentile_of(run.rounds_us, rtt_messages, 0.5);
+	r->rtt_messages = rtt_messages;
+	r->has_rtt = true;
+}
+
+static void one_round(void (*what)(struct result *r), unsigned int round)
+{
+	for (size_t k = 0; k < nr_chosen; k++)
+		what(&results[(k + round) % nr_chosen]);
+}
+
+static void cell(size_t bytes, unsigned int nr)
+{
+	const struct result *pipe = NULL;
+	unsigned int counted = rounds < 6 ? rounds : 6;
+
+	for (size_t k = 0; k < nr_chosen; k++) {
+		memset(&results[k], 0, sizeof(results[k]));
+		results[k].mechanism = chosen[k];
+		results[k].bytes = bytes;
+		results[k].pairs = nr;
+		if (chosen[k] == mechanisms[0])
+			pipe = &results[k];
+	}
+	one_round(calibrate, 0);
+	for (unsigned int i = 0; i < rounds; i++)
+		one_round(time_it, i);
+	if (count_wakeups(true)) {
+		for (unsigned int i = 0; i < counted; i++)
+			one_round(count_it, i);
+		count_wakeups(false);
+	}
+	if (bytes == RTT_BYTES && nr == 1 && rtt_messages)
+		for (unsigned int i = 0; i < rounds; i++)
+			one_round(ping_it, i);
+
+	report_head(stdout, bytes, nr);
+	for (size_t k = 0; k < nr_chosen; k++) {
+		struct result *r = &results[k];
+
+		if (r->has_rtt)
+			r->rtt_p99 = percentile_of(trips + k * rounds * rtt_messages,
+						   rounds * rtt_messages, 0.99);
+		report_row(stdout, r, pipe);
+		if (json)
+			report_json(json, model, r, pipe);
+	}
+}
+
+static const char *this_machine(void)
+{
+	unsigned int id[4] = { 0 }, eax, ebx = 0, ecx = 0, edx;
+	char vendor[13] = "";
+
+	if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) && ecx & 1U << 31) {
+		__cpuid(0x40000000, id[0], id[1], id[2], id[3]);
+		memcpy(vendor, &id[1], 12);
+	}
+	if (!strcmp(vendor, "KVMKVMKVM"))
+		return "kvm";
+	if (strcmp(vendor, "TCGTCGTCGTCG"))
+		return "host";
+	__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx);
+	return ebx & BIT_ERMS ? "max" : "words";
+}
+
+static void choose(const char *name)
+{
+	for (size_t i = 0; i < nr_mechanisms; i++) {
+		if (!strcmp(name, mechanisms[i]->name)) {
+			chosen[nr_chosen++] = mechanisms[i];
+			return;
+		}
+	}
+	fail("no mechanism %s; -L lists them", name);
+}
+
+static void choose_list(char *list)
+{
+	for (char *name = strtok(list, ", "); name; name = strtok(NULL, ", "))
+		if (nr_chosen < MAX_MECHANISMS)
+			choose(name);
+}
+
+static unsigned long number(const char *text, unsigned long least, unsigned long most)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 0);
+
+	if (*end || end == text || n < least || n > most)
+		fail("%s is not a number from %lu to %lu", text, least, most);
+	return n;
+}
+
+static void parse(int argc, char **argv)
+{
+	char *word;
+	int opt;
+
+	while ((opt = getopt(argc, argv, "m:s:p:r:t:l:fM:o:L")) != -1) {
+		switch (opt) {
+		case 'm':
+			choose_list(optarg);
+			break;
+		case 's':
+			nr_sizes = 0;
+			for (word = strtok(optarg, ", "); word && nr_sizes < MAX_SIZES;
+			     word = strtok(NULL, ", "))
+				sizes[nr_sizes++] = number(word, 8, 1UL << 30) & ~7UL;
+			break;
+		case 'p':
+			nr_pairs = 0;
+			for (word = strtok(optarg, ", "); word && nr_pairs < MAX_SIZES;
+			     word = strtok(NULL, ", "))
+				pairs[nr_pairs++] = number(word, 1, MAX_PAIRS);
+			break;
+		case 'r':
+			rounds = number(optarg, 1, MAX_ROUNDS);
+			break;
+		case 't':
+			target_s = number(optarg, 1, 10000) / 1e3;
+			break;
+		case 'l':
+			rtt_messages = number(optarg, 0, 100000);
+			break;
+		case 'f':
+			roam = true;
+			break;
+		case 'M':
+			model = optarg;
+			break;
+		case 'o':
+			json = fopen(optarg, "ae");
+			if (!json)
+				fail("%s: %m", optarg);
+			break;
+		case 'L':
+			for (size_t i = 0; i < nr_mechanisms; i++)
+				printf("%-11s %s\n", mechanisms[i]->name,
+				       mechanisms[i]->what);
+			exit(0);
+		default:
+			exit(2);
+		}
+	}
+	if (optind != argc)
+		fail("what is %s?", argv[optind]);
+	for (size_t i = 0; !nr_chosen && i < nr_mechanisms; i++)
+		chosen[i] = mechanisms[i];
+	if (!nr_chosen)
+		nr_chosen = nr_mechanisms;
+	if (!model)
+		model = this_machine();
+}
+
+int main(int argc, char **argv)
+{
+	parse(argc, argv);
+	/* Children must not inherit a half-full buffer. */
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	trips = mmap(NULL, sizeof(*trips) * nr_chosen * rounds * (rtt_messages + 1),
+		     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (trips == MAP_FAILED)
+		fail("no memory");
+	settle();
+	for (size_t i = 0; i < nr_pairs; i++)
+		for (size_t k = 0; k < nr_sizes; k++)
+			cell(sizes[k], pairs[i]);
+	return 0;
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The benchmark of ways to carry bytes from one process to another.
+ *
+ * A mechanism is one row of mechanisms[]. A cell is a message size and a number
+ * of pairs of processes. For each cell every mechanism is measured once per
+ * round, in an order that rotates from round to round, so that what slows the
+ * machine down for a while hits all of them, and ratios are taken within a
+ * round.
+ */
+#ifndef ZPIPE_BENCH_H
+#define ZPIPE_BENCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/types.h>
+
+#define PAGE		4096UL
+#define HUGE_PAGE	(2UL << 20)
+#define MAX_PAIRS	64
+#define MAX_ROUNDS	101
+#define MAX_MECHANISMS	32
+#define MAX_SIZES	32
+
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+
+/* One way from one process to another. What it opens, it opens before fork. */
+struct channel {
+	const struct mechanism *mechanism;
+	size_t bytes;		/* of each message */
+	int tx[2], rx[2];	/* the sender's descriptors, the receiver's; or -1 */
+	/* Of one process: */
+	unsigned char *buf;
+	size_t stride;		/* from one buffer to the next, where there are several */
+	unsigned int buffers, next;
+	int fd;
+};
+
+struct mechanism {
+	const char *name;
+	const char *what;
+	long arg;		/* of its own: a capacity, a window */
+
+	/* Makes the channel; 0, or -1 with errno. */
+	int (*open)(struct channel *c);
+	/* In the process that sends, in the one that receives. */
+	void (*sender)(struct channel *c);
+	void (*receiver)(struct channel *c);
+
+	/* Where the next message is to be written, then: send it. */
+	void *(*claim)(struct channel *c);
+	void (*send)(struct channel *c, void *msg);
+	/* The next message, to be read in place until it is released. */
+	void *(*receive)(struct channel *c);
+	void (*release)(struct channel *c, void *msg);
+};
+
+extern const struct mechanism * const mechanisms[];
+extern const size_t nr_mechanisms;
+
+extern const struct mechanism mechanism_pipe, mechanism_pipe_1m, mechanism_fifo,
+	mechanism_unix, mechanism_zpipe, mechanism_zpipe_node, mechanism_vmsplice,
+	mechanism_cma, mechanism_memfd;
+
+/* channel.c: what mechanisms share */
+void channel_init(struct channel *c, const struct mechanism *m, size_t bytes);
+void channel_close(struct channel *c);
+void close_both(int fds[2]);
+void own_buffers(struct channel *c, unsigned int buffers, size_t align);
+void *claim_buffer(struct channel *c);
+void keep_buffer(struct channel *c, void *msg);
+void write_all(int fd, const void *buf, size_t len);
+void read_all(int fd, void *buf, size_t len);
+_Noreturn void fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* counts.c: what does not wobble */
+struct counts {
+	double cpu_ns;		/* user and system time */
+	double ctxsw;		/* voluntary and not */
+	double faults;		/* minor and major */
+	double wakeups;		/* NAN if the kernel does not count them */
+};
+void read_counts(struct counts *counts);
+double read_allocs(void);
+bool count_wakeups(bool on);
+void settle(void);
+uint64_t now_ns(void);
+
+/* measure.c: one measurement */
+struct run {
+	const struct mechanism *mechanism;
+	size_t bytes;
+	unsigned int pairs;
+	uint64_t messages;	/* per pair */
+	bool verify;		/* every word; else one of each page */
+	bool pin;		/* the two ends of a pair to two processors */
+	bool pingpong;		/* messages go there and back, one at a time */
+	float *rounds_us;	/* pingpong: how long each round took */
+};
+struct sample {
+	double seconds;
+	double allocs;		/* pages, of the whole machine */
+	struct counts counts;	/* of all processes together */
+};
+void measure(const struct run *run, struct sample *sample);
+
+/* stats.c */
+struct interval {
+	double median, low, high;
+};
+double median_of(const double *v, size_t n);
+double percentile_of(float *v, size_t n, double p);
+double smallest(const double *v, size_t n);
+double largest(const double *v, size_t n);
+/* The median of v, or of a[i] / b[i], with its 95 % confidence interval. */
+struct interval median_interval(const double *v, size_t n);
+struct interval paired_ratio(const double *a, const double *b, size_t n);
+struct interval paired_difference(const double *a, const double *b, size_t n);
+
+/* report.c: one cell of one mechanism */
+enum count { CTXSW, FAULTS, ALLOCS, WAKEUPS, COUNTS };
+
+struct result {
+	const struct mechanism *mechanism;
+	size_t bytes;
+	unsigned int pairs, rounds, counted;
+	uint64_t messages;
+	double gbps[MAX_ROUNDS];
+	double cpu_ns_per_kib[MAX_ROUNDS];
+	double per_mib[COUNTS][MAX_ROUNDS];
+	bool has_rtt;
+	double rtt_us[MAX_ROUNDS];	/* median of each round */
+	double rtt_p99;			/* of all of them */
+	unsigned int rtt_rounds, rtt_messages;
+};
+
+void report_json(FILE *to, const char *model, const struct result *r,
+		 const struct result *pipe);
+void report_head(FILE *to, size_t bytes, unsigned int pairs);
+void report_row(FILE *to, const struct result *r, const struct result *pipe);
+const char *size_name(size_t bytes);
+
+#endif /* ZPIPE_BENCH_H */

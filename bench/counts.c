@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* What the kernel counts of a process and of the machine. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <math.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+static uint64_t clock_ns(clockid_t clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+uint64_t now_ns(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
+}
+
+/* A file of /proc, from a buffer that the next call uses again. */
+static char *slurp(const char *path)
+{
+	static char text[64 << 10];
+	size_t used = 0;
+	ssize_t n;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return NULL;
+	while (used < sizeof(text) - 1 &&
+	       (n = read(fd, text + used, sizeof(text) - 1 - used)) > 0)
+		used += n;
+	close(fd);
+	text[used] = '\0';
+	return text;
+}
+
+static bool counting_wakeups;
+
+/*
+ * The scheduler counts the wakeups of a task only when told to, and that makes
+ * each a little dearer: so it is on in rounds that are not timed.
+ */
+bool count_wakeups(bool on)
+{
+	int fd = open("/proc/sys/kernel/sched_schedstats", O_WRONLY | O_CLOEXEC);
+
+	counting_wakeups = fd >= 0 && write(fd, on ? "1" : "0", 1) == 1 && on;
+	if (fd >= 0)
+		close(fd);
+	return counting_wakeups;
+}
+
+static double read_wakeups(void)
+{
+	char *text, *at;
+
+	if (!counting_wakeups)
+		return NAN;
+	text = slurp("/proc/self/sched");
+	at = text ? strstr(text, "nr_wakeups ") : NULL;
+	at = at ? strchr(at, ':') : NULL;
+	return at ? strtod(at + 1, NULL) : NAN;
+}
+
+/*
+ * User plus system time is the same sum by either clock; this one has it in
+ * nanoseconds.
+ */
+void read_counts(struct counts *counts)
+{
+	struct rusage usage;
+
+	counts->wakeups = read_wakeups();
+	getrusage(RUSAGE_SELF, &usage);
+	counts->ctxsw = usage.ru_nvcsw + usage.ru_nivcsw;
+	counts->faults = usage.ru_minflt + usage.ru_majflt;
+	counts->cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+/* Pages allocated since boot, of all zones and processors. */
+double read_allocs(void)
+{
+	char *at = slurp("/proc/vmstat");
+	double sum = 0;
+
+	while (at && (at = strstr(at, "\npgalloc_"))) {
+		at = strchr(at, ' ');
+		sum += strtod(at, &at);
+	}
+	return sum;
+}
+
+/* The time, in ticks, that processors did nothing. */
+static double read_idle(void)
+{
+	char *line = slurp("/proc/stat");
+	double idle, iowait;
+
+	if (!line || sscanf(line, "cpu %*f %*f %*f %lf %lf", &idle, &iowait) != 2)
+		return NAN;
+	return idle + iowait;
+}
+
+/*
+ * A machine that was just booted has work of its own for some seconds, such as
+ * trying its cryptographic algorithms. Waits until it has not.
+ */
+void settle(void)
+{
+	const struct timespec nap = { .tv_nsec = 300 * 1000 * 1000 };
+	double all = 0.3 * sysconf(_SC_CLK_TCK) * sysconf(_SC_NPROCESSORS_ONLN);
+	double before;
+
+	for (int i = 0; i < 40; i++) {
+		before = read_idle();
+		nanosleep(&nap, NULL);
+		if (!(read_idle() - before < 0.9 * all))
+			return;
+	}
+	printf("note: this machine has other things to do\n");
+}

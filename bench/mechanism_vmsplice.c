@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * vmsplice(2) into a pipe, read(2) out of it: one copy.
+ *
+ * The pipe refers to the writer's pages and copies nothing, so the reader gets
+ * what is in them when it reads. vmsplice(2) returns as soon as the pages are
+ * in the pipe, and nothing tells the writer when they are out: what it writes
+ * there meanwhile changes data it has "sent". It is safe here for two reasons
+ * that hold for few programs: this writer goes round as many buffers as the
+ * pipe has slots and one more, so that the page it writes to next was pushed
+ * out by those after it, and this reader copies. A reader that splices or tees
+ * the pages elsewhere keeps them for as long as it likes.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+static int vmsplice_open(struct channel *c)
+{
+	int fds[2];
+
+	if (pipe2(fds, O_CLOEXEC) ||
+	    fcntl(fds[1], F_SETPIPE_SZ, c->mechanism->arg) < 0)
+		return -1;
+	c->rx[0] = fds[0];
+	c->tx[0] = fds[1];
+	return 0;
+}
+
+/* Every message begins on a page of its own, so it takes as many slots. */
+static void vmsplice_sender(struct channel *c)
+{
+	unsigned int slots = c->mechanism->arg / PAGE;
+	unsigned int each = (c->bytes + PAGE - 1) / PAGE;
+
+	own_buffers(c, (slots + each - 1) / each + 1, PAGE);
+}
+
+static void vmsplice_receiver(struct channel *c)
+{
+	own_buffers(c, 1, PAGE);
+}
+
+static void vmsplice_send(struct channel *c, void *msg)
+{
+	struct iovec iov = { .iov_base = msg, .iov_len = c->bytes };
+	ssize_t n;
+
+	while (iov.iov_len) {
+		n = vmsplice(c->tx[0], &iov, 1, 0);
+		if (n <= 0)
+			fail("vmsplice: %s", strerror(errno));
+		iov.iov_base = (char *)iov.iov_base + n;
+		iov.iov_len -= n;
+	}
+}
+
+static void *vmsplice_receive(struct channel *c)
+{
+	read_all(c->rx[0], c->buf, c->bytes);
+	return c->buf;
+}
+
+const struct mechanism mechanism_vmsplice = {
+	.name = "vmsplice",
+	.what = "vmsplice(2) and read(2), 64 KiB; the data is not stable",
+	.arg = 64 << 10,
+	.open = vmsplice_open,
+	.sender = vmsplice_sender, .receiver = vmsplice_receiver,
+	.claim = claim_buffer, .send = vmsplice_send,
+	.receive = vmsplice_receive, .release = keep_buffer,
+};
