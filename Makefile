@@ -25,11 +25,15 @@ check:
 shell:
 	@qemu/run --tty -- bash -i
 
-clean:
+clean: clean-in-place
 	rm -rf build
-	rm -f zpipe.ko zpipe.o zpipe.mod zpipe.mod.c zpipe.mod.o Module.symvers modules.order
-	find . -path ./.git -prune -o \( -name '.*.cmd' -o -name '*.o' -o -name '.*.o.d' \
-		-o -name '*_generated.rs' \) -exec rm -f {} +
+
+# What KDIR= left beside the source; scripts/module builds only without it.
+clean-in-place:
+	@rm -f zpipe.ko zpipe.o zpipe.mod zpipe.mod.c zpipe.mod.o Module.symvers modules.order
+	@find . \( -path ./.git -o -path ./build \) -prune -o \
+		\( -name '.*.cmd' -o -name '*.o' -o -name '.*.o.d' -o -name '*_generated.rs' \) \
+		-exec rm -f {} +
 
 distclean: clean
 	@scripts/distclean
@@ -46,4 +50,4 @@ help:
 	@echo
 	@echo 'KERNEL=NAME chooses another kernel of scripts/kernels.conf'
 
-.PHONY: module demo test check shell clean distclean help
+.PHONY: module demo test check shell clean clean-in-place distclean help

@@ -94,3 +94,22 @@ remove()
 		mmdebstrap --unshare-helper rm -rf --one-file-system "$1" 2>/dev/null || :
 	rm -rf --one-file-system "$1"
 }
+
+# build_module KERNEL OUT MAKE-ARGUMENT...: has kbuild make zpipe.ko for what
+# scripts/kernel made in the directory KERNEL, with everything that comes of it
+# in OUT.
+build_module()
+{
+	local kernel=$1 out=$2 flags
+	shift 2
+	mapfile -t flags <"$kernel/flags"
+	mkdir -p "$out"
+	# Objects of a build beside the source would be taken for this one's.
+	if [[ -e $ZPIPE_DIR/modules.order ]]; then
+		make -s -C "$ZPIPE_DIR" clean-in-place
+	fi
+	# Without vmlinux there is nothing to make type information from; kbuild
+	# says so each time, and nothing else it says is left out.
+	make --no-print-directory -C "$kernel/src" M="$ZPIPE_DIR" MO="$out" "${flags[@]}" \
+		"$@" modules 2>&1 | { grep -vE '^(Skipping BTF|  BTF)' || :; }
+}

@@ -4,6 +4,9 @@
 # qemu/demo/guest.sh: what "make demo" does in the guest, see scripts/demo.
 # /linux is a part of the kernel's source; no program knows of zpipe but pair.
 
+# row() calls the functions run_*.
+# shellcheck disable=SC2317
+
 set -euo pipefail
 repeats=3
 cd /
