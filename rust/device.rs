@@ -171,7 +171,7 @@ impl FileOperations for End {
         let state = self.pipe.state();
         let (bytes, stats) = {
             let inner = self.pipe.lock();
-            (inner.ring.bytes(), inner.stats)
+            (inner.ring.bytes(), *inner.stats)
         };
 
         seq_print!(

@@ -10,36 +10,42 @@ use crate::{
     zcore::state::{Access, Ends, Opens, Room, State},
 };
 use core::ops::{Deref, DerefMut};
-use kernel::sync::lock::{mutex::MutexBackend, Guard};
+use kernel::{
+    prelude::*,
+    sync::lock::{mutex::MutexBackend, Guard},
+};
 
 /// What the inner lock protects.
+///
+/// What every message touches comes first, beside the lock itself: see [`Pipe`](crate::pipe::Pipe).
+#[repr(C)]
 pub(crate) struct Inner {
     /// The data.
     pub(crate) ring: Ring,
     /// Pages that readers have emptied, for writers. With those in use never more than the slots.
     pub(crate) spare: PageStock,
-    /// The slots, counted to the user who made the pipe.
-    pub(crate) account: UserPages,
-    /// What has been done.
-    pub(crate) stats: Stats,
     ends: Ends,
     opens: Opens,
     /// `ends` or `opens` is not yet published.
     unpublished: bool,
+    /// The slots, counted to the user who made the pipe.
+    pub(crate) account: UserPages,
+    /// What has been done.
+    pub(crate) stats: KBox<Stats>,
 }
 
 impl Inner {
-    /// An empty pipe that nobody has open.
-    pub(crate) fn new(ring: Ring, account: UserPages) -> Self {
-        Self {
+    /// An empty pipe that nobody has open. Sleeps.
+    pub(crate) fn new(ring: Ring, account: UserPages) -> Result<Self> {
+        Ok(Self {
             ring,
             spare: PageStock::new(),
             account,
-            stats: Stats::default(),
             ends: Ends::default(),
             opens: Opens::default(),
             unpublished: false,
-        }
+            stats: KBox::new(Stats::default(), GFP_KERNEL_ACCOUNT)?,
+        })
     }
 
     /// Whether anybody reads, or is about to.
@@ -125,6 +131,7 @@ impl Inner {
 /// [`State`] for who does not hold the lock.
 ///
 /// Each word was true at some moment; they may be of different moments.
+#[repr(C)]
 pub(crate) struct Published {
     room: Word,
     ends: Word,

@@ -48,13 +48,15 @@ pub(crate) struct Request {
 }
 
 /// A pipe.
+///
+/// Reader and writer run on different CPUs, and every cache line that both change costs as much as
+/// a small message: so what is published, the lock and the ring's indices lie together in one.
 #[pin_data]
+#[repr(C, align(64))]
 pub(crate) struct Pipe {
+    published: Published,
     #[pin]
     inner: Mutex<Inner>,
-    published: Published,
-    /// Somebody polled. From then on every write wakes, as epoll's edges want it.
-    polled: Word,
     /// Where readers wait for data, and openers for their partner.
     #[pin]
     pub(crate) rd_wait: WaitQueue,
@@ -65,6 +67,8 @@ pub(crate) struct Pipe {
     pub(crate) rd_fasync: FasyncQueue,
     /// Writers that want SIGIO.
     pub(crate) wr_fasync: FasyncQueue,
+    /// Somebody polled. From then on every write wakes, as epoll's edges want it.
+    polled: Word,
 }
 
 impl Pipe {
@@ -74,17 +78,17 @@ impl Pipe {
         let slots = slots_for_new(account.set(DEFAULT_SLOTS), may_exceed_user_pages());
         account.set(slots);
 
-        let inner = Inner::new(Ring::new(slots)?, account);
+        let inner = Inner::new(Ring::new(slots)?, account)?;
 
         Arc::pin_init(
             pin_init!(Self {
                 published: Published::new(&inner),
                 inner <- new_mutex!(inner, "zpipe::inner"),
-                polled: Word::new(0),
                 rd_wait <- new_wait_queue!("zpipe::rd_wait"),
                 wr_wait <- new_wait_queue!("zpipe::wr_wait"),
                 rd_fasync: FasyncQueue::new(),
                 wr_fasync: FasyncQueue::new(),
+                polled: Word::new(0),
             }),
             GFP_KERNEL_ACCOUNT,
         )

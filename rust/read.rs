@@ -102,14 +102,14 @@ impl Pipe {
                 Step::Empty if !inner.has_writers() || job.done > 0 => break Ok(()),
                 Step::Empty if request.nonblock => break Err(EAGAIN),
                 Step::Empty => {
-                    inner.stats.read_waits += 1;
+                    inner.stats.read.waits += 1;
                     drop(inner);
                     self.rd_wait.wait_exclusive(|| self.state().readable())?;
                     wake_next = true;
                     inner = self.lock();
                 }
                 Step::NeedRoom { next, all } => {
-                    inner.stats.read_faults += 1;
+                    inner.stats.read.faults += 1;
                     drop(inner);
                     // Writers need not wait for our faults.
                     if job.made_room {
@@ -127,7 +127,7 @@ impl Pipe {
                 }
             }
         };
-        inner.stats.read(job.done);
+        inner.stats.read.moved(job.done);
         wake_next &= !inner.ring.is_empty();
         drop(inner);
 

@@ -107,10 +107,11 @@ impl Slot {
 ///
 /// * `places` has a power of two elements, at least one.
 /// * `head - tail`, wrapping, is at most that; exactly the places from `tail` to `head` are full.
+#[repr(C)]
 pub(crate) struct Ring {
-    places: KVec<Option<Slot>>,
     head: u32,
     tail: u32,
+    places: KVec<Option<Slot>>,
 }
 
 impl Ring {

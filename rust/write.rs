@@ -241,7 +241,7 @@ impl Pipe {
             }
             vacancy.fill(Slot::new(page, kind));
         }
-        inner.stats.wrote(total);
+        inner.stats.write.moved(total);
         drop(inner);
         self.tell_readers(was_empty || self.polled());
         true
@@ -286,8 +286,8 @@ impl Pipe {
             }
 
             match step {
-                Step::Full => inner.stats.write_waits += 1,
-                Step::NeedBytes => inner.stats.write_faults += 1,
+                Step::Full => inner.stats.write.waits += 1,
+                Step::NeedBytes => inner.stats.write.faults += 1,
                 _ => (),
             }
             drop(inner);
@@ -321,7 +321,7 @@ impl Pipe {
         if let Some(stock) = &mut job.stock {
             inner.restock(stock);
         }
-        inner.stats.wrote(job.done);
+        inner.stats.write.moved(job.done);
         wake_next &= !inner.ring.is_full();
         drop(inner);
         // What is left in the stock is freed at the end, without the lock.

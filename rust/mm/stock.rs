@@ -6,9 +6,10 @@ use super::BufferPage;
 use core::array;
 
 /// Empty pages set aside, so that none need be allocated under a lock.
+#[repr(C)]
 pub(crate) struct PageStock {
-    pages: [Option<BufferPage>; Self::MAX],
     len: usize,
+    pages: [Option<BufferPage>; Self::MAX],
 }
 
 impl PageStock {
