@@ -43,6 +43,7 @@ help:
 	@echo 'make KDIR=DIR		build zpipe.ko for a kernel tree prepared for Rust modules'
 	@echo 'make demo		real data through /dev/zpipe in a guest'
 	@echo 'make test		all tests; T="basic poll" only those programs'
+	@echo 'make bench		zpipe beside pipe(2) and others, in build/bench/; see scripts/bench'
 	@echo 'make check		formatting, lints, documentation, scripts'
 	@echo 'make shell		a shell in a guest with the module loaded'
 	@echo 'make clean		remove what was built'
@@ -51,3 +52,8 @@ help:
 	@echo 'KERNEL=NAME chooses another kernel of scripts/kernels.conf'
 
 .PHONY: module demo test check shell clean clean-in-place distclean help
+
+bench:
+	@scripts/bench
+
+.PHONY: bench
