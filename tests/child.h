@@ -169,6 +169,8 @@ static inline long child_join(struct child *c)
 	siginfo_t info = {};
 	bool ended;
 
+	if (c->pid <= 0)
+		return EXITED;
 	ended = eventually(waitid(P_PID, c->pid, &info,
 				  WEXITED | WNOHANG | WNOWAIT) ||
 			   info.si_pid == c->pid);
@@ -183,10 +185,17 @@ static inline long child_join(struct child *c)
 	return c->report->ret;
 }
 
+/* Sends a signal to a child, and to nobody else if it is gone. */
+static inline void child_signal(struct child *c, int sig)
+{
+	if (c->pid > 0)
+		kill(c->pid, sig);
+}
+
 /* For a child whose call the test leaves unfinished. */
 static inline long child_kill(struct child *c)
 {
-	kill(c->pid, SIGKILL);
+	child_signal(c, SIGKILL);
 	return child_join(c);
 }
 

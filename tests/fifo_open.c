@@ -230,7 +230,7 @@ TEST_F_TIMEOUT(named, signal_interrupts_waiting_reader, TIMEOUT)
 	catch_signal(SIGUSR1, 0);
 	child_open(&c, self->e.path, O_RDONLY);
 	ASSERT_TRUE(child_asleep(&c));
-	kill(c.pid, SIGUSR1);
+	child_signal(&c, SIGUSR1);
 	EXPECT_EQ(-EINTR, child_join(&c));
 }
 
@@ -241,7 +241,7 @@ TEST_F_TIMEOUT(named, signal_interrupts_waiting_writer, TIMEOUT)
 	catch_signal(SIGUSR1, 0);
 	child_open(&c, self->e.path, O_WRONLY);
 	ASSERT_TRUE(child_asleep(&c));
-	kill(c.pid, SIGUSR1);
+	child_signal(&c, SIGUSR1);
 	EXPECT_EQ(-EINTR, child_join(&c));
 }
 
@@ -252,7 +252,7 @@ TEST_F_TIMEOUT(named, waiting_reader_restarts, TIMEOUT)
 	catch_signal(SIGUSR1, SA_RESTART);
 	child_open(&c, self->e.path, O_RDONLY);
 	ASSERT_TRUE(child_asleep(&c));
-	kill(c.pid, SIGUSR1);
+	child_signal(&c, SIGUSR1);
 	ASSERT_TRUE(eventually(c.report->signals == 1));
 	ASSERT_TRUE(child_asleep(&c));
 	EXPECT_LE(0, open_now(self->e.path, O_WRONLY));
@@ -266,7 +266,7 @@ TEST_F_TIMEOUT(named, waiting_writer_restarts, TIMEOUT)
 	catch_signal(SIGUSR1, SA_RESTART);
 	child_open(&c, self->e.path, O_WRONLY);
 	ASSERT_TRUE(child_asleep(&c));
-	kill(c.pid, SIGUSR1);
+	child_signal(&c, SIGUSR1);
 	ASSERT_TRUE(eventually(c.report->signals == 1));
 	ASSERT_TRUE(child_asleep(&c));
 	EXPECT_LE(0, open_now(self->e.path, O_RDONLY));
@@ -280,7 +280,7 @@ TEST_F_TIMEOUT(named, interrupted_reader_leaves_no_trace, TIMEOUT)
 	catch_signal(SIGUSR1, 0);
 	child_open(&c, self->e.path, O_RDONLY);
 	ASSERT_TRUE(child_asleep(&c));
-	kill(c.pid, SIGUSR1);
+	child_signal(&c, SIGUSR1);
 	ASSERT_EQ(-EINTR, child_join(&c));
 	EXPECT_EQ(-ENXIO, open_now(self->e.path, O_WRONLY | O_NONBLOCK));
 }
@@ -293,7 +293,7 @@ TEST_F_TIMEOUT(named, interrupted_writer_leaves_no_trace, TIMEOUT)
 	catch_signal(SIGUSR1, 0);
 	child_open(&c, self->e.path, O_WRONLY);
 	ASSERT_TRUE(child_asleep(&c));
-	kill(c.pid, SIGUSR1);
+	child_signal(&c, SIGUSR1);
 	ASSERT_EQ(-EINTR, child_join(&c));
 	fd = open(self->e.path, O_RDONLY | O_NONBLOCK);
 	ASSERT_LE(0, fd);
@@ -345,10 +345,10 @@ TEST_F_TIMEOUT(named, stopped_reader_waits_again, TIMEOUT)
 
 	child_open(&c, self->e.path, O_RDONLY);
 	ASSERT_TRUE(child_asleep(&c));
-	kill(c.pid, SIGSTOP);
+	child_signal(&c, SIGSTOP);
 	ASSERT_TRUE(eventually(task_state(c.pid) == 'T'));
 	EXPECT_EQ(-ENXIO, open_now(self->e.path, O_WRONLY | O_NONBLOCK));
-	kill(c.pid, SIGCONT);
+	child_signal(&c, SIGCONT);
 	ASSERT_TRUE(child_asleep(&c));
 	EXPECT_LE(0, open_now(self->e.path, O_WRONLY | O_NONBLOCK));
 	EXPECT_LE(0, child_join(&c));

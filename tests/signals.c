@@ -17,7 +17,7 @@ TEST_F_TIMEOUT(all, blocked_read_eintr, TIMEOUT)
 	catch_signal(SIGUSR1, 0);
 	child_read(&c, &self->e, 10);
 	ASSERT_TRUE(child_asleep(&c));
-	kill(c.pid, SIGUSR1);
+	child_signal(&c, SIGUSR1);
 	EXPECT_EQ(-EINTR, child_join(&c));
 }
 
@@ -28,7 +28,7 @@ TEST_F_TIMEOUT(all, blocked_read_restarts, TIMEOUT)
 	catch_signal(SIGUSR1, SA_RESTART);
 	child_read(&c, &self->e, 10);
 	ASSERT_TRUE(child_asleep(&c));
-	kill(c.pid, SIGUSR1);
+	child_signal(&c, SIGUSR1);
 	ASSERT_TRUE(eventually(c.report->signals == 1));
 	ASSERT_TRUE(child_asleep(&c));
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
@@ -43,7 +43,7 @@ TEST_F_TIMEOUT(all, ignored_signal_disturbs_nobody, TIMEOUT)
 	signal(SIGUSR1, SIG_IGN);
 	child_read(&c, &self->e, 10);
 	ASSERT_TRUE(child_asleep(&c));
-	kill(c.pid, SIGUSR1);
+	child_signal(&c, SIGUSR1);
 	EXPECT_TRUE(child_stays_asleep(&c));
 	child_kill(&c);
 }
@@ -56,7 +56,7 @@ TEST_F_TIMEOUT(all, interrupted_read_takes_nothing, TIMEOUT)
 	catch_signal(SIGUSR1, 0);
 	child_read(&c, &self->e, 10);
 	ASSERT_TRUE(child_asleep(&c));
-	kill(c.pid, SIGUSR1);
+	child_signal(&c, SIGUSR1);
 	ASSERT_EQ(-EINTR, child_join(&c));
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	EXPECT_EQ(10, stream_read(self->e.fd[0], 0, 10));
@@ -70,7 +70,7 @@ TEST_F_TIMEOUT(all, blocked_write_eintr, TIMEOUT)
 	ASSERT_EQ(FULL, stream_write(self->e.fd[1], 0, FULL));
 	child_write(&c, &self->e, FULL, 10);
 	ASSERT_TRUE(child_asleep(&c));
-	kill(c.pid, SIGUSR1);
+	child_signal(&c, SIGUSR1);
 	EXPECT_EQ(-EINTR, child_join(&c));
 	EXPECT_EQ(FULL, fionread(self->e.fd[0]));
 }
@@ -83,7 +83,7 @@ TEST_F_TIMEOUT(all, blocked_write_restarts, TIMEOUT)
 	ASSERT_EQ(FULL, stream_write(self->e.fd[1], 0, FULL));
 	child_write(&c, &self->e, FULL, 10);
 	ASSERT_TRUE(child_asleep(&c));
-	kill(c.pid, SIGUSR1);
+	child_signal(&c, SIGUSR1);
 	ASSERT_TRUE(eventually(c.report->signals == 1));
 	ASSERT_TRUE(child_asleep(&c));
 	ASSERT_EQ(FULL, stream_read(self->e.fd[0], 0, FULL));
@@ -100,7 +100,7 @@ static void interrupt_begun_write(struct __test_metadata *_metadata,
 	catch_signal(SIGUSR1, sa_flags);
 	child_write(&c, e, 0, 3 * FULL);
 	ASSERT_TRUE(child_asleep(&c));
-	kill(c.pid, SIGUSR1);
+	child_signal(&c, SIGUSR1);
 	EXPECT_EQ(FULL, child_join(&c));
 	EXPECT_EQ(FULL, fionread(e->fd[0]));
 	EXPECT_EQ(FULL, stream_read(e->fd[0], 0, 3 * FULL));
@@ -129,7 +129,7 @@ TEST_F_TIMEOUT(all, partial_count_is_exact, TIMEOUT)
 	ASSERT_EQ(PAGE + 100, stream_read(self->e.fd[0], FULL, PAGE + 100));
 	ASSERT_TRUE(child_asleep(&c));
 	before = fionread(self->e.fd[0]);
-	kill(c.pid, SIGUSR1);
+	child_signal(&c, SIGUSR1);
 	EXPECT_EQ(2 * FULL + PAGE, child_join(&c));
 	/* What was announced is still there. */
 	EXPECT_EQ(before, fionread(self->e.fd[0]));
@@ -206,11 +206,11 @@ TEST_F_TIMEOUT(all, stopped_reader_reads_on, TIMEOUT)
 
 	child_read(&c, &self->e, 10);
 	ASSERT_TRUE(child_asleep(&c));
-	kill(c.pid, SIGSTOP);
+	child_signal(&c, SIGSTOP);
 	ASSERT_TRUE(eventually(task_state(c.pid) == 'T'));
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	EXPECT_EQ(10, fionread(self->e.fd[0]));
-	kill(c.pid, SIGCONT);
+	child_signal(&c, SIGCONT);
 	EXPECT_EQ(10, child_join(&c));
 }
 
@@ -220,11 +220,11 @@ TEST_F_TIMEOUT(all, stopped_reader_takes_nothing, TIMEOUT)
 
 	child_read(&c, &self->e, 10);
 	ASSERT_TRUE(child_asleep(&c));
-	kill(c.pid, SIGSTOP);
+	child_signal(&c, SIGSTOP);
 	ASSERT_TRUE(eventually(task_state(c.pid) == 'T'));
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	ASSERT_EQ(10, stream_read(self->e.fd[0], 0, 10));
-	kill(c.pid, SIGCONT);
+	child_signal(&c, SIGCONT);
 	ASSERT_TRUE(child_asleep(&c));
 	EXPECT_TRUE(child_stays_asleep(&c));
 	child_kill(&c);
@@ -237,9 +237,9 @@ TEST_F_TIMEOUT(all, stopped_write_that_has_not_begun, TIMEOUT)
 	ASSERT_EQ(FULL, stream_write(self->e.fd[1], 0, FULL));
 	child_write(&c, &self->e, FULL, 10);
 	ASSERT_TRUE(child_asleep(&c));
-	kill(c.pid, SIGSTOP);
+	child_signal(&c, SIGSTOP);
 	ASSERT_TRUE(eventually(task_state(c.pid) == 'T'));
-	kill(c.pid, SIGCONT);
+	child_signal(&c, SIGCONT);
 	ASSERT_TRUE(child_asleep(&c));
 	ASSERT_EQ(FULL, stream_read(self->e.fd[0], 0, FULL));
 	EXPECT_EQ(10, child_join(&c));
@@ -252,11 +252,11 @@ TEST_F_TIMEOUT(all, stopped_write_that_has_begun, TIMEOUT)
 
 	child_write(&c, &self->e, 0, 3 * FULL);
 	ASSERT_TRUE(child_asleep(&c));
-	kill(c.pid, SIGSTOP);
+	child_signal(&c, SIGSTOP);
 	ASSERT_TRUE(eventually(task_state(c.pid) == 'T'));
 	EXPECT_EQ(FULL, fionread(self->e.fd[0]));
 	EXPECT_EQ(FULL, stream_read(self->e.fd[0], 0, 3 * FULL));
-	kill(c.pid, SIGCONT);
+	child_signal(&c, SIGCONT);
 	EXPECT_EQ(FULL, child_join(&c));
 	EXPECT_EQ(0, fionread(self->e.fd[0]));
 }
@@ -278,7 +278,7 @@ TEST_F_TIMEOUT(all, signal_takes_no_readers_wakeup, TIMEOUT)
 		child_read(&b, &self->e, 1);
 		ASSERT_TRUE(child_asleep(&b));
 		ASSERT_EQ(1, stream_write(self->e.fd[1], 0, 1));
-		kill(a.pid, SIGUSR1);
+		child_signal(&a, SIGUSR1);
 		first = child_join(&a);
 		ASSERT_TRUE(first == 1 || first == -EINTR);
 		if (first == 1)
@@ -304,7 +304,7 @@ TEST_F_TIMEOUT(all, signal_takes_no_writers_wakeup, TIMEOUT)
 		child_write(&b, &self->e, 0, PAGE);
 		ASSERT_TRUE(child_asleep(&b));
 		ASSERT_EQ(PAGE, stream_read(self->e.fd[0], 0, PAGE));
-		kill(a.pid, SIGUSR1);
+		child_signal(&a, SIGUSR1);
 		first = child_join(&a);
 		ASSERT_TRUE(first == PAGE || first == -EINTR);
 		if (first == PAGE)
