@@ -30,6 +30,7 @@ struct end {
 
 /* What all processes of a measurement see. */
 struct stage {
+	pid_t parent;
 	unsigned int ready, go, done, leave;
 	struct end ends[2 * MAX_PAIRS];
 };
@@ -162,6 +163,8 @@ static _Noreturn void child(const struct run *run, struct channel c[2],
 
 	/* However the parent ends, fail() included. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != stage->parent)
+		_exit(1);
 	signal(SIGCHLD, SIG_DFL);
 	if (run->pin)
 		pin_to(index);
@@ -239,6 +242,7 @@ void measure(const struct run *run, struct sample *sample)
 		sigaction(SIGCHLD, &sa, NULL);
 	}
 	memset(stage, 0, sizeof(*stage));
+	stage->parent = getpid();
 	memset(sample, 0, sizeof(*sample));
 
 	for (unsigned int i = 0; i < run->pairs; i++) {
