@@ -16,7 +16,7 @@
 
 /* What child_join() says of a child that did not report. */
 #define KILLED(sig)	(-1000L - (sig))
-#define EXITED		(-2000L)
+#define NO_REPORT		(-2000L)
 #define STUCK		(-3000L)
 
 struct report {
@@ -75,7 +75,7 @@ static inline void *shared_alloc(size_t len)
 static inline void child_start(struct child *c, int clone_flags)
 {
 	c->report = shared_alloc(sizeof(*c->report));
-	c->report->ret = EXITED;
+	c->report->ret = NO_REPORT;
 	c->pid = syscall(SYS_clone, clone_flags | SIGCHLD, 0, 0, 0, 0);
 	if (c->pid < 0)
 		abort();
@@ -170,7 +170,7 @@ static inline long child_join(struct child *c)
 	bool ended;
 
 	if (c->pid <= 0)
-		return EXITED;
+		return NO_REPORT;
 	ended = eventually(waitid(P_PID, c->pid, &info,
 				  WEXITED | WNOHANG | WNOWAIT) ||
 			   info.si_pid == c->pid);

@@ -1,0 +1,471 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Readers and writers that are stuck in page faults of their own memory.
+ *
+ * DEVIATION: fs/pipe.c takes such faults under the mutex of the pipe, so one
+ * process that is stuck holds up all who use it. In zpipe it holds up itself.
+ */
+#include "oracle.h"
+#include "child.h"
+#include "trap.h"
+
+#define FULL		(SLOTS * PAGE)
+
+/* What others do meanwhile. */
+enum op {
+	READ_TEN,
+	READ_ALL,
+	WRITE_TEN,
+	FIONREAD_NOW,
+	POLL_READ_END,
+	POLL_WRITE_END,
+	OPEN_AND_CLOSE,
+	GET_CAPACITY,
+};
+
+#define MAX_PROBES	8
+
+FIXTURE(stuck) {
+	struct ends e;
+	struct fuse_mount mount;
+	struct stuck s;
+	struct child probe[MAX_PROBES];
+	int probes;
+};
+
+FIXTURE_VARIANT(stuck) {
+	enum kind kind;
+	enum trap_type type;
+};
+
+FIXTURE_VARIANT_ADD(stuck, pipe) { .kind = PIPE, .type = UFFD };
+FIXTURE_VARIANT_ADD(stuck, fifo) { .kind = FIFO, .type = UFFD };
+FIXTURE_VARIANT_ADD(stuck, zpair) { .kind = ZPAIR, .type = UFFD };
+FIXTURE_VARIANT_ADD(stuck, znode) { .kind = ZNODE, .type = UFFD };
+FIXTURE_VARIANT_ADD(stuck, pipe_fuse) { .kind = PIPE, .type = FUSE };
+FIXTURE_VARIANT_ADD(stuck, fifo_fuse) { .kind = FIFO, .type = FUSE };
+FIXTURE_VARIANT_ADD(stuck, zpair_fuse) { .kind = ZPAIR, .type = FUSE };
+FIXTURE_VARIANT_ADD(stuck, znode_fuse) { .kind = ZNODE, .type = FUSE };
+
+FIXTURE_SETUP(stuck)
+{
+	ASSERT_EQ(0, ends_make(&self->e, variant->kind));
+	ASSERT_EQ(0, open_ends(&self->e, 0));
+	self->s = (struct stuck) { .type = variant->type, .e = &self->e };
+	if (variant->type == FUSE) {
+		ASSERT_EQ(0, fuse_start(&self->mount));
+		self->s.mount = &self->mount;
+	}
+}
+
+FIXTURE_TEARDOWN(stuck)
+{
+	int i;
+
+	/* Nobody may hold the mutex of a pipe that is to be closed. */
+	if (self->s.c.pid > 0)
+		child_kill(&self->s.c);
+	for (i = 0; i < self->probes; i++)
+		if (self->probe[i].pid > 0)
+			child_kill(&self->probe[i]);
+	fuse_stop(&self->mount);
+	ends_free(&self->e);
+}
+
+/* A writer of @len bytes whose buffer is good for @good bytes. */
+static bool stuck_writer(struct _test_data_stuck *self, unsigned long off,
+			 size_t len, size_t good)
+{
+	struct stuck *s = &self->s;
+
+	s->writes = true;
+	s->off = off;
+	s->len = len;
+	s->good = (good + PAGE - 1) / PAGE;
+	s->skip = s->good * PAGE - good;
+	s->bad = (s->skip + len + PAGE - 1) / PAGE - s->good;
+	stuck_start(s);
+	return stuck_ready(s);
+}
+
+/* A reader of @len bytes, likewise. */
+static bool stuck_reader(struct _test_data_stuck *self, size_t len, size_t good)
+{
+	struct stuck *s = &self->s;
+
+	s->len = len;
+	s->good = (good + PAGE - 1) / PAGE;
+	s->skip = s->good * PAGE - good;
+	s->bad = (s->skip + len + PAGE - 1) / PAGE - s->good;
+	stuck_start(s);
+	return stuck_ready(s);
+}
+
+static long do_probe(struct child *c)
+{
+	struct _test_data_stuck *self = c->arg;
+	char path[48];
+	long n;
+	int fd;
+
+	switch (c->flags) {
+	case READ_TEN:
+		return read(self->e.fd[0], c->buf, 10);
+	case READ_ALL:
+		return read(self->e.fd[0], c->buf, 2 * FULL);
+	case WRITE_TEN:
+		return stream_write(self->e.fd[1], 0, 10);
+	case FIONREAD_NOW:
+		n = fionread(self->e.fd[0]);
+		errno = -n;
+		return n;
+	case POLL_READ_END:
+		return poll_mask(self->e.fd[0]);
+	case POLL_WRITE_END:
+		return poll_mask(self->e.fd[1]);
+	case OPEN_AND_CLOSE:
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", self->e.fd[0]);
+		fd = open(path, O_RDONLY | O_NONBLOCK);
+		return fd < 0 ? -1 : close(fd);
+	default:
+		n = get_capacity(self->e.kind, self->e.fd[0]);
+		errno = -n;
+		return n;
+	}
+}
+
+/*
+ * Another process does something: with zpipe at once and with the result
+ * @want, with the kernel's own pipes when the fault is over.
+ */
+static struct child *probe(struct __test_metadata *_metadata,
+			   struct _test_data_stuck *self, enum op op, long want)
+{
+	struct child *c = &self->probe[self->probes++];
+	bool lockless = op == POLL_READ_END || op == POLL_WRITE_END;
+	long ret = want;
+
+	*c = (struct child) {
+		.fn = do_probe, .arg = self, .flags = op, .drop = -1,
+		.buf = shared_alloc(2 * FULL),
+	};
+	child_start(c, 0);
+	if (is_zpipe(self->e.kind) || lockless)
+		ret = child_join(c);
+	else if (!eventually(task_state(c->pid) == 'D'))
+		ret = NO_REPORT;
+	EXPECT_EQ(want, ret) TH_LOG("operation %d", op);
+	return c;
+}
+
+/* Ends the fault; whoever was held up by it comes back. */
+static void release(struct __test_metadata *_metadata,
+		    struct _test_data_stuck *self)
+{
+	int i;
+
+	stuck_resolve(&self->s);
+	for (i = 0; i < self->probes; i++)
+		if (self->probe[i].pid > 0)
+			EXPECT_NE(STUCK, child_join(&self->probe[i]));
+}
+
+TEST_F_TIMEOUT(stuck, writer_goes_on_when_it_can, TIMEOUT)
+{
+	ASSERT_TRUE(stuck_writer(self, 0, 2 * PAGE, 100));
+	ASSERT_TRUE(stuck_is(&self->s));
+	stuck_resolve(&self->s);
+	EXPECT_EQ(2 * PAGE, child_join(&self->s.c));
+	EXPECT_EQ(2 * PAGE, stream_read(self->e.fd[0], 0, FULL));
+}
+
+TEST_F_TIMEOUT(stuck, reader_goes_on_when_it_can, TIMEOUT)
+{
+	ASSERT_EQ(3 * PAGE, stream_write(self->e.fd[1], 0, 3 * PAGE));
+	ASSERT_TRUE(stuck_reader(self, 2 * PAGE, 100));
+	ASSERT_TRUE(stuck_is(&self->s));
+	stuck_resolve(&self->s);
+	EXPECT_EQ(2 * PAGE, child_join(&self->s.c));
+	EXPECT_EQ(-1, stream_diff(self->s.c.buf, 0, 2 * PAGE));
+	EXPECT_EQ(PAGE, stream_read(self->e.fd[0], 2 * PAGE, FULL));
+}
+
+/* Nothing of what a killed writer was stuck with is ever seen. */
+TEST_F_TIMEOUT(stuck, writer_can_be_killed, TIMEOUT)
+{
+	ASSERT_EQ(100, stream_write(self->e.fd[1], 0, 100));
+	ASSERT_TRUE(stuck_writer(self, 0, PAGE, 200));
+	ASSERT_TRUE(stuck_is(&self->s));
+	EXPECT_EQ(KILLED(SIGKILL), child_kill(&self->s.c));
+	EXPECT_EQ(100, stream_read(self->e.fd[0], 0, FULL));
+	EXPECT_EQ(10, stream_write(self->e.fd[1], 0, 10));
+	EXPECT_EQ(10, stream_read(self->e.fd[0], 0, FULL));
+}
+
+/* Nothing of what a killed reader was stuck with is lost. */
+TEST_F_TIMEOUT(stuck, reader_can_be_killed, TIMEOUT)
+{
+	ASSERT_EQ(2 * PAGE, stream_write(self->e.fd[1], 0, 2 * PAGE));
+	ASSERT_TRUE(stuck_reader(self, PAGE, 200));
+	ASSERT_TRUE(stuck_is(&self->s));
+	EXPECT_EQ(KILLED(SIGKILL), child_kill(&self->s.c));
+	EXPECT_EQ(2 * PAGE, fionread(self->e.fd[0]));
+	EXPECT_EQ(2 * PAGE, stream_read(self->e.fd[0], 0, FULL));
+}
+
+/* What was whole before the fault counts, when the writer is killed too. */
+TEST_F_TIMEOUT(stuck, killed_writer_leaves_whole_slots, TIMEOUT)
+{
+	ASSERT_TRUE(stuck_writer(self, 0, 4 * PAGE, 2 * PAGE + 100));
+	ASSERT_TRUE(stuck_is(&self->s));
+	EXPECT_EQ(KILLED(SIGKILL), child_kill(&self->s.c));
+	EXPECT_EQ(2 * PAGE, stream_read(self->e.fd[0], 0, FULL));
+	ASSERT_EQ(0, set_nonblock(self->e.fd[0], true));
+	EXPECT_EQ(-EAGAIN, stream_read(self->e.fd[0], 0, FULL));
+}
+
+TEST_F_TIMEOUT(stuck, others_beside_a_stuck_writer, TIMEOUT)
+{
+	ASSERT_EQ(100, stream_write(self->e.fd[1], 0, 100));
+	ASSERT_TRUE(stuck_writer(self, 0, PAGE, 200));
+	ASSERT_TRUE(stuck_is(&self->s));
+	probe(_metadata, self, POLL_READ_END, POLLIN);
+	probe(_metadata, self, POLL_WRITE_END, POLLOUT);
+	probe(_metadata, self, FIONREAD_NOW, 100);
+	probe(_metadata, self, READ_TEN, 10);
+	probe(_metadata, self, WRITE_TEN, 10);
+	probe(_metadata, self, OPEN_AND_CLOSE, 0);
+	probe(_metadata, self, GET_CAPACITY, FULL);
+	release(_metadata, self);
+	EXPECT_EQ(PAGE, child_join(&self->s.c));
+	EXPECT_EQ(100 + PAGE, fionread(self->e.fd[0]));
+}
+
+TEST_F_TIMEOUT(stuck, others_beside_a_stuck_reader, TIMEOUT)
+{
+	ASSERT_EQ(2 * PAGE, stream_write(self->e.fd[1], 0, 2 * PAGE));
+	ASSERT_TRUE(stuck_reader(self, PAGE, 200));
+	ASSERT_TRUE(stuck_is(&self->s));
+	probe(_metadata, self, POLL_READ_END, POLLIN);
+	probe(_metadata, self, POLL_WRITE_END, POLLOUT);
+	probe(_metadata, self, FIONREAD_NOW, 2 * PAGE);
+	probe(_metadata, self, READ_TEN, 10);
+	probe(_metadata, self, WRITE_TEN, 10);
+	probe(_metadata, self, OPEN_AND_CLOSE, 0);
+	probe(_metadata, self, GET_CAPACITY, FULL);
+	release(_metadata, self);
+	EXPECT_EQ(PAGE, child_join(&self->s.c));
+	EXPECT_EQ(PAGE, fionread(self->e.fd[0]));
+}
+
+/* A reader that is stuck has taken nothing: the next one has all of it. */
+TEST_F_TIMEOUT(stuck, others_read_what_a_stuck_reader_has_not, TIMEOUT)
+{
+	bool zpipe = is_zpipe(variant->kind);
+	struct child *c;
+
+	ASSERT_EQ(2 * PAGE, stream_write(self->e.fd[1], 0, 2 * PAGE));
+	ASSERT_TRUE(stuck_reader(self, 2 * PAGE, 200));
+	ASSERT_TRUE(stuck_is(&self->s));
+	c = probe(_metadata, self, READ_ALL, 2 * PAGE);
+	if (zpipe)
+		EXPECT_EQ(-1, stream_diff(c->buf, 0, 2 * PAGE));
+	stuck_resolve(&self->s);
+	/* For whichever of them has nothing yet. */
+	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
+	EXPECT_EQ(zpipe ? 10 : 2 * PAGE, child_join(&self->s.c));
+	release(_metadata, self);
+}
+
+/* The part of a write that is in the pipe is everybody's at once. */
+TEST_F_TIMEOUT(stuck, others_read_what_a_stuck_writer_has_written, TIMEOUT)
+{
+	struct child *c;
+
+	ASSERT_TRUE(stuck_writer(self, 0, 4 * PAGE, 2 * PAGE + 100));
+	ASSERT_TRUE(stuck_is(&self->s));
+	c = probe(_metadata, self, READ_ALL, 2 * PAGE);
+	if (is_zpipe(variant->kind))
+		EXPECT_EQ(-1, stream_diff(c->buf, 0, 2 * PAGE));
+	release(_metadata, self);
+	EXPECT_EQ(4 * PAGE, child_join(&self->s.c));
+}
+
+/* So it is for a reader that has been waiting for it. */
+TEST_F_TIMEOUT(stuck, waiting_reader_has_what_a_stuck_writer_wrote, TIMEOUT)
+{
+	struct child c;
+	long left;
+
+	child_read(&c, &self->e, FULL);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_TRUE(stuck_writer(self, 0, 4 * PAGE, 2 * PAGE + 100));
+	ASSERT_TRUE(stuck_is(&self->s));
+	EXPECT_EQ(is_zpipe(variant->kind),
+		  is_zpipe(variant->kind) ? eventually(child_done(&c)) :
+					    child_done(&c));
+	release(_metadata, self);
+	EXPECT_EQ(4 * PAGE, child_join(&self->s.c));
+	left = 4 * PAGE - child_join(&c);
+	EXPECT_EQ(is_zpipe(variant->kind) ? 2 * PAGE : 0, left);
+	EXPECT_EQ(left, fionread(self->e.fd[0]));
+}
+
+/*
+ * DEVIATION: a write of more than PIPE_BUF bytes may be mixed with others where
+ * it was stuck, though the pipe had room for all of it.
+ */
+TEST_F_TIMEOUT(stuck, others_write_into_a_stuck_write, TIMEOUT)
+{
+	unsigned char *buf = malloc(FULL);
+	long at;
+
+	ASSERT_TRUE(stuck_writer(self, 0, 4 * PAGE, 2 * PAGE));
+	ASSERT_TRUE(stuck_is(&self->s));
+	probe(_metadata, self, WRITE_TEN, 10);
+	release(_metadata, self);
+	EXPECT_EQ(4 * PAGE, child_join(&self->s.c));
+	ASSERT_EQ(4 * PAGE + 10, read(self->e.fd[0], buf, FULL));
+	at = is_zpipe(variant->kind) ? 2 * PAGE : 4 * PAGE;
+	EXPECT_EQ(-1, stream_diff(buf, 0, at));
+	EXPECT_EQ(-1, stream_diff(buf + at, 0, 10));
+	EXPECT_EQ(-1, stream_diff(buf + at + 10, at, 4 * PAGE - at));
+}
+
+/* One of at most PIPE_BUF never is. */
+TEST_F_TIMEOUT(stuck, small_write_stays_whole, TIMEOUT)
+{
+	unsigned char *buf = malloc(FULL);
+	long at;
+
+	ASSERT_TRUE(stuck_writer(self, 0, 3000, 1000));
+	ASSERT_TRUE(stuck_is(&self->s));
+	probe(_metadata, self, WRITE_TEN, 10);
+	release(_metadata, self);
+	EXPECT_EQ(3000, child_join(&self->s.c));
+	ASSERT_EQ(3010, read(self->e.fd[0], buf, FULL));
+	at = is_zpipe(variant->kind) ? 10 : 0;
+	EXPECT_EQ(-1, stream_diff(buf + at, 0, 3000));
+	EXPECT_EQ(-1, stream_diff(buf + (at ? 0 : 3000), 0, 10));
+}
+
+/*
+ * A reader that is woken and gets stuck has taken the wakeup of another one
+ * that waits behind it; the data is that one's all the same.
+ */
+TEST_F_TIMEOUT(stuck, reader_behind_a_stuck_reader, TIMEOUT)
+{
+	bool zpipe = is_zpipe(variant->kind);
+	struct child c;
+
+	ASSERT_TRUE(stuck_reader(self, PAGE, 0));
+	ASSERT_TRUE(child_asleep(&self->s.c));
+	child_read(&c, &self->e, 10);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
+	EXPECT_EQ(zpipe, zpipe ? eventually(child_done(&c)) : child_done(&c));
+	stuck_resolve(&self->s);
+	/* For whichever of them has nothing yet. */
+	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
+	EXPECT_LE(10, child_join(&self->s.c));
+	child_kill(&c);
+}
+
+TEST_F_TIMEOUT(stuck, writer_behind_a_stuck_writer, TIMEOUT)
+{
+	bool zpipe = is_zpipe(variant->kind);
+	struct child c;
+
+	ASSERT_EQ(FULL, stream_write(self->e.fd[1], 0, FULL));
+	ASSERT_TRUE(stuck_writer(self, 0, PAGE, 0));
+	ASSERT_TRUE(child_asleep(&self->s.c));
+	child_write(&c, &self->e, FULL, PAGE);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(PAGE, stream_read(self->e.fd[0], 0, PAGE));
+	EXPECT_EQ(zpipe, zpipe ? eventually(child_done(&c)) : child_done(&c));
+	stuck_resolve(&self->s);
+	ASSERT_EQ(PAGE, stream_read(self->e.fd[0], PAGE, PAGE));
+	EXPECT_EQ(PAGE, child_join(&c));
+	EXPECT_EQ(PAGE, child_join(&self->s.c));
+}
+
+/* If it is killed instead the one behind it goes on in any pipe. */
+TEST_F_TIMEOUT(stuck, reader_behind_a_killed_reader, TIMEOUT)
+{
+	struct child c;
+
+	ASSERT_TRUE(stuck_reader(self, PAGE, 0));
+	ASSERT_TRUE(child_asleep(&self->s.c));
+	child_read(&c, &self->e, 10);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
+	ASSERT_TRUE(stuck_is(&self->s));
+	EXPECT_EQ(KILLED(SIGKILL), child_kill(&self->s.c));
+	EXPECT_EQ(10, child_join(&c));
+}
+
+TEST_F_TIMEOUT(stuck, writer_behind_a_killed_writer, TIMEOUT)
+{
+	struct child c;
+
+	ASSERT_EQ(FULL, stream_write(self->e.fd[1], 0, FULL));
+	ASSERT_TRUE(stuck_writer(self, 0, PAGE, 0));
+	ASSERT_TRUE(child_asleep(&self->s.c));
+	child_write(&c, &self->e, FULL, PAGE);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(PAGE, stream_read(self->e.fd[0], 0, PAGE));
+	ASSERT_TRUE(stuck_is(&self->s));
+	EXPECT_EQ(KILLED(SIGKILL), child_kill(&self->s.c));
+	EXPECT_EQ(PAGE, child_join(&c));
+}
+
+/* The last reader leaves a writer that is stuck: it finds out afterwards. */
+TEST_F_TIMEOUT(stuck, last_reader_leaves_a_stuck_writer, TIMEOUT)
+{
+	signal(SIGPIPE, SIG_IGN);
+	ASSERT_TRUE(stuck_writer(self, 0, PAGE, 200));
+	ASSERT_TRUE(stuck_is(&self->s));
+	if (is_zpipe(variant->kind)) {
+		close_end(&self->e, 0);
+		EXPECT_EQ(POLLOUT | POLLERR, poll_mask(self->e.fd[1]));
+	}
+	stuck_resolve(&self->s);
+	EXPECT_EQ(is_zpipe(variant->kind) ? -EPIPE : PAGE,
+		  child_join(&self->s.c));
+}
+
+/* The last writer leaves while a reader is stuck with what it wrote. */
+TEST_F_TIMEOUT(stuck, last_writer_leaves_a_stuck_reader, TIMEOUT)
+{
+	ASSERT_EQ(100, stream_write(self->e.fd[1], 0, 100));
+	ASSERT_TRUE(stuck_reader(self, PAGE, 0));
+	ASSERT_TRUE(stuck_is(&self->s));
+	if (is_zpipe(variant->kind)) {
+		close_end(&self->e, 1);
+		EXPECT_EQ(POLLIN | POLLHUP, poll_mask(self->e.fd[0]));
+	}
+	stuck_resolve(&self->s);
+	EXPECT_EQ(100, child_join(&self->s.c));
+	EXPECT_EQ(-1, stream_diff(self->s.c.buf, 0, 100));
+}
+
+/* A whole conversation of others goes past a writer that is stuck. */
+TEST_F_TIMEOUT(stuck, megabyte_goes_past_a_stuck_writer, TIMEOUT)
+{
+	struct child c;
+	long off, n;
+
+	ASSERT_TRUE(stuck_writer(self, 0, PAGE, 200));
+	ASSERT_TRUE(stuck_is(&self->s));
+	child_write(&c, &self->e, 0, 1 << 20);
+	for (off = 0; is_zpipe(variant->kind) && off < 1 << 20; off += n) {
+		n = stream_read(self->e.fd[0], off, 1 << 17);
+		ASSERT_LT(0, n);
+	}
+	EXPECT_EQ(is_zpipe(variant->kind) ? 1 << 20 : 0, off);
+	stuck_resolve(&self->s);
+	EXPECT_EQ(PAGE, child_join(&self->s.c));
+	child_kill(&c);
+}
+
+TEST_HARNESS_MAIN
