@@ -61,7 +61,9 @@ static bool roam;
 static const char *model;
 static FILE *json;
 
-static struct result results[MAX_MECHANISMS];
+/* A cell after another, in each a mechanism after another. */
+static struct result *results;
+static size_t nr_cells;
 
 static struct run plan(const struct result *r)
 {
@@ -130,57 +132,84 @@ static float *trips;
 
 static void ping_it(struct result *r)
 {
-	float *mine = trips + (r - results) * rounds * rtt_messages;
+	size_t k = (r - results) % nr_chosen;
 	struct run run = plan(r);
 	struct sample sample;
 
+	if (r->bytes != RTT_BYTES || r->pairs != 1 || !rtt_messages)
+		return;
+	r->trips = trips + k * rounds * rtt_messages;
 	run.messages = rtt_messages;
 	run.pingpong = true;
-	run.rounds_us = mine + r->rtt_rounds * rtt_messages;
+	run.rounds_us = r->trips + r->rtt_rounds * rtt_messages;
 	measure(&run, &sample);
 	r->rtt_us[r->rtt_rounds++] = percentile_of(run.rounds_us, rtt_messages, 0.5);
 	r->rtt_messages = rtt_messages;
-	r->has_rtt = true;
 }
 
+/*
+ * A round is every mechanism of every cell once, so that what disturbs the
+ * machine for some seconds spoils few rounds of each instead of all of one.
+ */
 static void one_round(void (*what)(struct result *r), unsigned int round)
 {
-	for (size_t k = 0; k < nr_chosen; k++)
-		what(&results[(k + round) % nr_chosen]);
+	for (size_t c = 0; c < nr_cells; c++)
+		for (size_t k = 0; k < nr_chosen; k++)
+			what(&results[c * nr_chosen + (k + round) % nr_chosen]);
 }
 
-static void cell(size_t bytes, unsigned int nr)
+static void set_up(void)
 {
-	const struct result *pipe = NULL;
+	struct result *r;
+
+	nr_cells = nr_pairs * nr_sizes;
+	results = calloc(nr_cells * nr_chosen, sizeof(*results));
+	trips = mmap(NULL, sizeof(*trips) * nr_chosen * rounds * (rtt_messages + 1),
+		     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (!results || trips == MAP_FAILED)
+		fail("no memory");
+	r = results;
+	for (size_t i = 0; i < nr_pairs; i++) {
+		for (size_t j = 0; j < nr_sizes; j++) {
+			for (size_t k = 0; k < nr_chosen; k++, r++) {
+				r->mechanism = chosen[k];
+				r->bytes = sizes[j];
+				r->pairs = pairs[i];
+			}
+		}
+	}
+}
+
+static void measure_all(void)
+{
 	unsigned int counted = rounds < 6 ? rounds : 6;
 
-	for (size_t k = 0; k < nr_chosen; k++) {
-		memset(&results[k], 0, sizeof(results[k]));
-		results[k].mechanism = chosen[k];
-		results[k].bytes = bytes;
-		results[k].pairs = nr;
-		if (chosen[k] == mechanisms[0])
-			pipe = &results[k];
-	}
+	settle();
 	one_round(calibrate, 0);
-	for (unsigned int i = 0; i < rounds; i++)
+	for (unsigned int i = 0; i < rounds; i++) {
+		fprintf(stderr, "bench: round %u of %u\n", i + 1, rounds);
 		one_round(time_it, i);
+		one_round(ping_it, i);
+	}
 	if (count_wakeups(true)) {
 		for (unsigned int i = 0; i < counted; i++)
 			one_round(count_it, i);
 		count_wakeups(false);
 	}
-	if (bytes == RTT_BYTES && nr == 1 && rtt_messages)
-		for (unsigned int i = 0; i < rounds; i++)
-			one_round(ping_it, i);
+}
 
-	report_head(stdout, bytes, nr);
-	for (size_t k = 0; k < nr_chosen; k++) {
-		struct result *r = &results[k];
+static void report(struct result *cell)
+{
+	const struct result *pipe = NULL;
 
-		if (r->has_rtt)
-			r->rtt_p99 = percentile_of(trips + k * rounds * rtt_messages,
-						   rounds * rtt_messages, 0.99);
+	for (size_t k = 0; k < nr_chosen; k++)
+		if (cell[k].mechanism == mechanisms[0])
+			pipe = &cell[k];
+	report_head(stdout, cell->bytes, cell->pairs);
+	for (struct result *r = cell; r < cell + nr_chosen; r++) {
+		if (r->rtt_rounds)
+			r->rtt_p99 = percentile_of(r->trips,
+						   r->rtt_rounds * r->rtt_messages, 0.99);
 		report_row(stdout, r, pipe);
 		if (json)
 			report_json(json, model, r, pipe);
@@ -298,13 +327,9 @@ int main(int argc, char **argv)
 	parse(argc, argv);
 	/* Children must not inherit a half-full buffer. */
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	trips = mmap(NULL, sizeof(*trips) * nr_chosen * rounds * (rtt_messages + 1),
-		     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (trips == MAP_FAILED)
-		fail("no memory");
-	settle();
-	for (size_t i = 0; i < nr_pairs; i++)
-		for (size_t k = 0; k < nr_sizes; k++)
-			cell(sizes[k], pairs[i]);
+	set_up();
+	measure_all();
+	for (size_t c = 0; c < nr_cells; c++)
+		report(results + c * nr_chosen);
 	return 0;
 }

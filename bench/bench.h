@@ -3,10 +3,10 @@
  * The benchmark of ways to carry bytes from one process to another.
  *
  * A mechanism is one row of mechanisms[]. A cell is a message size and a number
- * of pairs of processes. For each cell every mechanism is measured once per
- * round, in an order that rotates from round to round, so that what slows the
- * machine down for a while hits all of them, and ratios are taken within a
- * round.
+ * of pairs of processes. In each round every mechanism of every cell is measured
+ * once, those of a cell one after the other in an order that rotates from round
+ * to round. Ratios are taken within a round, so that what slows the machine down
+ * for a while slows both sides of them.
  */
 #ifndef ZPIPE_BENCH_H
 #define ZPIPE_BENCH_H
@@ -131,7 +131,7 @@ struct result {
 	double gbps[MAX_ROUNDS];
 	double cpu_ns_per_kib[MAX_ROUNDS];
 	double per_mib[COUNTS][MAX_ROUNDS];
-	bool has_rtt;
+	float *trips;			/* every round trip, where they are measured */
 	double rtt_us[MAX_ROUNDS];	/* median of each round */
 	double rtt_p99;			/* of all of them */
 	unsigned int rtt_rounds, rtt_messages;

@@ -80,7 +80,7 @@ static void put_rtt(FILE *to, const struct result *r, const struct result *pipe)
 {
 	struct interval none = { NAN, NAN, NAN };
 
-	if (!r->has_rtt) {
+	if (!r->rtt_rounds) {
 		fputs("\"rtt_us\": null, ", to);
 		return;
 	}
@@ -147,7 +147,7 @@ void report_row(FILE *to, const struct result *r, const struct result *pipe)
 		median_of(r->gbps, n), range, ratio, median_of(r->cpu_ns_per_kib, n));
 	for (enum count k = 0; k < COUNTS; k++)
 		fprintf(to, " %8.4g", median_of(r->per_mib[k], rounds_of(r, k)));
-	if (r->has_rtt)
+	if (r->rtt_rounds)
 		fprintf(to, " %9.1f %8.1f", median_of(r->rtt_us, r->rtt_rounds),
 			r->rtt_p99);
 	fputc('\n', to);
