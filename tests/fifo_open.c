@@ -338,6 +338,44 @@ TEST_F_TIMEOUT(named, killed_reader_leaves_the_other_waiting, TIMEOUT)
 	EXPECT_LE(0, child_join(&b));
 }
 
+/* Nor does it count when the other one has come and gone. */
+TEST_F_TIMEOUT(named, killed_reader_is_not_counted, TIMEOUT)
+{
+	struct child a, b;
+	int fd, other;
+
+	child_open(&a, self->e.path, O_RDONLY);
+	child_open(&b, self->e.path, O_RDONLY);
+	ASSERT_TRUE(child_asleep(&a));
+	ASSERT_TRUE(child_asleep(&b));
+	ASSERT_EQ(KILLED(SIGKILL), child_kill(&a));
+	fd = open(self->e.path, O_WRONLY | O_NONBLOCK);
+	ASSERT_LE(0, fd);
+	other = child_join(&b);
+	ASSERT_LE(0, other);
+	close(other);
+	signal(SIGPIPE, SIG_IGN);
+	EXPECT_EQ(-EPIPE, stream_write(fd, 0, 1));
+}
+
+TEST_F_TIMEOUT(named, killed_writer_is_not_counted, TIMEOUT)
+{
+	struct child a, b;
+	int fd, other;
+
+	child_open(&a, self->e.path, O_WRONLY);
+	child_open(&b, self->e.path, O_WRONLY);
+	ASSERT_TRUE(child_asleep(&a));
+	ASSERT_TRUE(child_asleep(&b));
+	ASSERT_EQ(KILLED(SIGKILL), child_kill(&a));
+	fd = open(self->e.path, O_RDONLY | O_NONBLOCK);
+	ASSERT_LE(0, fd);
+	other = child_join(&b);
+	ASSERT_LE(0, other);
+	close(other);
+	EXPECT_EQ(0, stream_read(fd, 0, 1));
+}
+
 /* A stopped opener has left the pipe; it comes back when it is continued. */
 TEST_F_TIMEOUT(named, stopped_reader_waits_again, TIMEOUT)
 {
