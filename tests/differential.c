@@ -1,0 +1,536 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The same random operations over two pipes of different kinds at once. One
+ * controller starts them one after the other, some of them wait; whenever
+ * everybody has finished or sleeps, all that can be seen must be the same:
+ * results, data, signals, who waits, FIONREAD, capacity and poll masks.
+ *
+ * ZPIPE_SEED repeats a run; ZPIPE_DIFF_MS is how long each test takes.
+ */
+#include "oracle.h"
+#include "child.h"
+#include "model.h"
+
+#include <linux/futex.h>
+#include <sys/uio.h>
+
+#define WORKERS		4	/* for each pipe */
+#define FILES		6	/* open at a time, for each pipe */
+#define ROOM		(48 * PAGE)	/* a worker's buffer; then a hole */
+#define SEGMENTS	5
+
+enum what {
+	READ,
+	WRITE,
+	READV,
+	WRITEV,
+	OPEN,
+	WHATS,
+};
+
+static const char * const names[] = {
+	"read", "write", "readv", "writev", "open",
+};
+
+static const long numbers[] = {
+	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_openat,
+};
+
+/* One operation of a worker, and what came of it; in shared memory. */
+struct job {
+	int asked;		/* a futex: operations given */
+	int done;		/* operations finished */
+	enum what what;
+	int fd;
+	int flags;		/* of open */
+	size_t len;
+	size_t good;		/* bytes before the hole in the buffer */
+	size_t seg[SEGMENTS];
+	char path[64];
+	long ret;
+	struct report report;	/* counts signals */
+};
+
+struct worker {
+	pid_t pid;
+	struct job *job;
+	unsigned char *buf;	/* shared, ROOM bytes and a hole behind them */
+};
+
+/* One of the two pipes. */
+struct side {
+	struct ends e;
+	struct worker w[WORKERS];
+	int fd[FILES];		/* or -1 */
+	char path[64];
+};
+
+struct diff {
+	struct side side[2];
+	unsigned long dice;
+	int mode[FILES];	/* O_RDONLY, O_WRONLY or O_RDWR */
+	int file[WORKERS];	/* which one a worker uses or opens */
+	bool busy[WORKERS];
+	unsigned long off;	/* of the stream that is written */
+	int step;
+	char log[400];
+};
+
+static long do_job(struct worker *w)
+{
+	struct job *j = w->job;
+	unsigned char *p = w->buf + ROOM - j->good;
+	struct iovec iov[SEGMENTS];
+	int i;
+
+	for (i = 0; i < SEGMENTS; i++) {
+		iov[i] = (struct iovec) { p, j->seg[i] };
+		p += j->seg[i];
+	}
+	p = w->buf + ROOM - j->good;
+	switch (j->what) {
+	case READ:
+		return read(j->fd, p, j->len);
+	case WRITE:
+		return write(j->fd, p, j->len);
+	case READV:
+		return readv(j->fd, iov, SEGMENTS);
+	case WRITEV:
+		return writev(j->fd, iov, SEGMENTS);
+	default:
+		return open(j->path, j->flags);
+	}
+}
+
+static void work(struct worker *w)
+{
+	struct job *j = w->job;
+	int n = 0;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	own_report = &j->report;
+	for (;;) {
+		while (__atomic_load_n(&j->asked, __ATOMIC_SEQ_CST) == n)
+			syscall(SYS_futex, &j->asked, FUTEX_WAIT, n, NULL);
+		j->ret = sys(do_job(w));
+		__atomic_store_n(&j->done, ++n, __ATOMIC_SEQ_CST);
+	}
+}
+
+/* Workers share the controller's descriptors, as threads would. */
+static void start_worker(struct worker *w)
+{
+	w->job = shared_alloc(sizeof(*w->job));
+	w->buf = shared_alloc(ROOM + PAGE);
+	if (mprotect(w->buf + ROOM, PAGE, PROT_NONE))
+		abort();
+	memset(w->buf, 0, ROOM);
+	w->pid = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+	if (w->pid < 0)
+		abort();
+	if (!w->pid)
+		work(w);
+}
+
+static bool finished(struct worker *w)
+{
+	return __atomic_load_n(&w->job->done, __ATOMIC_SEQ_CST) ==
+	       w->job->asked;
+}
+
+/* How often a task went to sleep: if that has not changed it has not run. */
+static long switches(pid_t pid)
+{
+	char name[40], line[128];
+	long n = -1;
+	FILE *f;
+
+	snprintf(name, sizeof(name), "/proc/%d/status", pid);
+	f = fopen(name, "r");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "voluntary_ctxt_switches: %ld", &n) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+/* A number that stays while all workers are at rest; -1 if some are not. */
+static long at_rest(struct diff *d)
+{
+	long sum = 0;
+	int s, i;
+
+	for (s = 0; s < 2; s++) {
+		for (i = 0; i < WORKERS; i++) {
+			struct worker *w = &d->side[s].w[i];
+
+			if (!finished(w)) {
+				if (task_syscall(w->pid) !=
+				    numbers[w->job->what])
+					return -1;
+				sum += switches(w->pid);
+			}
+			sum += w->job->done;
+		}
+	}
+	return sum;
+}
+
+static bool settle(struct diff *d)
+{
+	long before, now = at_rest(d);
+	int tries;
+
+	for (tries = 0; tries < EVENT_MS; tries++) {
+		before = now;
+		now = at_rest(d);
+		if (now >= 0 && now == before)
+			return true;
+		if (tries > 20)
+			usleep(1000);
+	}
+	return false;
+}
+
+static void start(struct diff *d, int i, int file)
+{
+	int s;
+
+	d->busy[i] = true;
+	d->file[i] = file;
+	for (s = 0; s < 2; s++) {
+		struct worker *w = &d->side[s].w[i];
+
+		w->job->fd = d->side[s].fd[file];
+		snprintf(w->job->path, sizeof(w->job->path), "%s",
+			 d->side[s].path);
+		__atomic_add_fetch(&w->job->asked, 1, __ATOMIC_SEQ_CST);
+		syscall(SYS_futex, &w->job->asked, FUTEX_WAKE, 1);
+	}
+}
+
+static int waiting_readers(struct diff *d)
+{
+	int i, n = 0;
+
+	for (i = 0; i < WORKERS; i++)
+		n += d->busy[i] && (d->side[0].w[i].job->what == READ ||
+				    d->side[0].w[i].job->what == READV);
+	return n;
+}
+
+/*
+ * Gives both workers of a number the same operation on the same file. A write
+ * that had to wait for the first of several readers would race with the next
+ * one for what that left, so it has to be small.
+ */
+static void give(struct diff *d, int i, int file, enum what what)
+{
+	bool small = waiting_readers(d) > 1;
+	size_t len = rnd_len(&d->dice, small ? PAGE : ROOM - PAGE) *
+		     (rnd(&d->dice) % 12 != 0);
+	size_t good = rnd(&d->dice) % 8 ? ROOM : rnd(&d->dice) % (len + 1);
+	size_t seg[SEGMENTS] = {}, left = len;
+	int s, k;
+
+	for (k = 0; k < SEGMENTS; k++) {
+		seg[k] = k == SEGMENTS - 1 ? left :
+			 rnd(&d->dice) % 3 ? rnd(&d->dice) % (left + 1) : 0;
+		left -= seg[k];
+	}
+	for (s = 0; s < 2; s++) {
+		struct worker *w = &d->side[s].w[i];
+
+		w->job->what = what;
+		w->job->len = len;
+		w->job->good = good;
+		memcpy(w->job->seg, seg, sizeof(seg));
+		if (what == WRITE || what == WRITEV)
+			stream_fill(w->buf + ROOM - good, d->off,
+				    good < len ? good : len);
+		else
+			memset(w->buf, 0xcc, ROOM);
+	}
+	snprintf(d->log, sizeof(d->log),
+		 "worker %d: %s of %zu bytes, %zu good, file %d", i,
+		 names[what], len, good, file);
+	d->off += len;
+	start(d, i, file);
+}
+
+static void give_open(struct diff *d, int i, int file)
+{
+	static const int modes[] = { O_RDONLY, O_WRONLY, O_RDWR };
+	int mode = modes[rnd(&d->dice) % 3];
+	int flags = mode | (rnd(&d->dice) % 2 ? O_NONBLOCK : 0);
+	int s;
+
+	for (s = 0; s < 2; s++) {
+		d->side[s].w[i].job->what = OPEN;
+		d->side[s].w[i].job->flags = flags;
+	}
+	d->mode[file] = mode;
+	snprintf(d->log, sizeof(d->log), "worker %d: open(%#x) as file %d", i,
+		 flags, file);
+	start(d, i, file);
+}
+
+static int workers_on(struct diff *d, int file)
+{
+	int i, n = 0;
+
+	for (i = 0; i < WORKERS; i++)
+		n += d->busy[i] && d->file[i] == file;
+	return n;
+}
+
+/* What the controller does itself, to a file nobody is waiting with. */
+static void change(struct diff *d, int file, long ret[2])
+{
+	long bytes = (1L << rnd(&d->dice) % 7) * PAGE;
+	int what = rnd(&d->dice) % 6, s;
+
+	for (s = 0; s < 2; s++) {
+		int fd = d->side[s].fd[file];
+		int flags = fcntl(fd, F_GETFL);
+
+		switch (what) {
+		case 0:
+			ret[s] = set_capacity(d->side[s].e.kind, fd, bytes);
+			break;
+		case 1:
+			ret[s] = sys(fcntl(fd, F_SETFL, flags ^ O_NONBLOCK));
+			break;
+		case 2:
+			ret[s] = sys(fcntl(fd, F_SETFL, flags ^ O_DIRECT));
+			break;
+		default:
+			ret[s] = sys(close(fd));
+			d->side[s].fd[file] = -1;
+		}
+	}
+	snprintf(d->log, sizeof(d->log), "changed file %d in way %d (%ld)", file,
+		 what, bytes);
+}
+
+static void interrupt(struct diff *d, int i)
+{
+	int sig = rnd(&d->dice) % 4 ? SIGUSR1 : SIGUSR2;
+	int s;
+
+	for (s = 0; s < 2; s++)
+		if (d->side[s].w[i].pid > 0)
+			kill(d->side[s].w[i].pid, sig);
+	snprintf(d->log, sizeof(d->log), "signal %s to worker %d",
+		 sig == SIGUSR1 ? "interrupts" : "restarts", i);
+}
+
+/* One random step; what the controller did itself is left in @ret. */
+static void step(struct diff *d, long ret[2])
+{
+	int i = rnd(&d->dice) % WORKERS, file = rnd(&d->dice) % FILES;
+	enum what what = rnd(&d->dice) % OPEN;
+	bool writes = what == WRITE || what == WRITEV;
+
+	d->step++;
+	if (d->busy[i]) {
+		interrupt(d, i);
+	} else if (d->side[0].fd[file] < 0) {
+		if (!workers_on(d, file))
+			give_open(d, i, file);
+	} else if (rnd(&d->dice) % 8 == 0) {
+		if (!workers_on(d, file))
+			change(d, file, ret);
+	} else {
+		/* Mostly in a direction that works. */
+		if (rnd(&d->dice) % 16 && d->mode[file] != O_RDWR)
+			writes = d->mode[file] == O_WRONLY;
+		what = writes ? what % 2 ? WRITE : WRITEV :
+				what % 2 ? READ : READV;
+		give(d, i, file, what);
+	}
+}
+
+/* Whether both workers of a number saw the same. */
+static bool same_worker(struct diff *d, int i, char *why, size_t len)
+{
+	struct worker *a = &d->side[0].w[i], *b = &d->side[1].w[i];
+	size_t skip = ROOM - a->job->good;
+	bool opened = a->job->what == OPEN && a->job->ret >= 0 &&
+		      b->job->ret >= 0;
+
+	if (finished(a) != finished(b)) {
+		snprintf(why, len, "worker %d %s, the other %s", i,
+			 finished(a) ? "came back" : "waits",
+			 finished(b) ? "came back" : "waits");
+		return false;
+	}
+	if (a->job->report.signals != b->job->report.signals) {
+		snprintf(why, len, "worker %d had %d signals, the other %d", i,
+			 a->job->report.signals, b->job->report.signals);
+		return false;
+	}
+	if (!finished(a) || !d->busy[i])
+		return true;
+	d->busy[i] = false;
+	if (!opened && a->job->ret != b->job->ret) {
+		snprintf(why, len, "worker %d: %s gives %ld, the other %ld", i,
+			 names[a->job->what], a->job->ret, b->job->ret);
+		return false;
+	}
+	if (opened) {
+		d->side[0].fd[d->file[i]] = a->job->ret;
+		d->side[1].fd[d->file[i]] = b->job->ret;
+	}
+	/* Behind what was read the kernel may have left its traces. */
+	if (a->job->ret > 0 && !opened &&
+	    memcmp(a->buf + skip, b->buf + skip, a->job->ret)) {
+		snprintf(why, len, "worker %d: different data", i);
+		return false;
+	}
+	return true;
+}
+
+static bool same_files(struct diff *d, char *why, size_t len)
+{
+	int i, s;
+
+	for (i = 0; i < FILES; i++) {
+		long seen[2][3];
+
+		if (d->side[0].fd[i] < 0)
+			continue;
+		for (s = 0; s < 2; s++) {
+			int fd = d->side[s].fd[i];
+
+			seen[s][0] = fionread(fd);
+			seen[s][1] = poll_mask(fd);
+			seen[s][2] = get_capacity(d->side[s].e.kind, fd);
+		}
+		if (memcmp(seen[0], seen[1], sizeof(seen[0]))) {
+			snprintf(why, len,
+				 "file %d: FIONREAD %ld and %ld, poll %#lx and %#lx, capacity %ld and %ld",
+				 i, seen[0][0], seen[1][0], seen[0][1],
+				 seen[1][1], seen[0][2], seen[1][2]);
+			return false;
+		}
+	}
+	return true;
+}
+
+FIXTURE(diff) {
+	struct diff *d;
+};
+
+FIXTURE_VARIANT(diff) {
+	enum kind kind[2];
+};
+
+/* That a pipe agrees with itself shows that the test is fair. */
+FIXTURE_VARIANT_ADD(diff, pipe) { .kind = { PIPE, PIPE } };
+FIXTURE_VARIANT_ADD(diff, fifo) { .kind = { FIFO, FIFO } };
+FIXTURE_VARIANT_ADD(diff, zpair) { .kind = { PIPE, ZPAIR } };
+FIXTURE_VARIANT_ADD(diff, znode) { .kind = { FIFO, ZNODE } };
+
+FIXTURE_SETUP(diff)
+{
+	struct diff *d = calloc(1, sizeof(*d));
+	int s, i;
+
+	self->d = d;
+	catch_signal(SIGPIPE, 0);
+	catch_signal(SIGUSR1, 0);
+	catch_signal(SIGUSR2, SA_RESTART);
+	for (s = 0; s < 2; s++) {
+		struct side *side = &d->side[s];
+
+		ASSERT_EQ(0, ends_make(&side->e, variant->kind[s]));
+		snprintf(side->path, sizeof(side->path), "%s", side->e.path);
+		for (i = 0; i < FILES; i++)
+			side->fd[i] = -1;
+		for (i = 0; i < WORKERS; i++)
+			start_worker(&side->w[i]);
+		if (is_named(variant->kind[s]))
+			continue;
+		/* The inode stays for reopening, the first ends are files. */
+		ASSERT_EQ(0, open_ends(&side->e, 0));
+		snprintf(side->path, sizeof(side->path), "/proc/self/fd/%d",
+			 side->e.fd[0]);
+		i = open(side->path, O_PATH);
+		ASSERT_LE(0, i);
+		snprintf(side->path, sizeof(side->path), "/proc/self/fd/%d", i);
+		side->fd[0] = side->e.fd[0];
+		side->fd[1] = side->e.fd[1];
+		side->e.fd[0] = -1;
+		side->e.fd[1] = -1;
+		d->mode[0] = O_RDONLY;
+		d->mode[1] = O_WRONLY;
+	}
+}
+
+FIXTURE_TEARDOWN(diff)
+{
+	int s, i;
+
+	for (s = 0; s < 2; s++) {
+		for (i = 0; i < WORKERS; i++)
+			if (self->d->side[s].w[i].pid > 0)
+				kill(self->d->side[s].w[i].pid, SIGKILL);
+		ends_free(&self->d->side[s].e);
+	}
+}
+
+static void run(struct __test_metadata *_metadata, struct diff *d,
+		unsigned long s)
+{
+	const char *env = getenv("ZPIPE_DIFF_MS");
+	struct timespec t;
+	char why[300] = "";
+	long end, now, ret[2];
+	bool same = true;
+	int i;
+
+	d->dice = s;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	now = t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	for (end = now + (env ? atoi(env) : 1000); same && now < end;) {
+		ret[0] = 0;
+		ret[1] = 0;
+		step(d, ret);
+		ASSERT_TRUE(settle(d))
+			TH_LOG("seed %lu, step %d: %s", s, d->step, d->log);
+		if (ret[0] != ret[1]) {
+			snprintf(why, sizeof(why), "%ld and %ld", ret[0],
+				 ret[1]);
+			same = false;
+		}
+		for (i = 0; same && i < WORKERS; i++)
+			same = same_worker(d, i, why, sizeof(why));
+		same = same && same_files(d, why, sizeof(why));
+		clock_gettime(CLOCK_MONOTONIC, &t);
+		now = t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	}
+	EXPECT_TRUE(same)
+		TH_LOG("seed %lu, step %d: %s: %s", s, d->step, d->log, why);
+	/* It was a run at all. */
+	EXPECT_LT(20, d->step);
+	printf("# %d steps\n", d->step);
+}
+
+TEST_F_TIMEOUT(diff, one_seed, TIMEOUT)
+{
+	run(_metadata, self->d, seed(4));
+}
+
+TEST_F_TIMEOUT(diff, another_seed, TIMEOUT)
+{
+	run(_metadata, self->d, seed(time(NULL)));
+}
+
+TEST_F_TIMEOUT(diff, a_third_seed, TIMEOUT)
+{
+	run(_metadata, self->d, seed(time(NULL) ^ getpid() << 16));
+}
+
+TEST_HARNESS_MAIN
