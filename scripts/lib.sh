@@ -71,6 +71,17 @@ step()
 	say "$text: done in $((SECONDS - start)) s"
 }
 
+# need_space GB: where the cache is.
+need_space()
+{
+	local free
+
+	mkdir -p "$ZPIPE_CACHE"
+	free=$(($(df --output=avail -B 1M "$ZPIPE_CACHE" | tail -n 1) / 1000))
+	((free >= $1)) ||
+		die "$ZPIPE_CACHE has $free GB free and $1 are needed; ZPIPE_CACHE=DIR names another place"
+}
+
 # lock NAME: held until the script ends. The kernel lets go of it however that
 # happens, so nothing is ever left locked.
 lock()
