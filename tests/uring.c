@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * io_uring(7): reads and writes that would wait complete when they can, and are
+ * cancelled without a trace. Private pairs get there by polling, as they allow
+ * IOCB_NOWAIT; named pipes in a worker thread.
+ */
+#include "oracle.h"
+#include "child.h"
+
+#include <linux/io_uring.h>
+
+#define FULL		(SLOTS * PAGE)
+#define ENTRIES		8
+
+/* A ring of the barest kind. */
+struct ring {
+	int fd;
+	unsigned int *sq_tail;
+	unsigned int *sq_mask;
+	unsigned int *sq_array;
+	unsigned int *cq_head;
+	unsigned int *cq_tail;
+	unsigned int *cq_mask;
+	struct io_uring_sqe *sqes;
+	struct io_uring_cqe *cqes;
+};
+
+static int ring_make(struct ring *r)
+{
+	struct io_uring_params p = {};
+	char *sq, *cq;
+
+	r->fd = syscall(SYS_io_uring_setup, ENTRIES, &p);
+	if (r->fd < 0)
+		return -errno;
+	sq = mmap(NULL, p.sq_off.array + ENTRIES * sizeof(int),
+		  PROT_READ | PROT_WRITE, MAP_SHARED, r->fd,
+		  IORING_OFF_SQ_RING);
+	cq = mmap(NULL, p.cq_off.cqes + p.cq_entries * sizeof(*r->cqes),
+		  PROT_READ | PROT_WRITE, MAP_SHARED, r->fd,
+		  IORING_OFF_CQ_RING);
+	r->sqes = mmap(NULL, ENTRIES * sizeof(*r->sqes), PROT_READ | PROT_WRITE,
+		       MAP_SHARED, r->fd, IORING_OFF_SQES);
+	if (sq == MAP_FAILED || cq == MAP_FAILED || r->sqes == MAP_FAILED)
+		return -errno;
+	r->sq_tail = (void *)(sq + p.sq_off.tail);
+	r->sq_mask = (void *)(sq + p.sq_off.ring_mask);
+	r->sq_array = (void *)(sq + p.sq_off.array);
+	r->cq_head = (void *)(cq + p.cq_off.head);
+	r->cq_tail = (void *)(cq + p.cq_off.tail);
+	r->cq_mask = (void *)(cq + p.cq_off.ring_mask);
+	r->cqes = (void *)(cq + p.cq_off.cqes);
+	return 0;
+}
+
+/* Submits one operation; it is known by @data. */
+static int submit(struct ring *r, int op, int fd, void *buf, unsigned int len,
+		  __u64 data)
+{
+	unsigned int tail = *r->sq_tail, at = tail & *r->sq_mask;
+
+	r->sqes[at] = (struct io_uring_sqe) {
+		.opcode = op, .fd = fd, .addr = (unsigned long)buf, .len = len,
+		.off = op == IORING_OP_READ || op == IORING_OP_WRITE ? -1ULL : 0,
+		.user_data = data,
+	};
+	r->sq_array[at] = at;
+	__atomic_store_n(r->sq_tail, tail + 1, __ATOMIC_RELEASE);
+	return sys(syscall(SYS_io_uring_enter, r->fd, 1, 0, 0, NULL, 0));
+}
+
+static int submit_poll(struct ring *r, int fd, unsigned int events, __u64 data)
+{
+	unsigned int tail = *r->sq_tail, at = tail & *r->sq_mask;
+
+	r->sqes[at] = (struct io_uring_sqe) {
+		.opcode = IORING_OP_POLL_ADD, .fd = fd,
+		.poll32_events = events, .user_data = data,
+	};
+	r->sq_array[at] = at;
+	__atomic_store_n(r->sq_tail, tail + 1, __ATOMIC_RELEASE);
+	return sys(syscall(SYS_io_uring_enter, r->fd, 1, 0, 0, NULL, 0));
+}
+
+#define NOTHING		(-10000)	/* no operation has completed */
+
+/* What completed next: its result, and its data in @data. */
+static long completed(struct ring *r, __u64 *data)
+{
+	unsigned int head = *r->cq_head;
+	struct io_uring_cqe *cqe = &r->cqes[head & *r->cq_mask];
+	long ret;
+
+	/* Polled files complete when we enter the kernel. */
+	syscall(SYS_io_uring_enter, r->fd, 0, 0, IORING_ENTER_GETEVENTS, NULL,
+		0);
+	if (__atomic_load_n(r->cq_tail, __ATOMIC_ACQUIRE) == head)
+		return NOTHING;
+	ret = cqe->res;
+	if (data)
+		*data = cqe->user_data;
+	__atomic_store_n(r->cq_head, head + 1, __ATOMIC_RELEASE);
+	return ret;
+}
+
+static long complete(struct ring *r, __u64 *data)
+{
+	long ret;
+
+	eventually((ret = completed(r, data)) != NOTHING);
+	return ret;
+}
+
+/* Nothing completes though there was time for it. */
+static bool waits(struct ring *r)
+{
+	int i;
+
+	for (i = 0; i < 20; i++) {
+		if (completed(r, NULL) != NOTHING)
+			return false;
+		usleep(1000);
+	}
+	return true;
+}
+
+FIXTURE(uring) {
+	struct ends e;
+	struct ring r;
+	unsigned char *buf;
+};
+
+FIXTURE_VARIANT(uring) {
+	enum kind kind;
+};
+
+FIXTURE_VARIANT_ADD(uring, pipe) { .kind = PIPE };
+FIXTURE_VARIANT_ADD(uring, fifo) { .kind = FIFO };
+FIXTURE_VARIANT_ADD(uring, zpair) { .kind = ZPAIR };
+FIXTURE_VARIANT_ADD(uring, znode) { .kind = ZNODE };
+
+FIXTURE_SETUP(uring)
+{
+	if (access("/proc/sys/kernel/io_uring_disabled", F_OK))
+		SKIP(return, "this kernel has no io_uring");
+	ASSERT_EQ(0, ends_make(&self->e, variant->kind));
+	ASSERT_EQ(0, open_ends(&self->e, 0));
+	self->buf = malloc(4 * FULL);
+	ASSERT_EQ(0, ring_make(&self->r));
+}
+
+FIXTURE_TEARDOWN(uring)
+{
+	ends_free(&self->e);
+}
+
+TEST_F_TIMEOUT(uring, read_of_what_is_there, TIMEOUT)
+{
+	ASSERT_EQ(5000, stream_write(self->e.fd[1], 0, 5000));
+	ASSERT_EQ(1, submit(&self->r, IORING_OP_READ, self->e.fd[0], self->buf,
+			    FULL, 1));
+	EXPECT_EQ(5000, complete(&self->r, NULL));
+	EXPECT_EQ(-1, stream_diff(self->buf, 0, 5000));
+}
+
+TEST_F_TIMEOUT(uring, write_of_what_fits, TIMEOUT)
+{
+	stream_fill(self->buf, 0, 5000);
+	ASSERT_EQ(1, submit(&self->r, IORING_OP_WRITE, self->e.fd[1], self->buf,
+			    5000, 1));
+	EXPECT_EQ(5000, complete(&self->r, NULL));
+	EXPECT_EQ(5000, stream_read(self->e.fd[0], 0, FULL));
+}
+
+TEST_F_TIMEOUT(uring, read_waits_for_data, TIMEOUT)
+{
+	ASSERT_EQ(1, submit(&self->r, IORING_OP_READ, self->e.fd[0], self->buf,
+			    FULL, 1));
+	EXPECT_TRUE(waits(&self->r));
+	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
+	EXPECT_EQ(10, complete(&self->r, NULL));
+	EXPECT_EQ(-1, stream_diff(self->buf, 0, 10));
+}
+
+TEST_F_TIMEOUT(uring, read_waits_for_the_end, TIMEOUT)
+{
+	ASSERT_EQ(1, submit(&self->r, IORING_OP_READ, self->e.fd[0], self->buf,
+			    FULL, 1));
+	EXPECT_TRUE(waits(&self->r));
+	close_end(&self->e, 1);
+	EXPECT_EQ(0, complete(&self->r, NULL));
+}
+
+TEST_F_TIMEOUT(uring, write_waits_for_room, TIMEOUT)
+{
+	stream_fill(self->buf, FULL, 100);
+	ASSERT_EQ(FULL, stream_write(self->e.fd[1], 0, FULL));
+	ASSERT_EQ(1, submit(&self->r, IORING_OP_WRITE, self->e.fd[1], self->buf,
+			    100, 1));
+	EXPECT_TRUE(waits(&self->r));
+	ASSERT_EQ(PAGE, stream_read(self->e.fd[0], 0, PAGE));
+	EXPECT_EQ(100, complete(&self->r, NULL));
+	EXPECT_EQ(FULL - PAGE + 100, stream_read(self->e.fd[0], PAGE,
+						 2 * FULL));
+}
+
+TEST_F_TIMEOUT(uring, write_waits_for_a_reader_that_leaves, TIMEOUT)
+{
+	signal(SIGPIPE, SIG_IGN);
+	ASSERT_EQ(FULL, stream_write(self->e.fd[1], 0, FULL));
+	ASSERT_EQ(1, submit(&self->r, IORING_OP_WRITE, self->e.fd[1], self->buf,
+			    100, 1));
+	EXPECT_TRUE(waits(&self->r));
+	close_end(&self->e, 0);
+	EXPECT_EQ(-EPIPE, complete(&self->r, NULL));
+}
+
+TEST_F_TIMEOUT(uring, large_write_is_read_in_pieces, TIMEOUT)
+{
+	long off = 0, n, ret;
+
+	stream_fill(self->buf, 0, 3 * FULL);
+	ASSERT_EQ(1, submit(&self->r, IORING_OP_WRITE, self->e.fd[1], self->buf,
+			    3 * FULL, 1));
+	/* A pair's write may end when the pipe is full, a node's goes on. */
+	set_nonblock(self->e.fd[0], true);
+	eventually((ret = completed(&self->r, NULL)) != NOTHING ||
+		   (n = stream_read(self->e.fd[0], off, 20000)) <= 0 ||
+		   (off += n) == 3 * FULL);
+	if (ret == NOTHING)
+		ret = complete(&self->r, NULL);
+	while ((n = stream_read(self->e.fd[0], off, FULL)) > 0)
+		off += n;
+	EXPECT_EQ(-EAGAIN, n);
+	EXPECT_LE(FULL, ret);
+	EXPECT_EQ(off, ret);
+}
+
+/* io_uring takes O_NONBLOCK for a file that can be polled, and polls it. */
+TEST_F_TIMEOUT(uring, nonblock_read_waits_too, TIMEOUT)
+{
+	set_nonblock(self->e.fd[0], true);
+	ASSERT_EQ(1, submit(&self->r, IORING_OP_READ, self->e.fd[0], self->buf,
+			    FULL, 1));
+	EXPECT_TRUE(waits(&self->r));
+	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
+	EXPECT_EQ(10, complete(&self->r, NULL));
+}
+
+TEST_F_TIMEOUT(uring, bad_buffer_efault, TIMEOUT)
+{
+	void *bad = mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
+			 -1, 0);
+
+	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
+	ASSERT_EQ(1, submit(&self->r, IORING_OP_READ, self->e.fd[0], bad, 10,
+			    1));
+	EXPECT_EQ(-EFAULT, complete(&self->r, NULL));
+	EXPECT_EQ(10, stream_read(self->e.fd[0], 0, 20));
+}
+
+TEST_F_TIMEOUT(uring, poll, TIMEOUT)
+{
+	ASSERT_EQ(1, submit_poll(&self->r, self->e.fd[0], POLLIN, 1));
+	EXPECT_TRUE(waits(&self->r));
+	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
+	EXPECT_EQ(POLLIN, complete(&self->r, NULL));
+}
+
+/* A read that is cancelled has taken nothing and leaves no waiter behind. */
+TEST_F_TIMEOUT(uring, cancelled_read_takes_nothing, TIMEOUT)
+{
+	long ret[3] = {};
+	__u64 data;
+	int i;
+
+	ASSERT_EQ(1, submit(&self->r, IORING_OP_READ, self->e.fd[0], self->buf,
+			    FULL, 1));
+	EXPECT_TRUE(waits(&self->r));
+	ASSERT_EQ(1, submit(&self->r, IORING_OP_ASYNC_CANCEL, -1, (void *)1, 0,
+			    2));
+	for (i = 0; i < 2; i++) {
+		long r = complete(&self->r, &data);
+
+		ASSERT_TRUE(data == 1 || data == 2);
+		ret[data] = r;
+	}
+	/* A worker thread is interrupted, what is polled for is not. */
+	EXPECT_TRUE(ret[1] == -ECANCELED || ret[1] == -EINTR);
+	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
+	EXPECT_EQ(10, stream_read(self->e.fd[0], 0, 20));
+}
+
+TEST_HARNESS_MAIN
