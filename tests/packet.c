@@ -278,6 +278,23 @@ TEST_F_TIMEOUT(packets, waiting_reader_takes_one_packet, TIMEOUT)
 	EXPECT_EQ(3 * PAGE, fionread(self->e.fd[0]));
 }
 
+/* A description that turns to packets does so for the write that waits. */
+TEST_F_TIMEOUT(packets, write_turns_to_packets_half_way, TIMEOUT)
+{
+	struct child c;
+
+	ASSERT_EQ(0, set_direct(self->e.fd[1], false));
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], false));
+	child_write(&c, &self->e, 0, FULL + 2 * PAGE);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(0, set_direct(self->e.fd[1], true));
+	ASSERT_EQ(2 * PAGE, stream_read(self->e.fd[0], 0, 2 * PAGE));
+	EXPECT_EQ(FULL + 2 * PAGE, child_join(&c));
+	/* Fourteen slots of stream, then a packet, and another one. */
+	EXPECT_EQ(FULL - PAGE, stream_read(self->e.fd[0], 2 * PAGE, 2 * FULL));
+	EXPECT_EQ(PAGE, stream_read(self->e.fd[0], FULL + PAGE, 2 * FULL));
+}
+
 TEST_F_TIMEOUT(named, mode_belongs_to_the_open, TIMEOUT)
 {
 	int other;

@@ -261,6 +261,20 @@ TEST_F_TIMEOUT(all, stopped_write_that_has_begun, TIMEOUT)
 	EXPECT_EQ(0, fionread(self->e.fd[0]));
 }
 
+/* A description that turns non-blocking ends the wait that is going on. */
+TEST_F_TIMEOUT(all, write_turns_nonblocking_half_way, TIMEOUT)
+{
+	struct child c;
+
+	child_write(&c, &self->e, 0, 3 * FULL);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	EXPECT_TRUE(child_stays_asleep(&c));
+	ASSERT_EQ(PAGE, stream_read(self->e.fd[0], 0, PAGE));
+	EXPECT_EQ(FULL + PAGE, child_join(&c));
+	EXPECT_EQ(FULL, stream_read(self->e.fd[0], PAGE, 2 * FULL));
+}
+
 /*
  * A reader is signalled just as it is woken. Whichever it follows, the byte is
  * somebody's: the other reader's if this one leaves.

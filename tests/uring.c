@@ -8,6 +8,7 @@
 #include "child.h"
 
 #include <linux/io_uring.h>
+#include <sys/uio.h>
 
 #define FULL		(SLOTS * PAGE)
 #define ENTRIES		8
@@ -53,33 +54,57 @@ static int ring_make(struct ring *r)
 	return 0;
 }
 
-/* Submits one operation; it is known by @data. */
-static int submit(struct ring *r, int op, int fd, void *buf, unsigned int len,
-		  __u64 data)
+static int submit_sqe(struct ring *r, const struct io_uring_sqe *sqe)
 {
 	unsigned int tail = *r->sq_tail, at = tail & *r->sq_mask;
 
-	r->sqes[at] = (struct io_uring_sqe) {
-		.opcode = op, .fd = fd, .addr = (unsigned long)buf, .len = len,
-		.off = op == IORING_OP_READ || op == IORING_OP_WRITE ? -1ULL : 0,
-		.user_data = data,
-	};
+	r->sqes[at] = *sqe;
 	r->sq_array[at] = at;
 	__atomic_store_n(r->sq_tail, tail + 1, __ATOMIC_RELEASE);
 	return sys(syscall(SYS_io_uring_enter, r->fd, 1, 0, 0, NULL, 0));
 }
 
-static int submit_poll(struct ring *r, int fd, unsigned int events, __u64 data)
+/* Submits a read or write; it is known by @data. */
+static int submit(struct ring *r, int op, int fd, void *buf, unsigned int len,
+		  __u64 data)
 {
-	unsigned int tail = *r->sq_tail, at = tail & *r->sq_mask;
-
-	r->sqes[at] = (struct io_uring_sqe) {
-		.opcode = IORING_OP_POLL_ADD, .fd = fd,
-		.poll32_events = events, .user_data = data,
+	struct io_uring_sqe sqe = {
+		.opcode = op, .fd = fd, .addr = (unsigned long)buf, .len = len,
+		.off = -1ULL, .user_data = data,
 	};
-	r->sq_array[at] = at;
-	__atomic_store_n(r->sq_tail, tail + 1, __ATOMIC_RELEASE);
-	return sys(syscall(SYS_io_uring_enter, r->fd, 1, 0, 0, NULL, 0));
+
+	return submit_sqe(r, &sqe);
+}
+
+/* The same with a buffer that was registered as number @index. */
+static int submit_fixed(struct ring *r, int op, int fd, void *buf,
+			unsigned int len, int index)
+{
+	struct io_uring_sqe sqe = {
+		.opcode = op, .fd = fd, .addr = (unsigned long)buf, .len = len,
+		.off = -1ULL, .buf_index = index,
+	};
+
+	return submit_sqe(r, &sqe);
+}
+
+static int submit_poll(struct ring *r, int fd, unsigned int events)
+{
+	struct io_uring_sqe sqe = {
+		.opcode = IORING_OP_POLL_ADD, .fd = fd, .poll32_events = events,
+	};
+
+	return submit_sqe(r, &sqe);
+}
+
+static int submit_cancel(struct ring *r, __u64 whom, __u64 data)
+{
+	struct io_uring_sqe sqe = {
+		.opcode = IORING_OP_ASYNC_CANCEL, .fd = -1, .addr = whom,
+		.user_data = data,
+	};
+
+	return submit_sqe(r, &sqe);
 }
 
 #define NOTHING		(-10000)	/* no operation has completed */
@@ -259,9 +284,42 @@ TEST_F_TIMEOUT(uring, bad_buffer_efault, TIMEOUT)
 	EXPECT_EQ(10, stream_read(self->e.fd[0], 0, 20));
 }
 
+/* Registered buffers come as pages of the kernel's, not as user memory. */
+TEST_F_TIMEOUT(uring, registered_buffers, TIMEOUT)
+{
+	unsigned char *in = malloc(FULL);
+	struct iovec iov[2] = { { self->buf, FULL }, { in, FULL } };
+
+	ASSERT_EQ(0, sys(syscall(SYS_io_uring_register, self->r.fd,
+				 IORING_REGISTER_BUFFERS, iov, 2)));
+	stream_fill(self->buf, 0, FULL);
+	ASSERT_EQ(1, submit_fixed(&self->r, IORING_OP_WRITE_FIXED,
+				  self->e.fd[1], self->buf + 100, FULL - 5000,
+				  0));
+	EXPECT_EQ(FULL - 5000, complete(&self->r, NULL));
+	ASSERT_EQ(1, submit_fixed(&self->r, IORING_OP_READ_FIXED,
+				  self->e.fd[0], in + 7, FULL - 7, 1));
+	EXPECT_EQ(FULL - 5000, complete(&self->r, NULL));
+	EXPECT_EQ(-1, stream_diff(in + 7, 100, FULL - 5000));
+}
+
+TEST_F_TIMEOUT(uring, registered_buffer_waits_for_data, TIMEOUT)
+{
+	struct iovec iov = { self->buf, FULL };
+
+	ASSERT_EQ(0, sys(syscall(SYS_io_uring_register, self->r.fd,
+				 IORING_REGISTER_BUFFERS, &iov, 1)));
+	ASSERT_EQ(1, submit_fixed(&self->r, IORING_OP_READ_FIXED,
+				  self->e.fd[0], self->buf, FULL, 0));
+	EXPECT_TRUE(waits(&self->r));
+	ASSERT_EQ(5000, stream_write(self->e.fd[1], 0, 5000));
+	EXPECT_EQ(5000, complete(&self->r, NULL));
+	EXPECT_EQ(-1, stream_diff(self->buf, 0, 5000));
+}
+
 TEST_F_TIMEOUT(uring, poll, TIMEOUT)
 {
-	ASSERT_EQ(1, submit_poll(&self->r, self->e.fd[0], POLLIN, 1));
+	ASSERT_EQ(1, submit_poll(&self->r, self->e.fd[0], POLLIN));
 	EXPECT_TRUE(waits(&self->r));
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	EXPECT_EQ(POLLIN, complete(&self->r, NULL));
@@ -277,8 +335,7 @@ TEST_F_TIMEOUT(uring, cancelled_read_takes_nothing, TIMEOUT)
 	ASSERT_EQ(1, submit(&self->r, IORING_OP_READ, self->e.fd[0], self->buf,
 			    FULL, 1));
 	EXPECT_TRUE(waits(&self->r));
-	ASSERT_EQ(1, submit(&self->r, IORING_OP_ASYNC_CANCEL, -1, (void *)1, 0,
-			    2));
+	ASSERT_EQ(1, submit_cancel(&self->r, 1, 2));
 	for (i = 0; i < 2; i++) {
 		long r = complete(&self->r, &data);
 
