@@ -90,7 +90,7 @@ impl FileOperations for End {
     fn read(
         &self,
         file: &OpenFile<'_>,
-        request: Request,
+        request: Request<'_>,
         dest: &mut IovIterDest<'_>,
     ) -> Result<usize> {
         let bytes = self.pipe.read(request, &mut Dest::new(dest))?;
@@ -103,7 +103,7 @@ impl FileOperations for End {
     fn write(
         &self,
         file: &OpenFile<'_>,
-        request: Request,
+        request: Request<'_>,
         source: &mut IovIterSource<'_>,
     ) -> Result<usize> {
         let bytes = self.pipe.write(request, &mut Source::new(source))?;

@@ -33,7 +33,7 @@ pub(crate) trait FileOperations: Sized + Send + Sync + 'static {
     fn read(
         &self,
         _file: &OpenFile<'_>,
-        _request: Request,
+        _request: Request<'_>,
         _dest: &mut IovIterDest<'_>,
     ) -> Result<usize> {
         Err(EINVAL)
@@ -43,7 +43,7 @@ pub(crate) trait FileOperations: Sized + Send + Sync + 'static {
     fn write(
         &self,
         _file: &OpenFile<'_>,
-        _request: Request,
+        _request: Request<'_>,
         _source: &mut IovIterSource<'_>,
     ) -> Result<usize> {
         Err(EINVAL)
@@ -275,16 +275,16 @@ impl<T: FileOperations> FileOps<T> {
     /// # Safety
     ///
     /// `kiocb` is valid for `'a`, and its file of kind `T`.
-    unsafe fn request<'a>(kiocb: *mut bindings::kiocb) -> (&'a T, OpenFile<'a>, Request) {
+    unsafe fn request<'a>(kiocb: *mut bindings::kiocb) -> (&'a T, OpenFile<'a>, Request<'a>) {
         // SAFETY: Valid, says the caller.
         let (flags, file) = unsafe { ((*kiocb).ki_flags, (*kiocb).ki_filp) };
         // SAFETY: The kiocb holds its file, which is open and of kind `T`.
         let (this, file) = unsafe { (Self::borrow(file), OpenFile::from_raw(file)) };
-        let file_flags = file.as_file().flags();
 
         let request = Request {
-            nonblock: file_flags & bindings::O_NONBLOCK != 0 || flags & sys::ZPIPE_IOCB_NOWAIT != 0,
-            packets: file_flags & bindings::O_DIRECT != 0,
+            // SAFETY: As above. A pipe's file has no position, so none is in use.
+            file: unsafe { File::from_raw_file(file.ptr) },
+            nowait: flags & sys::ZPIPE_IOCB_NOWAIT != 0,
             nosignal: flags & sys::ZPIPE_IOCB_NOSIGNAL != 0,
         };
         (this, file, request)

@@ -22,7 +22,7 @@
 use crate::{
     lock::{Inner, Locked, Published},
     mm::{may_exceed_pipe_size, may_exceed_user_pages, UserPages},
-    ring::Ring,
+    ring::{Kind, Ring},
     sync::{new_wait_queue, Event, FasyncQueue, WaitQueue, Word},
     zcore::{
         capacity::{above_pipe_limit, above_user_limit, slots_for, slots_for_new, DEFAULT_SLOTS},
@@ -31,20 +31,37 @@ use crate::{
     },
 };
 use kernel::{
+    fs::{file::flags, File},
     new_mutex,
     prelude::*,
     sync::{Arc, Mutex},
 };
 
 /// How one call wants to be served.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Request {
-    /// Fail with `EAGAIN` rather than wait: O_NONBLOCK, or RWF_NOWAIT.
-    pub(crate) nonblock: bool,
-    /// What is written are packets: O_DIRECT.
-    pub(crate) packets: bool,
-    /// No SIGPIPE: RWF_NOSIGNAL.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'a> {
+    /// The file, whose flags may change while the call waits.
+    pub(crate) file: &'a File,
+    /// RWF_NOWAIT.
+    pub(crate) nowait: bool,
+    /// RWF_NOSIGNAL: no SIGPIPE.
     pub(crate) nosignal: bool,
+}
+
+impl Request<'_> {
+    /// Whether to fail with `EAGAIN` rather than wait, as things stand.
+    pub(crate) fn nonblock(&self) -> bool {
+        self.nowait || self.file.flags() & flags::O_NONBLOCK != 0
+    }
+
+    /// What is written to the file, as things stand.
+    pub(crate) fn kind(&self) -> Kind {
+        if self.file.flags() & flags::O_DIRECT != 0 {
+            Kind::Packet
+        } else {
+            Kind::Stream
+        }
+    }
 }
 
 /// A pipe.

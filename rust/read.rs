@@ -13,6 +13,7 @@ use crate::{
     ring::Kind,
     sync::{killed, Event},
 };
+use core::mem;
 use kernel::prelude::*;
 
 /// Why taking data came to an end.
@@ -82,7 +83,7 @@ impl Pipe {
     ///
     /// Sleeps, for data and in page faults of the reader's own memory; waits for data end with a
     /// signal. Errors if nothing was read: `EAGAIN`, `ERESTARTSYS`, `EFAULT`.
-    pub(crate) fn read(&self, request: Request, dest: &mut Dest<'_, '_>) -> Result<usize> {
+    pub(crate) fn read(&self, request: Request<'_>, dest: &mut Dest<'_, '_>) -> Result<usize> {
         let total = dest.remaining();
         if total == 0 {
             return Ok(0);
@@ -100,7 +101,7 @@ impl Pipe {
             match job.advance(&mut inner) {
                 Step::Done => break Ok(()),
                 Step::Empty if !inner.has_writers() || job.done > 0 => break Ok(()),
-                Step::Empty if request.nonblock => break Err(EAGAIN),
+                Step::Empty if request.nonblock() => break Err(EAGAIN),
                 Step::Empty => {
                     inner.stats.read.waits += 1;
                     drop(inner);
@@ -111,10 +112,13 @@ impl Pipe {
                 Step::NeedRoom { next, all } => {
                     inner.stats.read.faults += 1;
                     drop(inner);
-                    // Writers need not wait for our faults.
-                    if job.made_room {
+                    // Nobody waits for our faults: neither writers, nor the next reader, whose
+                    // wakeup we may have had.
+                    if mem::take(&mut job.made_room) {
                         self.wr_wait.wake_sync(Event::Output);
-                        job.made_room = false;
+                    }
+                    if mem::take(&mut wake_next) {
+                        self.rd_wait.wake_sync(Event::Input);
                     }
                     let ready = job.dest.fault_in(all);
                     inner = self.lock();

@@ -11,10 +11,11 @@ use crate::{
     lock::Inner,
     mm::{BufferPage, PageStock, Source},
     pipe::{Pipe, Request},
-    ring::{Kind, Slot},
+    ring::Slot,
     sync::{raise_sigpipe, Event},
     zcore::{merge::merge_len, state::Room, PAGE_SIZE},
 };
+use core::mem;
 use kernel::prelude::*;
 
 /// Why filling slots came to an end.
@@ -36,7 +37,7 @@ enum Step {
 /// A write on its way.
 struct Write<'w, 'a, 'data> {
     source: &'w mut Source<'a, 'data>,
-    kind: Kind,
+    request: Request<'w>,
     /// Bytes to write in all.
     total: usize,
     /// Bytes written.
@@ -132,7 +133,7 @@ impl Write<'_, '_, '_> {
             let bytes = self.next();
             let page = self.page(&mut inner.spare)?;
 
-            vacancy.fill(Slot::new(page, self.kind));
+            vacancy.fill(Slot::new(page, self.request.kind()));
             self.done += bytes;
         }
         Ok(())
@@ -189,28 +190,27 @@ impl Pipe {
     /// Sleeps, for room and in page faults of the writer's own memory; waits for room end with a
     /// signal. Errors if nothing was written: `EPIPE` (with SIGPIPE), `EAGAIN`, `ERESTARTSYS`,
     /// `EFAULT`, `ENOMEM`.
-    pub(crate) fn write(&self, request: Request, source: &mut Source<'_, '_>) -> Result<usize> {
+    pub(crate) fn write(&self, request: Request<'_>, source: &mut Source<'_, '_>) -> Result<usize> {
         let total = source.remaining();
         if total == 0 {
             return Ok(0);
         }
-        let kind = if request.packets {
-            Kind::Packet
-        } else {
-            Kind::Stream
-        };
-
-        if total <= PAGE_SIZE && self.write_at_once(kind, total, source) {
+        if total <= PAGE_SIZE && self.write_at_once(request, total, source) {
             return Ok(total);
         }
-        self.write_on(request, kind, total, source)
+        self.write_on(request, total, source)
     }
 
     /// Writes all of a small write, or nothing: if anything at all stands in the way.
     ///
     /// What [`Self::write_on`] would do, in half the instructions, which is what a small write
     /// consists of.
-    fn write_at_once(&self, kind: Kind, total: usize, source: &mut Source<'_, '_>) -> bool {
+    fn write_at_once(
+        &self,
+        request: Request<'_>,
+        total: usize,
+        source: &mut Source<'_, '_>,
+    ) -> bool {
         let mut inner = self.lock();
         if !inner.has_readers() {
             return false;
@@ -239,7 +239,7 @@ impl Pipe {
                 inner.recycle(page);
                 return false;
             }
-            vacancy.fill(Slot::new(page, kind));
+            vacancy.fill(Slot::new(page, request.kind()));
         }
         inner.stats.write.moved(total);
         drop(inner);
@@ -251,14 +251,13 @@ impl Pipe {
     #[inline(never)]
     fn write_on(
         &self,
-        request: Request,
-        kind: Kind,
+        request: Request<'_>,
         total: usize,
         source: &mut Source<'_, '_>,
     ) -> Result<usize> {
         let mut job = Write {
             source,
-            kind,
+            request,
             total,
             done: 0,
             merge: true,
@@ -280,7 +279,7 @@ impl Pipe {
                 Step::Done => break Ok(()),
                 Step::Broken => break Err(EPIPE),
                 Step::BadAddress => break Err(EFAULT),
-                Step::Full if request.nonblock => break Err(EAGAIN),
+                Step::Full if request.nonblock() => break Err(EAGAIN),
                 Step::Full if current!().signal_pending() => break Err(ERESTARTSYS),
                 Step::Full | Step::NeedPage | Step::NeedBytes => (),
             }
@@ -290,11 +289,16 @@ impl Pipe {
                 Step::NeedBytes => inner.stats.write.faults += 1,
                 _ => (),
             }
+            let room = !inner.ring.is_full();
             drop(inner);
-            // What is written so far must not wait for what is not.
-            if matches!(step, Step::Full) || job.done > told {
+            // What is written so far must not wait for what is not; nor must the next writer, whose
+            // wakeup we may have had.
+            if !room || job.done > told {
                 self.tell_readers(was_empty);
                 told = job.done;
+            }
+            if room && mem::take(&mut wake_next) {
+                self.wr_wait.wake_sync(Event::Output);
             }
 
             let resolved = match step {
