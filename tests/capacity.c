@@ -250,7 +250,7 @@ struct hoard {
 	enum kind hoarded;
 	struct ends *probe;	/* of another kind or of the same, not open */
 	long pages;		/* taken in advance */
-	struct ends taken[SOFT_LIMIT / 256 + 1];
+	struct ends taken[SOFT_LIMIT / 256 + 9];
 	int nr;
 };
 
@@ -283,7 +283,8 @@ static long hoard_fill(struct hoard *h)
 	for (; left > 0; left -= n) {
 		struct ends *e = &h->taken[h->nr++];
 
-		n = left < 256 ? left : 256;
+		for (n = 256; n > left; n /= 2)
+			;
 		ret = open_ends(e, 0);
 		if (!ret)
 			ret = set_capacity(e->kind, e->fd[0], n * PAGE);
@@ -326,6 +327,39 @@ static long fill_then_open_and_grow(struct child *c)
 	ret = set_capacity(h->probe->kind, h->probe->fd[0], 4 * PAGE);
 	errno = ret < 0 ? -ret : 0;
 	return ret < 0 ? -1 : ret;
+}
+
+static long fill_then_open_and_shrink(struct child *c)
+{
+	struct hoard *h = c->arg;
+	long ret;
+
+	become_loner();
+	if (hoard_fill(h) || probe_capacity(h) != 2 * PAGE)
+		return -1;
+	ret = set_capacity(h->probe->kind, h->probe->fd[0], PAGE);
+	errno = ret < 0 ? -ret : 0;
+	return ret < 0 ? -1 : ret;
+}
+
+/* The capacity of the next pipe when one was refused a smaller one. */
+static long fill_fail_to_shrink_then_open(struct child *c)
+{
+	struct hoard *h = c->arg;
+	struct ends *next;
+	long ret;
+
+	become_loner();
+	if (hoard_fill(h) || probe_capacity(h) != FULL)
+		return -1;
+	stream_write(h->probe->fd[1], 0, 2 * PAGE);
+	ret = set_capacity(h->probe->kind, h->probe->fd[0], PAGE);
+	next = &h->taken[h->nr++];
+	if (ret != -EBUSY || open_ends(next, 0)) {
+		errno = ERANGE;
+		return -1;
+	}
+	return get_capacity(next->kind, next->fd[0]);
 }
 
 static long fill_free_then_open(struct child *c)
@@ -413,6 +447,20 @@ TEST_F_TIMEOUT(users, growing_above_the_limit_eperm, TIMEOUT)
 {
 	EXPECT_EQ(-EPERM, hoard_run(PIPE, variant->kind, SOFT_LIMIT,
 				    fill_then_open_and_grow));
+}
+
+TEST_F_TIMEOUT(users, shrinking_and_staying_above_the_limit, TIMEOUT)
+{
+	EXPECT_EQ(PAGE, hoard_run(PIPE, variant->kind, SOFT_LIMIT,
+				  fill_then_open_and_shrink));
+}
+
+TEST_F_TIMEOUT(users, refused_shrinking_gives_nothing_back, TIMEOUT)
+{
+	/* With the probe a page below the limit. */
+	EXPECT_EQ(2 * PAGE, hoard_run(variant->kind, variant->kind,
+				      SOFT_LIMIT - SLOTS - 1,
+				      fill_fail_to_shrink_then_open));
 }
 
 TEST_F_TIMEOUT(users, closing_gives_back, TIMEOUT)
