@@ -276,20 +276,24 @@ static void give_open(struct diff *d, int i, int file)
 	start(d, i, file);
 }
 
-static int workers_on(struct diff *d, int file)
+static bool in_use(struct diff *d, int file)
 {
-	int i, n = 0;
+	int i;
 
 	for (i = 0; i < WORKERS; i++)
-		n += d->busy[i] && d->file[i] == file;
-	return n;
+		if (d->busy[i] && d->file[i] == file)
+			return true;
+	return false;
 }
 
-/* What the controller does itself, to a file nobody is waiting with. */
+/*
+ * What the controller does itself, also to a file somebody is waiting with; but
+ * a call that restarted with a closed one would find another in its place.
+ */
 static void change(struct diff *d, int file, long ret[2])
 {
 	long bytes = (1L << rnd(&d->dice) % 7) * PAGE;
-	int what = rnd(&d->dice) % 6, s;
+	int what = rnd(&d->dice) % (in_use(d, file) ? 3 : 6), s;
 
 	for (s = 0; s < 2; s++) {
 		int fd = d->side[s].fd[file];
@@ -337,11 +341,10 @@ static void step(struct diff *d, long ret[2])
 	if (d->busy[i]) {
 		interrupt(d, i);
 	} else if (d->side[0].fd[file] < 0) {
-		if (!workers_on(d, file))
+		if (!in_use(d, file))
 			give_open(d, i, file);
 	} else if (rnd(&d->dice) % 8 == 0) {
-		if (!workers_on(d, file))
-			change(d, file, ret);
+		change(d, file, ret);
 	} else {
 		/* Mostly in a direction that works. */
 		if (rnd(&d->dice) % 16 && d->mode[file] != O_RDWR)
