@@ -187,7 +187,7 @@ static bool pass(long long deadline)
 static pid_t start(int argc, char **argv)
 {
 	char **args = calloc(argc + 4 * PORTS + 1, sizeof(*args));
-	int fds[2], n = 0;
+	int fds[2], theirs[PORTS], n = 0;
 	pid_t pid;
 
 	for (int i = 0; i < argc; i++)
@@ -196,6 +196,7 @@ static pid_t start(int argc, char **argv)
 		if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds))
 			fail(125, "socketpair");
 		ports[i].sock = fds[0];
+		theirs[i] = fds[1];
 		fcntl(fds[0], F_SETFD, FD_CLOEXEC);
 		args[n++] = "-chardev";
 		if (asprintf(&args[n++], "socket,id=%s,fd=%d", ports[i].name, fds[1]) < 0)
@@ -215,7 +216,7 @@ static pid_t start(int argc, char **argv)
 	}
 	/* Only QEMU holds the other ends, so that they close when it dies. */
 	for (int i = 0; i < PORTS; i++)
-		close(strtol(strrchr(args[argc + 4 * i + 1], '=') + 1, NULL, 10));
+		close(theirs[i]);
 	return pid;
 }
 
