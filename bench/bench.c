@@ -26,7 +26,7 @@
 #include "bench.h"
 
 /* One row for each; the first is what the others are compared with. */
-const struct mechanism * const mechanisms[] = {
+static const struct mechanism * const mechanisms[] = {
 	&mechanism_pipe,
 	&mechanism_pipe_1m,
 	&mechanism_fifo,
@@ -37,10 +37,11 @@ const struct mechanism * const mechanisms[] = {
 	&mechanism_zpipe,
 	&mechanism_zpipe_node,
 };
-const size_t nr_mechanisms = ARRAY_SIZE(mechanisms);
+#define NR_MECHANISMS	ARRAY_SIZE(mechanisms)
 
 #define RTT_BYTES	64
 #define BIT_ERMS	(1U << 9)	/* of CPUID 7: rep movsb is fast */
+
 /* So many messages at least: fewer say little of what goes on between them. */
 #define SMALL		(64UL << 10)
 #define LEAST_SMALL	100
@@ -100,20 +101,25 @@ static void calibrate(struct result *r)
 	r->messages = fmax(least, target_s / fastest);
 }
 
+/* What all pairs together carry in one measurement. */
+static double volume(const struct result *r)
+{
+	return (double)r->bytes * r->pairs * r->messages;
+}
+
 static void time_it(struct result *r)
 {
+	double bytes = volume(r), mib = bytes / (1 << 20);
 	unsigned int i = r->rounds++;
 	struct run run = plan(r);
 	struct sample sample;
-	double bytes;
 
 	measure(&run, &sample);
-	bytes = (double)r->bytes * r->pairs * r->messages;
 	r->gbps[i] = bytes / sample.seconds / 1e9;
 	r->cpu_ns_per_kib[i] = sample.counts.cpu_ns / (bytes / 1024);
-	r->per_mib[CTXSW][i] = sample.counts.ctxsw / (bytes / (1 << 20));
-	r->per_mib[FAULTS][i] = sample.counts.faults / (bytes / (1 << 20));
-	r->per_mib[ALLOCS][i] = sample.allocs / (bytes / (1 << 20));
+	r->per_mib[CTXSW][i] = sample.counts.ctxsw / mib;
+	r->per_mib[FAULTS][i] = sample.counts.faults / mib;
+	r->per_mib[ALLOCS][i] = sample.allocs / mib;
 }
 
 static void count_it(struct result *r)
@@ -123,8 +129,7 @@ static void count_it(struct result *r)
 	struct sample sample;
 
 	measure(&run, &sample);
-	r->per_mib[WAKEUPS][i] = sample.counts.wakeups /
-		((double)r->bytes * r->pairs * r->messages / (1 << 20));
+	r->per_mib[WAKEUPS][i] = sample.counts.wakeups / (volume(r) / (1 << 20));
 }
 
 /* All round trips, shared with who measures them, one mechanism after another. */
@@ -149,13 +154,20 @@ static void ping_it(struct result *r)
 
 /*
  * A round is every mechanism of every cell once, so that what disturbs the
- * machine for some seconds spoils few rounds of each instead of all of one.
+ * machine for some seconds spoils few rounds of each instead of all of one. The
+ * order rotates, and every other round it is reversed: nothing always comes
+ * first, or always after the same.
  */
 static void one_round(void (*what)(struct result *r), unsigned int round)
 {
-	for (size_t c = 0; c < nr_cells; c++)
-		for (size_t k = 0; k < nr_chosen; k++)
-			what(&results[c * nr_chosen + (k + round) % nr_chosen]);
+	for (size_t c = 0; c < nr_cells; c++) {
+		for (size_t k = 0; k < nr_chosen; k++) {
+			size_t i = (k + round) % nr_chosen;
+
+			what(&results[c * nr_chosen +
+				      (round % 2 ? nr_chosen - 1 - i : i)]);
+		}
+	}
 }
 
 static void set_up(void)
@@ -235,7 +247,7 @@ static const char *this_machine(void)
 
 static void choose(const char *name)
 {
-	for (size_t i = 0; i < nr_mechanisms; i++) {
+	for (size_t i = 0; i < NR_MECHANISMS; i++) {
 		if (!strcmp(name, mechanisms[i]->name)) {
 			chosen[nr_chosen++] = mechanisms[i];
 			return;
@@ -304,7 +316,7 @@ static void parse(int argc, char **argv)
 				fail("%s: %m", optarg);
 			break;
 		case 'L':
-			for (size_t i = 0; i < nr_mechanisms; i++)
+			for (size_t i = 0; i < NR_MECHANISMS; i++)
 				printf("%-11s %s\n", mechanisms[i]->name,
 				       mechanisms[i]->what);
 			exit(0);
@@ -314,10 +326,10 @@ static void parse(int argc, char **argv)
 	}
 	if (optind != argc)
 		fail("what is %s?", argv[optind]);
-	for (size_t i = 0; !nr_chosen && i < nr_mechanisms; i++)
+	for (size_t i = 0; !nr_chosen && i < NR_MECHANISMS; i++)
 		chosen[i] = mechanisms[i];
 	if (!nr_chosen)
-		nr_chosen = nr_mechanisms;
+		nr_chosen = NR_MECHANISMS;
 	if (!model)
 		model = this_machine();
 }

@@ -58,9 +58,6 @@ struct mechanism {
 	void (*release)(struct channel *c, void *msg);
 };
 
-extern const struct mechanism * const mechanisms[];
-extern const size_t nr_mechanisms;
-
 extern const struct mechanism mechanism_pipe, mechanism_pipe_1m, mechanism_fifo,
 	mechanism_unix, mechanism_zpipe, mechanism_zpipe_node, mechanism_vmsplice,
 	mechanism_cma, mechanism_memfd;
