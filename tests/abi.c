@@ -411,6 +411,24 @@ TEST_F_TIMEOUT(abi, capacity_gives_out_what_there_is, TIMEOUT)
 	EXPECT_EQ(sizeof(arg), (size_t)arg.size);
 }
 
+TEST_F_TIMEOUT(abi, fdinfo_tells, TIMEOUT)
+{
+	int fd = self->pair.fd[0];
+
+	ASSERT_EQ(5000, stream_write(self->pair.fd[1], 0, 5000));
+	ASSERT_EQ(100, stream_read(fd, 0, 100));
+	EXPECT_EQ(2, fdinfo_number(fd, "zpipe-slots"));
+	EXPECT_EQ(4900, fdinfo_number(fd, "zpipe-buffered"));
+	EXPECT_EQ(1, fdinfo_number(fd, "zpipe-readers"));
+	EXPECT_EQ(1, fdinfo_number(fd, "zpipe-writers"));
+	EXPECT_EQ(5000, fdinfo_number(fd, "zpipe-bytes-written"));
+	EXPECT_EQ(100, fdinfo_number(fd, "zpipe-bytes-read"));
+	EXPECT_EQ(1, fdinfo_number(fd, "zpipe-writes"));
+	EXPECT_EQ(1, fdinfo_number(fd, "zpipe-reads"));
+	EXPECT_EQ(0, fdinfo_number(fd, "zpipe-write-waits"));
+	EXPECT_EQ(0, fdinfo_number(fd, "zpipe-read-waits"));
+}
+
 TEST_F_TIMEOUT(abi, control_is_no_pipe, TIMEOUT)
 {
 	char b;

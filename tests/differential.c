@@ -72,6 +72,7 @@ struct diff {
 	int file[WORKERS];	/* which one a worker uses or opens */
 	bool busy[WORKERS];
 	unsigned long off;	/* of the stream that is written */
+	bool alone;		/* nobody may wait: all files are non-blocking */
 	int step;
 	char log[400];
 };
@@ -109,6 +110,11 @@ static void work(struct worker *w)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	own_report = &j->report;
+	/*
+	 * In zpipe who faults is overtaken by those who wait behind him, see
+	 * stuck.c. So that nobody does, the buffer is there already.
+	 */
+	memset(w->buf, 0, ROOM);
 	for (;;) {
 		while (__atomic_load_n(&j->asked, __ATOMIC_SEQ_CST) == n)
 			syscall(SYS_futex, &j->asked, FUTEX_WAIT, n, NULL);
@@ -124,7 +130,6 @@ static void start_worker(struct worker *w)
 	w->buf = shared_alloc(ROOM + PAGE);
 	if (mprotect(w->buf + ROOM, PAGE, PROT_NONE))
 		abort();
-	memset(w->buf, 0, ROOM);
 	w->pid = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
 	if (w->pid < 0)
 		abort();
@@ -263,7 +268,7 @@ static void give_open(struct diff *d, int i, int file)
 {
 	static const int modes[] = { O_RDONLY, O_WRONLY, O_RDWR };
 	int mode = modes[rnd(&d->dice) % 3];
-	int flags = mode | (rnd(&d->dice) % 2 ? O_NONBLOCK : 0);
+	int flags = mode | (rnd(&d->dice) % 2 || d->alone ? O_NONBLOCK : 0);
 	int s;
 
 	for (s = 0; s < 2; s++) {
@@ -304,7 +309,8 @@ static void change(struct diff *d, int file, long ret[2])
 			ret[s] = set_capacity(d->side[s].e.kind, fd, bytes);
 			break;
 		case 1:
-			ret[s] = sys(fcntl(fd, F_SETFL, flags ^ O_NONBLOCK));
+			flags ^= d->alone ? 0 : O_NONBLOCK;
+			ret[s] = sys(fcntl(fd, F_SETFL, flags));
 			break;
 		case 2:
 			ret[s] = sys(fcntl(fd, F_SETFL, flags ^ O_DIRECT));
@@ -422,6 +428,28 @@ static bool same_files(struct diff *d, char *why, size_t len)
 	return true;
 }
 
+/*
+ * With the parameter cut_copies every other copy faults, so there nothing can be
+ * said of those who wait.
+ */
+static bool copies_are_cut(enum kind kind)
+{
+	struct ends e;
+	bool cut;
+	int i;
+
+	if (!is_zpipe(kind) || ends_make(&e, ZPAIR) || open_ends(&e, 0))
+		return false;
+	for (i = 0; i < 8; i++) {
+		stream_write(e.fd[1], 0, 100);
+		stream_read(e.fd[0], 0, 100);
+	}
+	cut = fdinfo_number(e.fd[0], "zpipe-write-faults") +
+	      fdinfo_number(e.fd[0], "zpipe-read-faults") > 4;
+	ends_free(&e);
+	return cut;
+}
+
 FIXTURE(diff) {
 	struct diff *d;
 };
@@ -442,6 +470,7 @@ FIXTURE_SETUP(diff)
 	int s, i;
 
 	self->d = d;
+	d->alone = copies_are_cut(variant->kind[1]);
 	catch_signal(SIGPIPE, 0);
 	catch_signal(SIGUSR1, 0);
 	catch_signal(SIGUSR2, SA_RESTART);
@@ -457,7 +486,7 @@ FIXTURE_SETUP(diff)
 		if (is_named(variant->kind[s]))
 			continue;
 		/* The inode stays for reopening, the first ends are files. */
-		ASSERT_EQ(0, open_ends(&side->e, 0));
+		ASSERT_EQ(0, open_ends(&side->e, d->alone ? O_NONBLOCK : 0));
 		snprintf(side->path, sizeof(side->path), "/proc/self/fd/%d",
 			 side->e.fd[0]);
 		i = open(side->path, O_PATH);

@@ -208,6 +208,24 @@ static inline long fionread(int fd)
 	return n;
 }
 
+/* A number in the descriptor's fdinfo, or -1 if it has no such line. */
+static inline long fdinfo_number(int fd, const char *name)
+{
+	char path[40], line[128];
+	size_t len = strlen(name);
+	long n = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	f = fopen(path, "r");
+	while (f && n < 0 && fgets(line, sizeof(line), f))
+		if (!strncmp(line, name, len) && line[len] == ':')
+			n = strtol(line + len + 1, NULL, 10);
+	if (f)
+		fclose(f);
+	return n;
+}
+
 /* What poll(2) says now. */
 static inline int poll_mask(int fd)
 {
