@@ -428,28 +428,6 @@ static bool same_files(struct diff *d, char *why, size_t len)
 	return true;
 }
 
-/*
- * With the parameter cut_copies every other copy faults, so there nothing can be
- * said of those who wait.
- */
-static bool copies_are_cut(enum kind kind)
-{
-	struct ends e;
-	bool cut;
-	int i;
-
-	if (!is_zpipe(kind) || ends_make(&e, ZPAIR) || open_ends(&e, 0))
-		return false;
-	for (i = 0; i < 8; i++) {
-		stream_write(e.fd[1], 0, 100);
-		stream_read(e.fd[0], 0, 100);
-	}
-	cut = fdinfo_number(e.fd[0], "zpipe-write-faults") +
-	      fdinfo_number(e.fd[0], "zpipe-read-faults") > 4;
-	ends_free(&e);
-	return cut;
-}
-
 FIXTURE(diff) {
 	struct diff *d;
 };

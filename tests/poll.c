@@ -273,12 +273,16 @@ TEST_F_TIMEOUT(all, write_wakes_blocked_reader, TIMEOUT)
 TEST_F_TIMEOUT(all, large_write_wakes_blocked_reader, TIMEOUT)
 {
 	struct child c;
+	long n;
 
 	child_read(&c, &self->e, FULL);
 	ASSERT_TRUE(child_asleep(&c));
 	ASSERT_EQ(FULL, stream_write(self->e.fd[1], 0, FULL));
-	EXPECT_EQ(FULL, child_join(&c));
-	EXPECT_EQ(-1, stream_diff(c.buf, 0, FULL));
+	n = child_join(&c);
+	if (n > 0 && copies_are_cut(variant->kind))
+		n += fionread(self->e.fd[0]);
+	EXPECT_EQ(FULL, n);
+	EXPECT_EQ(-1, stream_diff(c.buf, 0, FULL - fionread(self->e.fd[0])));
 }
 
 TEST_F_TIMEOUT(all, nonblock_write_wakes_blocked_reader, TIMEOUT)

@@ -294,21 +294,22 @@ TEST_F_TIMEOUT(stuck, others_read_what_a_stuck_writer_has_written, TIMEOUT)
 /* So it is for a reader that has been waiting for it. */
 TEST_F_TIMEOUT(stuck, waiting_reader_has_what_a_stuck_writer_wrote, TIMEOUT)
 {
+	bool zpipe = is_zpipe(variant->kind);
+	bool cut = copies_are_cut(variant->kind);
 	struct child c;
-	long left;
+	long n;
 
 	child_read(&c, &self->e, FULL);
 	ASSERT_TRUE(child_asleep(&c));
 	ASSERT_TRUE(stuck_writer(self, 0, 4 * PAGE, 2 * PAGE + 100));
 	ASSERT_TRUE(stuck_is(&self->s));
-	EXPECT_EQ(is_zpipe(variant->kind),
-		  is_zpipe(variant->kind) ? eventually(child_done(&c)) :
-					    child_done(&c));
+	EXPECT_EQ(zpipe, zpipe ? eventually(child_done(&c)) : child_done(&c));
 	release(_metadata, self);
 	EXPECT_EQ(4 * PAGE, child_join(&self->s.c));
-	left = 4 * PAGE - child_join(&c);
-	EXPECT_EQ(is_zpipe(variant->kind) ? 2 * PAGE : 0, left);
-	EXPECT_EQ(left, fionread(self->e.fd[0]));
+	n = child_join(&c);
+	EXPECT_LE(cut ? PAGE : zpipe ? 2 * PAGE : 4 * PAGE, n);
+	EXPECT_GE(zpipe ? 2 * PAGE : 4 * PAGE, n);
+	EXPECT_EQ(4 * PAGE - n, fionread(self->e.fd[0]));
 }
 
 /*
