@@ -5,9 +5,9 @@
  *  -m NAME,...	mechanisms; default all. pipe is what ratios are to
  *  -s BYTES,...	message sizes (64 to 16 MiB by fours, and 2 MiB)
  *  -p PAIRS,...	pairs of processes (1)
- *  -r N		rounds (15)
- *  -t MS		time of one measurement (40)
- *  -l N		round trips per round, with 64 B and one pair (300; 0: none)
+ *  -r N		rounds (21)
+ *  -t MS		time of one measurement (25)
+ *  -l N		round trips per round, with 64 B and one pair (200; 0: none)
  *  -f			a single pair's ends run wherever the scheduler puts them;
  *			otherwise each has a processor of its own
  *  -M MODEL		what the results say of the machine; default: words or max
@@ -56,8 +56,8 @@ static size_t sizes[MAX_SIZES] = {
 static size_t nr_sizes = 11;
 static unsigned int pairs[MAX_SIZES] = { 1 };
 static size_t nr_pairs = 1;
-static unsigned int rounds = 15, rtt_messages = 300;
-static double target_s = 0.040;
+static unsigned int rounds = 21, rtt_messages = 200;
+static double target_s = 0.025;
 static bool roam;
 static const char *model;
 static FILE *json;

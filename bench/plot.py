@@ -107,18 +107,16 @@ def throughput(ax, records):
 def ratio(ax, records):
     for name, (x, y) in series(records, lambda r: r["ratio_to_pipe"]["median"]).items():
         ax.plot(x, y, **style(name))
-        if name == "pipe":
-            continue
-        band = [series(records, lambda r, k=k: r["ratio_to_pipe"][k])[name][1]
-                for k in ("low", "high")]
-        ax.fill_between(x, *band, color=style(name)["color"], linewidth=0,
-                        alpha=0.25 if name == "zpipe" else 0.10)
+        if name == "zpipe":
+            band = [series(records, lambda r, k=k: r["ratio_to_pipe"][k])[name][1]
+                    for k in ("low", "high")]
+            ax.fill_between(x, *band, color=style(name)["color"], linewidth=0, alpha=0.2)
     ax.set_yscale("log", base=2)
     ax.set_ylim(1 / 8, 8)
     plain_log(ax.yaxis)
     ax.yaxis.set_major_formatter(FuncFormatter(
         lambda v, _: f"{v:g}" if v >= 1 else f"1/{1 / v:g}"))
-    ax.set_title("Throughput beside pipe(2) of 64 KiB; band: 95 % confidence")
+    ax.set_title("Times pipe(2) of 64 KiB; band: 95 % confidence of zpipe")
     ax.set_ylabel("times pipe")
 
 
@@ -165,7 +163,7 @@ def page(records, model, path):
         return
     counted = model == "insns"
     fig, axes = plt.subplots(2, 2, figsize=(14, 10))
-    fig.subplots_adjust(left=0.07, right=0.985, top=0.83, bottom=0.06, wspace=0.25, hspace=0.3)
+    fig.subplots_adjust(left=0.085, right=0.985, top=0.83, bottom=0.06, wspace=0.25, hspace=0.3)
     throughput(axes[0][0], one)
     ratio(axes[0][1], one)
     cpu(axes[1][0], one, "instructions" if counted else "ns")
