@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bench [OPTION]...: measures mechanisms side by side, see bench.h.
+ * bench [OPTION]...: measures mechanisms side by side, see bench.h. What the
+ * rounds say together is for collect.py.
  *
  *  -m NAME,...	mechanisms; default all. pipe is what ratios are to
  *  -s BYTES,...	message sizes (64 to 16 MiB by fours, and 2 MiB)
@@ -12,7 +13,7 @@
  *			otherwise each has a processor of its own
  *  -M MODEL		what the results say of the machine; default: words or max
  *			(emulated, copies by words or by bytes), kvm, or host
- *  -o FILE		JSON is added there, one object a line
+ *  -o FILE		results are added there, see report.c; default: to stdout
  *  -L			lists the mechanisms
  */
 #define _GNU_SOURCE
@@ -60,7 +61,7 @@ static unsigned int rounds = 21, rtt_messages = 200;
 static double target_s = 0.025;
 static bool roam;
 static const char *model;
-static FILE *json;
+static FILE *to;
 
 /* A cell after another, in each a mechanism after another. */
 static struct result *results;
@@ -117,9 +118,9 @@ static void time_it(struct result *r)
 	measure(&run, &sample);
 	r->gbps[i] = bytes / sample.seconds / 1e9;
 	r->cpu_ns_per_kib[i] = sample.counts.cpu_ns / (bytes / 1024);
-	r->per_mib[CTXSW][i] = sample.counts.ctxsw / mib;
-	r->per_mib[FAULTS][i] = sample.counts.faults / mib;
-	r->per_mib[ALLOCS][i] = sample.allocs / mib;
+	r->ctxsw[i] = sample.counts.ctxsw / mib;
+	r->faults[i] = sample.counts.faults / mib;
+	r->allocs[i] = sample.allocs / mib;
 }
 
 static void count_it(struct result *r)
@@ -129,7 +130,7 @@ static void count_it(struct result *r)
 	struct sample sample;
 
 	measure(&run, &sample);
-	r->per_mib[WAKEUPS][i] = sample.counts.wakeups / (volume(r) / (1 << 20));
+	r->wakeups[i] = sample.counts.wakeups / (volume(r) / (1 << 20));
 }
 
 /* All round trips, shared with who measures them, one mechanism after another. */
@@ -148,7 +149,7 @@ static void ping_it(struct result *r)
 	run.pingpong = true;
 	run.rounds_us = r->trips + r->rtt_rounds * rtt_messages;
 	measure(&run, &sample);
-	r->rtt_us[r->rtt_rounds++] = percentile_of(run.rounds_us, rtt_messages, 0.5);
+	r->rtt_rounds++;
 	r->rtt_messages = rtt_messages;
 }
 
@@ -194,7 +195,7 @@ static void set_up(void)
 
 static void measure_all(void)
 {
-	unsigned int counted = rounds < 6 ? rounds : 6;
+	unsigned int counted = (rounds + 2) / 3;
 
 	settle();
 	one_round(calibrate, 0);
@@ -207,24 +208,6 @@ static void measure_all(void)
 		for (unsigned int i = 0; i < counted; i++)
 			one_round(count_it, i);
 		count_wakeups(false);
-	}
-}
-
-static void report(struct result *cell)
-{
-	const struct result *pipe = NULL;
-
-	for (size_t k = 0; k < nr_chosen; k++)
-		if (cell[k].mechanism == mechanisms[0])
-			pipe = &cell[k];
-	report_head(stdout, cell->bytes, cell->pairs);
-	for (struct result *r = cell; r < cell + nr_chosen; r++) {
-		if (r->rtt_rounds)
-			r->rtt_p99 = percentile_of(r->trips,
-						   r->rtt_rounds * r->rtt_messages, 0.99);
-		report_row(stdout, r, pipe);
-		if (json)
-			report_json(json, model, r, pipe);
 	}
 }
 
@@ -311,8 +294,8 @@ static void parse(int argc, char **argv)
 			model = optarg;
 			break;
 		case 'o':
-			json = fopen(optarg, "ae");
-			if (!json)
+			to = fopen(optarg, "ae");
+			if (!to)
 				fail("%s: %m", optarg);
 			break;
 		case 'L':
@@ -330,6 +313,8 @@ static void parse(int argc, char **argv)
 		chosen[i] = mechanisms[i];
 	if (!nr_chosen)
 		nr_chosen = NR_MECHANISMS;
+	if (!to)
+		to = stdout;
 	if (!model)
 		model = this_machine();
 }
@@ -337,11 +322,9 @@ static void parse(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	parse(argc, argv);
-	/* Children must not inherit a half-full buffer. */
-	setvbuf(stdout, NULL, _IOLBF, 0);
 	set_up();
 	measure_all();
-	for (size_t c = 0; c < nr_cells; c++)
-		report(results + c * nr_chosen);
-	return 0;
+	for (size_t i = 0; i < nr_cells * nr_chosen; i++)
+		report(to, model, &results[i]);
+	return fclose(to) ? 1 : 0;
 }

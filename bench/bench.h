@@ -104,40 +104,21 @@ struct sample {
 };
 void measure(const struct run *run, struct sample *sample);
 
-/* stats.c */
-struct interval {
-	double median, low, high;
-};
-double median_of(const double *v, size_t n);
-double percentile_of(float *v, size_t n, double p);
-double smallest(const double *v, size_t n);
-double largest(const double *v, size_t n);
-/* The median of v, or of a[i] / b[i], with its 95 % confidence interval. */
-struct interval median_interval(const double *v, size_t n);
-struct interval paired_ratio(const double *a, const double *b, size_t n);
-struct interval paired_difference(const double *a, const double *b, size_t n);
-
-/* report.c: one cell of one mechanism */
-enum count { CTXSW, FAULTS, ALLOCS, WAKEUPS, COUNTS };
-
+/* report.c: one mechanism in one cell, round by round */
 struct result {
 	const struct mechanism *mechanism;
 	size_t bytes;
-	unsigned int pairs, rounds, counted;
-	uint64_t messages;
+	unsigned int pairs;
+	uint64_t messages;		/* per pair, in each measurement */
+	unsigned int rounds, counted, rtt_rounds, rtt_messages;
 	double gbps[MAX_ROUNDS];
 	double cpu_ns_per_kib[MAX_ROUNDS];
-	double per_mib[COUNTS][MAX_ROUNDS];
-	float *trips;			/* every round trip, where they are measured */
-	double rtt_us[MAX_ROUNDS];	/* median of each round */
-	double rtt_p99;			/* of all of them */
-	unsigned int rtt_rounds, rtt_messages;
+	double ctxsw[MAX_ROUNDS];	/* this and the rest per MiB */
+	double faults[MAX_ROUNDS];
+	double allocs[MAX_ROUNDS];
+	double wakeups[MAX_ROUNDS];
+	float *trips;			/* us, where round trips are measured */
 };
-
-void report_json(FILE *to, const char *model, const struct result *r,
-		 const struct result *pipe);
-void report_head(FILE *to, size_t bytes, unsigned int pairs);
-void report_row(FILE *to, const struct result *r, const struct result *pipe);
-const char *size_name(size_t bytes);
+void report(FILE *to, const char *model, const struct result *r);
 
 #endif /* ZPIPE_BENCH_H */

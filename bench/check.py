@@ -49,11 +49,11 @@ def throughput(r):
 def count(r, name):
     """The median, and whether the interval of the difference is above none."""
     beyond, mine = r["per_mib_beyond_pipe"][name], r["per_mib"][name]
-    if not beyond or mine is None:
+    if beyond["median"] is None:
         return ""
-    low, median, _ = beyond
-    ok = low <= SLACK_PER_MIB + SLACK_SHARE * abs(mine - median)
-    return f"{verdict(ok)} {name} {mine:.4g} ({median:+.3g})"
+    pipes = mine - beyond["median"]
+    ok = beyond["low"] <= SLACK_PER_MIB + SLACK_SHARE * pipes
+    return f"{verdict(ok)} {name} {mine:.4g} ({beyond['median']:+.3g})"
 
 
 def beside(r):

@@ -124,5 +124,5 @@ void settle(void)
 		if (!(read_idle() - before < 0.9 * all))
 			return;
 	}
-	printf("note: this machine has other things to do\n");
+	fprintf(stderr, "bench: this machine has other things to do\n");
 }
