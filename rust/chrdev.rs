@@ -48,7 +48,8 @@ unsafe extern "C" fn devnode(
                 0o666
             } else {
                 // CAST: Nine bits.
-                (*crate::module_parameters::mode.value() & 0o777) as bindings::umode_t
+                (crate::compat::parameter(&crate::module_parameters::mode) & 0o777)
+                    as bindings::umode_t
             };
         }
     }
@@ -124,7 +125,7 @@ impl Cdev {
                 // SAFETY: The slot is memory for a cdev, and stays where it is.
                 unsafe {
                     bindings::cdev_init(slot, ops.as_ptr());
-                    (*slot).owner = crate::THIS_MODULE.as_ptr();
+                    (*slot).owner = crate::compat::THIS_MODULE.as_ptr();
                     to_result(bindings::cdev_add(slot, number, 1))
                 }
             }),

@@ -21,9 +21,9 @@ use kernel::{
 };
 
 /// Files of pipes: of `/dev/zpipe` and the ends of private pairs.
-pub(crate) static END_OPS: FileOps<End> = FileOps::new(&crate::THIS_MODULE);
+pub(crate) static END_OPS: FileOps<End> = FileOps::new(&crate::compat::THIS_MODULE);
 /// Files of `/dev/zpipe-control`.
-pub(crate) static CONTROL_OPS: FileOps<Control> = FileOps::new(&crate::THIS_MODULE);
+pub(crate) static CONTROL_OPS: FileOps<Control> = FileOps::new(&crate::compat::THIS_MODULE);
 
 /// An open end of a pipe, or both ends in one.
 ///

@@ -31,7 +31,7 @@ static FS_TYPE: CStatic<bindings::file_system_type> = CStatic::new(bindings::fil
     name: as_char_ptr_in_const_context(c"zpipefs"),
     init_fs_context: Some(init_fs_context),
     kill_sb: Some(bindings::kill_anon_super),
-    owner: crate::THIS_MODULE.as_ptr(),
+    owner: crate::compat::THIS_MODULE.as_ptr(),
     ..pin_init::zeroed()
 });
 
@@ -130,7 +130,7 @@ impl FifoInode {
         this: KBox<T>,
     ) -> Result<ARef<File>> {
         // SAFETY: The module is there, it runs.
-        if !unsafe { bindings::try_module_get(crate::THIS_MODULE.as_ptr()) } {
+        if !unsafe { bindings::try_module_get(crate::compat::THIS_MODULE.as_ptr()) } {
             return Err(ENODEV);
         }
 
@@ -152,7 +152,7 @@ impl FifoInode {
                 // SAFETY: Neither reference was taken.
                 unsafe {
                     bindings::iput(self.ptr.as_ptr());
-                    bindings::module_put(crate::THIS_MODULE.as_ptr());
+                    bindings::module_put(crate::compat::THIS_MODULE.as_ptr());
                 }
                 return Err(e);
             }

@@ -11,6 +11,7 @@
 use kernel::prelude::*;
 
 mod chrdev;
+mod compat;
 mod device;
 mod fops;
 mod lock;
@@ -55,7 +56,7 @@ struct Zpipe {
 impl kernel::Module for Zpipe {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         table::init();
-        if *module_parameters::cut_copies.value() != 0 {
+        if compat::parameter(&module_parameters::cut_copies) != 0 {
             mm::cut_copies();
         }
         Ok(Self {
