@@ -44,6 +44,7 @@ help:
 	@echo 'make demo		real data through /dev/zpipe in a guest'
 	@echo 'make test		all tests; T="basic poll" only those programs'
 	@echo 'make bench		zpipe beside pipe(2) and others, in build/bench/; see scripts/bench'
+	@echo 'make tools		build the command zpipe and libzpipe_preload.so into build/tools/'
 	@echo 'make check		formatting, lints, documentation, scripts'
 	@echo 'make shell		a shell in a guest with the module loaded'
 	@echo 'make clean		remove what was built'
@@ -56,4 +57,7 @@ help:
 bench:
 	@scripts/bench
 
-.PHONY: bench
+tools:
+	@scripts/tools
+
+.PHONY: bench tools

@@ -7,8 +7,7 @@
 #define ZPIPE_HELPERS_H
 
 #include <linux/types.h>
-
-#define ZPIPE_SUPER_MAGIC	0x7a706970	/* "zpip" */
+#include <linux/zpipe.h>
 
 struct dentry;
 struct file;

@@ -139,7 +139,7 @@ TEST_F_TIMEOUT(unnamed, file_system, TIMEOUT)
 	struct statfs fs;
 
 	ASSERT_EQ(0, fstatfs(self->e.fd[0], &fs));
-	EXPECT_EQ(variant->kind == PIPE ? PIPEFS_MAGIC : 0x7a706970,
+	EXPECT_EQ(variant->kind == PIPE ? PIPEFS_MAGIC : ZPIPE_SUPER_MAGIC,
 		  fs.f_type);
 }
 

@@ -16,6 +16,9 @@
 
 #define ZPIPE_IOC_TYPE	0xE9
 
+/* f_type of fstatfs(2): either end of a private pipe, however it was opened. */
+#define ZPIPE_SUPER_MAGIC	0x7a706970	/* "zpip" */
+
 /*
  * The argument of each command below points to a struct whose first member,
  * @size, is the size of the struct that the caller was compiled with. A struct

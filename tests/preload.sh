@@ -1,0 +1,183 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# tests/preload.sh: the tool zpipe and libzpipe_preload.so, in the guest. The
+# same assertions without the library, with it, and with it where there is no
+# device; then what shells and their pipelines do.
+
+# The functions test_* are called by name.
+# shellcheck disable=SC2317,SC2329
+
+tools=$(dirname "$0")/tools
+zpipe=$tools/zpipe
+
+# nested NAME CMD...: the document of CMD becomes a part of ours.
+nested()
+{
+	local name=$1
+	shift
+	"$@" 2>&1 | awk -v name="$name" '
+	BEGIN { print "    KTAP version 1\n    # Subtest: " name; fflush() }
+	/^K?TAP version/ { next }
+	{ print "    " $0; fflush() }'
+	return "${PIPESTATUS[0]}"
+}
+
+# same TEXT WANTED GOT: says what is wrong.
+same()
+{
+	[[ $2 == "$3" ]] && return
+	printf '# %s: wanted %q, got %q\n' "$1" "$2" "$3"
+	wrong=1
+}
+
+# alone CMD...: CMD where /dev has no zpipe.
+alone()
+{
+	# shellcheck disable=SC2016
+	unshare -m bash -c 'mkdir -p /tmp/dev && mount -t tmpfs none /tmp/dev &&
+		mknod /tmp/dev/null c 1 3 && mount --move /tmp/dev /dev && exec "$@"' alone "$@"
+}
+
+test_calls_without()	{ ZPIPE_EXPECT=pipe nested calls_without "$tools/calls"; }
+test_calls_with()	{ ZPIPE_EXPECT=zpipe nested calls_with "$zpipe" run "$tools/calls"; }
+
+test_calls_with_no_device()
+{
+	ZPIPE_EXPECT=pipe nested calls_with_no_device \
+		alone env LD_PRELOAD="$(realpath "$tools/libzpipe_preload.so")" "$tools/calls"
+}
+
+# Another device in its place, that knows none of its commands.
+test_calls_with_another_device()
+{
+	# shellcheck disable=SC2016
+	ZPIPE_EXPECT=pipe nested calls_with_another_device unshare -m bash -c '
+		mount --bind /dev/null /dev/zpipe-control && mount --bind /dev/null /dev/zpipe &&
+		LD_PRELOAD=$1/libzpipe_preload.so exec "$1/calls" -f pipe' \
+		other "$(realpath "$tools")"
+}
+
+test_not_permitted()
+{
+	local got
+
+	# shellcheck disable=SC2016
+	got=$(unshare -m bash -c 'touch /tmp/locked && mount --bind /tmp/locked /dev/zpipe-control &&
+		chmod 000 /tmp/locked && setpriv --reuid 65534 --clear-groups \
+		"$0" run -q bash -c "readlink /proc/self/fd/0 < <(:)"' "$zpipe")
+	same 'kind of pipe' pipe "${got%%:*}"
+}
+
+test_exit_status()
+{
+	"$zpipe" run true
+	same true 0 $?
+	"$zpipe" run -- bash -c 'exit 3'
+	same 'exit 3' 3 $?
+	"$zpipe" run -- bash -c 'kill -TERM $$' 2>/dev/null
+	same SIGTERM 143 $?
+	"$zpipe" run -- /nonexistent 2>/dev/null
+	same 'no program' 127 $?
+	"$zpipe" run -- / 2>/dev/null
+	same 'no program but a directory' 126 $?
+	"$zpipe" run 2>/dev/null
+	same 'no command' 125 $?
+	"$zpipe" run --nonsense true 2>/dev/null
+	same 'unknown option' 125 $?
+	"$zpipe" --version >/dev/null
+	same version 0 $?
+	same 'arguments' '<-q> <--> <a b>' "$("$zpipe" run printf '<%s> <%s> <%s>' -q -- 'a b')"
+}
+
+test_without_device()
+{
+	local got
+
+	got=$(alone "$zpipe" run bash -c 'echo ran; echo | readlink /proc/self/fd/0' 2>&1)
+	same 'warned once' 1 "$(grep -c '^zpipe: /dev/zpipe-control: ' <<<"$got")"
+	same 'ran' 1 "$(grep -c '^ran$' <<<"$got")"
+	same 'kind of pipe' 1 "$(grep -c '^pipe:' <<<"$got")"
+	got=$(alone "$zpipe" run --quiet echo ran 2>&1)
+	same quiet ran "$got"
+	got=$(alone "$zpipe" run --quiet --require echo ran 2>/dev/null)
+	same 'status where required' 125 $?
+	same 'where required' '' "$got"
+}
+
+test_library()
+{
+	local own other=/tools-test.so
+
+	own=$(realpath "$tools/libzpipe_preload.so")
+	cp "$own" "$other"
+	same LD_PRELOAD "$own" "$("$zpipe" run printenv LD_PRELOAD)"
+	same 'another one stays' "$own:$other" "$(LD_PRELOAD=$other "$zpipe" run printenv LD_PRELOAD)"
+	same 'twice' "$own" "$("$zpipe" run "$zpipe" run printenv LD_PRELOAD)"
+	same chosen "$other" "$(ZPIPE_PRELOAD=$other "$zpipe" run printenv LD_PRELOAD)"
+	ZPIPE_PRELOAD=/nonexistent.so "$zpipe" run -r true 2>/dev/null
+	same missing 125 $?
+}
+
+# Each line is run by a shell without and with the library.
+test_pipelines()
+{
+	local line with without
+
+	while read -r line; do
+		[[ $line ]] || continue
+		without=$(bash -c "$line" 2>&1; echo "status $?")
+		with=$("$zpipe" run bash -c "$line" 2>&1; echo "status $?")
+		same "$line" "$without" "$with"
+	done <<-'END'
+		seq 20000 | sort -rn | sha256sum
+		yes | head -n 100000 | tail -n 3 | wc
+		yes | head -n 1; echo "${PIPESTATUS[*]}"
+		echo stdin | cat /dev/stdin
+		echo stdin | cat /proc/self/fd/0
+		echo stdin | (exec 5<&0; cat /dev/fd/5)
+		echo x | stat -L -c %F /dev/stdin
+		echo x | { test -p /dev/stdin && test -p /proc/self/fd/0; echo $?; }
+		cat <(seq 3) <(seq 4)
+		seq 5 | tee >(sort -rn >/tmp/tee.out) | wc -l; sleep 0.2; cat /tmp/tee.out
+		coproc cat; echo coproc >&"${COPROC[1]}"; read -ru "${COPROC[0]}" l; echo "$l"
+		tar -c -C /usr bin/tar bin/bash | tar -t | sort
+		dd if=/dev/zero bs=1M count=3 status=none | dd bs=10000 iflag=fullblock status=none | wc -c
+		head -c 200000 /dev/zero | split -b 100000 --filter='wc -c' -
+		head -c 200000 /dev/zero | tail -c 5 | od -c
+		cat /usr/bin/bash | cmp - /usr/bin/bash && echo same
+		echo a | timeout 5 cat
+		read -t 0.1 -r x < <(sleep 1); echo $?
+		exec 3< <(seq 10); closed=1; exec 3<&-; echo $closed
+		echo x | dd of=/dev/null seek=1 status=none; echo $?
+		echo x | tail -c +1 /dev/stdin
+		seq 1000 | shuf | sort -n | uniq -c | md5sum
+		for i in 1 2 3 4 5 6 7 8; do echo $i | cat | cat | cat; done
+	END
+}
+
+test_pipelines_use_it()
+{
+	local got
+
+	got=$("$zpipe" run bash -c 'echo | readlink /proc/self/fd/0; readlink /proc/self/fd/0 < <(:)' |
+		sed 's/:.*//')
+	same 'what the shell made' $'zpipe\nzpipe' "$got"
+	got=$("$zpipe" run bash -c 'seq 5 | { cat >/dev/null; grep bytes-read /proc/self/fdinfo/0; }')
+	same 'bytes' $'zpipe-bytes-read:\t10' "$got"
+}
+
+mapfile -t tests < <(compgen -A function test_)
+echo 'KTAP version 1'
+echo "1..${#tests[@]}"
+failed=0
+for n in "${!tests[@]}"; do
+	wrong=''
+	if "${tests[n]}" && [[ ! $wrong ]]; then
+		echo "ok $((n + 1)) ${tests[n]#test_}"
+	else
+		echo "not ok $((n + 1)) ${tests[n]#test_}"
+		failed=1
+	fi
+done
+exit "$failed"

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The functions that stand behind ours: the next library's, found when this one is loaded, since
+//! looking for them later would not be safe in a signal handler. Called before that (by another
+//! library that is loaded), they are the system calls.
+
+use core::{
+    ffi::{CStr, c_int, c_uint, c_ulong, c_void},
+    mem::transmute,
+    ptr::null_mut,
+    sync::atomic::{AtomicPtr, Ordering::Relaxed},
+};
+use libc::{iovec, off64_t, size_t, ssize_t};
+
+#[link(name = "c")]
+unsafe extern "C" {
+    // The C library's own other name for it.
+    fn __fcntl(fd: c_int, command: c_int, ...) -> c_int;
+}
+
+/// fcntl(2).
+///
+/// # Safety
+///
+/// As the C library's.
+#[inline]
+pub(crate) unsafe fn fcntl(fd: c_int, command: c_int, arg: c_ulong) -> c_int {
+    // SAFETY: The caller's promise.
+    unsafe { __fcntl(fd, command, arg) }
+}
+
+type Name = AtomicPtr<c_void>;
+
+static PIPE2: Name = AtomicPtr::new(null_mut());
+static SENDFILE: Name = AtomicPtr::new(null_mut());
+static SPLICE: Name = AtomicPtr::new(null_mut());
+static VMSPLICE: Name = AtomicPtr::new(null_mut());
+
+extern "C" fn find_all() {
+    let find = |place: &Name, name: &CStr| {
+        // SAFETY: The name is a C string.
+        let function = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
+        place.store(function, Relaxed);
+    };
+    find(&PIPE2, c"pipe2");
+    find(&SENDFILE, c"sendfile");
+    find(&SPLICE, c"splice");
+    find(&VMSPLICE, c"vmsplice");
+}
+
+/// Called when the library is loaded.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_LOAD: extern "C" fn() = find_all;
+
+/// Defines a function that calls what `find_all()` found, or else the system call.
+macro_rules! real {
+    ($place:ident, $number:ident, $name:ident($($arg:ident: $type:ty),*) -> $ret:ty) => {
+        /// # Safety
+        ///
+        /// As the C library's.
+        pub(crate) unsafe fn $name($($arg: $type),*) -> $ret {
+            type Function = unsafe extern "C" fn($($type),*) -> $ret;
+
+            let found = $place.load(Relaxed);
+            if found.is_null() {
+                // SAFETY: The caller's promise.
+                return unsafe { libc::syscall(libc::$number, $($arg),*) as $ret };
+            }
+            // SAFETY: It is the function of this name, which has this type.
+            let function = unsafe { transmute::<*mut c_void, Function>(found) };
+            // SAFETY: The caller's promise.
+            unsafe { function($($arg),*) }
+        }
+    };
+}
+
+real!(PIPE2, SYS_pipe2, pipe2(fds: *mut c_int, flags: c_int) -> c_int);
+real!(SENDFILE, SYS_sendfile,
+    sendfile(out: c_int, from: c_int, offset: *mut off64_t, count: size_t) -> ssize_t);
+real!(SPLICE, SYS_splice,
+    splice(from: c_int, off_from: *mut off64_t, out: c_int, off_out: *mut off64_t,
+        len: size_t, flags: c_uint) -> ssize_t);
+real!(VMSPLICE, SYS_vmsplice,
+    vmsplice(fd: c_int, iov: *const iovec, segments: size_t, flags: c_uint) -> ssize_t);

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Generates the ABI from `include/uapi`, its only definition, with the bindgen command, as the
+//! module's own build does.
+
+use std::{env, path::PathBuf, process::Command};
+
+fn main() {
+    let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
+    let include = here.join("../../include/uapi");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("bindings.rs");
+
+    println!("cargo::rerun-if-changed={}", include.display());
+    println!("cargo::rerun-if-changed=uapi.h");
+    let status = Command::new("bindgen")
+        .args([
+            "--use-core",
+            "--no-layout-tests",
+            "--disable-header-comment",
+        ])
+        .args(["--allowlist-type", "zpipe_.*"])
+        .args(["--allowlist-var", "PIPE2|[GS]ET_CAPACITY|SUPER_MAGIC"])
+        .arg("--output")
+        .arg(out)
+        .arg(here.join("uapi.h"))
+        .args(["--", "-I"])
+        .arg(include)
+        .status()
+        .expect("the bindgen command is needed (Debian: bindgen)");
+    assert!(status.success(), "bindgen failed");
+}
