@@ -3,7 +3,9 @@
 #include <linux/cred.h>
 #include <linux/fs.h>
 #include <linux/poll.h>
+#include <linux/sched/clock.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/stat.h>
 #include <linux/sched/user.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
@@ -67,6 +69,28 @@ void zpipe_wake_sync(struct wait_queue_head *head, unsigned int mask)
 {
 	if (wq_has_sleeper(head))
 		wake_up_interruptible_sync_poll(head, mask);
+}
+
+/*
+ * Whether to go on spinning, @ns nanoseconds from @since at most: not when
+ * there is something else to do for this processor or this task.
+ */
+bool zpipe_spin(u64 since, u64 ns)
+{
+	cpu_relax();
+	return single_task_running() && !need_resched() &&
+	       !signal_pending(current) && local_clock() - since < ns;
+}
+
+u64 zpipe_clock(void)
+{
+	return local_clock();
+}
+
+bool zpipe_has_waiters(struct wait_queue_head *head)
+{
+	/* A guess is good enough, so no barrier. */
+	return waitqueue_active(head);
 }
 
 struct user_struct *zpipe_get_user(void)

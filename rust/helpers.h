@@ -26,6 +26,9 @@ void zpipe_cut_copies(void);
 bool zpipe_fatal_signal_pending(void);
 
 void zpipe_wake_sync(struct wait_queue_head *head, unsigned int mask);
+bool zpipe_has_waiters(struct wait_queue_head *head);
+bool zpipe_spin(u64 since, u64 ns);
+u64 zpipe_clock(void);
 
 struct user_struct *zpipe_get_user(void);
 long zpipe_account(struct user_struct *user, long pages);

@@ -172,6 +172,12 @@ impl<'a> Locked<'a> {
     pub(crate) fn new(published: &'a Published, inner: Guard<'a, Inner, MutexBackend>) -> Self {
         Self { published, inner }
     }
+
+    /// Publishes what slots there are, with the lock still to be held for a while: who looks now
+    /// need not go to sleep only to be woken.
+    pub(crate) fn publish_room(&self) {
+        self.published.room.write(self.inner.room().pack());
+    }
 }
 
 impl Deref for Locked<'_> {
@@ -190,7 +196,7 @@ impl DerefMut for Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        self.published.room.write(self.inner.room().pack());
+        self.publish_room();
         // Opens and closes are rare.
         if self.inner.unpublished {
             self.published.ends.write(self.inner.ends.pack());

@@ -7,7 +7,7 @@
 //! what the pipe then holds.
 
 use crate::{
-    lock::Inner,
+    lock::Locked,
     mm::Dest,
     pipe::{Pipe, Request},
     ring::Kind,
@@ -44,8 +44,9 @@ struct Read<'r, 'a, 'data> {
 
 impl Read<'_, '_, '_> {
     /// Reads as much as can be read now.
-    fn advance(&mut self, inner: &mut Inner) -> Step {
+    fn advance(&mut self, locked: &mut Locked<'_>) -> Step {
         loop {
+            let inner = &mut **locked;
             let was_full = inner.ring.is_full();
             let left = self.left;
             let Some(slot) = inner.ring.first() else {
@@ -69,6 +70,11 @@ impl Read<'_, '_, '_> {
                 self.made_room |= was_full;
                 if let Some(slot) = inner.ring.pop() {
                     inner.recycle(slot.into_page());
+                }
+                if was_full {
+                    // A writer that comes while more is copied waits for the lock, not for a
+                    // wakeup.
+                    locked.publish_room();
                 }
             }
             if self.left == 0 {

@@ -8,7 +8,7 @@
 //! progress. A page that is missing is likewise allocated without the lock.
 
 use crate::{
-    lock::Inner,
+    lock::{Inner, Locked},
     mm::{BufferPage, PageStock, Source},
     pipe::{Pipe, Request},
     ring::Slot,
@@ -114,14 +114,15 @@ impl Write<'_, '_, '_> {
     }
 
     /// Writes as much as can be written now.
-    fn advance(&mut self, inner: &mut Inner) -> Step {
+    fn advance(&mut self, inner: &mut Locked<'_>) -> Step {
         match self.try_advance(inner) {
             Ok(()) => Step::Done,
             Err(step) => step,
         }
     }
 
-    fn try_advance(&mut self, inner: &mut Inner) -> Result<(), Step> {
+    fn try_advance(&mut self, locked: &mut Locked<'_>) -> Result<(), Step> {
+        let inner = &mut **locked;
         if !inner.has_readers() {
             return Err(Step::Broken);
         }
@@ -129,12 +130,18 @@ impl Write<'_, '_, '_> {
             self.merge(inner)?;
         }
         while self.done < self.total {
+            let inner = &mut **locked;
+            let was_empty = inner.ring.is_empty();
             let vacancy = inner.ring.vacancy().ok_or(Step::Full)?;
             let bytes = self.next();
             let page = self.page(&mut inner.spare)?;
 
             vacancy.fill(Slot::new(page, self.request.kind()));
             self.done += bytes;
+            if was_empty {
+                // A reader that comes while more is copied waits for the lock, not for a wakeup.
+                locked.publish_room();
+            }
         }
         Ok(())
     }

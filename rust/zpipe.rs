@@ -42,6 +42,10 @@ module! {
             default: 0o660,
             description: "Mode of /dev/zpipe",
         },
+        spin_us: u32 {
+            default: 50,
+            description: "Microseconds that a reader or writer may spin before it sleeps",
+        },
         cut_copies: u8 {
             default: 0,
             description: "For tests: cut every other copy short, as a page fault would",
@@ -56,6 +60,7 @@ struct Zpipe {
 impl kernel::Module for Zpipe {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         table::init();
+        sync::set_spin_us(compat::parameter(&module_parameters::spin_us));
         if compat::parameter(&module_parameters::cut_copies) != 0 {
             mm::cut_copies();
         }

@@ -33,6 +33,13 @@ MUTANTS = [
     ("core/state.rs", "pages.min(free)", "pages", []),
     ("core/state.rs", ".saturating_sub(self.spare as usize)", "", []),
     ("core/state.rs", "u64::from(self.limit) << 24", "u64::from(self.limit) << 16", []),
+    # When a wait spins.
+    ("core/backoff.rs", "self.skip == 0", "true", []),
+    ("core/backoff.rs", "self.skip.saturating_sub(1)", "self.skip", []),
+    ("core/backoff.rs", "*self = Self::default();", "self.skip = 0;", []),
+    ("core/backoff.rs", "(self.failures + 1).min(Self::MOST)", "self.failures", []),
+    ("core/backoff.rs", "(1 << self.failures) - 1", "1 << self.failures", []),
+    ("core/backoff.rs", "(word as u32).min(Self::MOST)", "word as u32", []),
     # Which sizes of a struct are taken.
     ("core/abi.rs", "size < first", "size <= first", []),
     ("core/abi.rs", "size > PAGE_SIZE", "size >= PAGE_SIZE", []),

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod abi;
+pub(crate) mod backoff;
 pub(crate) mod capacity;
 pub(crate) mod merge;
 pub(crate) mod state;

@@ -11,5 +11,5 @@ mod word;
 pub(crate) use cstatic::CStatic;
 pub(crate) use fasync::FasyncQueue;
 pub(crate) use signal::{killed, raise_sigpipe};
-pub(crate) use waitqueue::{new_wait_queue, Event, WaitQueue};
+pub(crate) use waitqueue::{new_wait_queue, set_spin_us, Event, WaitQueue};
 pub(crate) use word::Word;

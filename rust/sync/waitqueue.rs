@@ -4,10 +4,14 @@
 //! without a lock, exclusive and other waiters, wakeups that name the event so that epoll can
 //! filter them, and a wakeup that is passed on when its receiver is signalled instead.
 //!
+//! Who waits exclusively may spin for a moment before it sleeps: [`Backoff`] says when, the module's
+//! parameter `spin_us` for how long.
+//!
 //! C header: [`include/linux/wait.h`](srctree/include/linux/wait.h); the loop is that of
 //! `___wait_event()`.
 
-use crate::sys;
+use super::Word;
+use crate::{sys, zcore::backoff::Backoff};
 use core::ptr;
 use kernel::{bindings, prelude::*, sync::LockClassKey, task::TASK_INTERRUPTIBLE, types::Opaque};
 
@@ -38,6 +42,14 @@ macro_rules! new_wait_queue {
 }
 pub(crate) use new_wait_queue;
 
+/// Nanoseconds to spin for.
+static SPIN_NS: Word = Word::new(0);
+
+/// Sets for how many microseconds who waits may spin, 0 for never. Once, before there is a queue.
+pub(crate) fn set_spin_us(us: u32) {
+    SPIN_NS.write(u64::from(us) * 1000);
+}
+
 /// A `wait_queue_head_t`.
 ///
 /// Everything it is woken for must be visible before the wakeup: change the state, then wake. The
@@ -46,6 +58,8 @@ pub(crate) use new_wait_queue;
 pub(crate) struct WaitQueue {
     #[pin]
     head: Opaque<bindings::wait_queue_head>,
+    /// How spinning has done here, a [`Backoff`]. Two who write it at once do no harm.
+    backoff: Word,
 }
 
 // SAFETY: A wait queue head may be used on any thread.
@@ -62,6 +76,7 @@ impl WaitQueue {
             head <- Opaque::ffi_init(|slot| unsafe {
                 bindings::__init_waitqueue_head(slot, name.as_char_ptr(), key.as_ptr())
             }),
+            backoff: Word::new(0),
         })
     }
 
@@ -81,15 +96,47 @@ impl WaitQueue {
     /// As [`Self::wait`], but a wakeup ends with the first waiter of this kind it wakes.
     ///
     /// Who returns `Ok` has consumed a wakeup, and passes it on if something is left.
-    pub(crate) fn wait_exclusive(&self, ready: impl FnMut() -> bool) -> Result {
+    ///
+    /// May spin for a moment first, where that helped lately.
+    pub(crate) fn wait_exclusive(&self, mut ready: impl FnMut() -> bool) -> Result {
+        if ready() || self.spin(&mut ready) {
+            return Ok(());
+        }
         self.wait_event(bindings::WQ_FLAG_EXCLUSIVE, ready)
     }
 
-    fn wait_event(&self, flags: u32, mut ready: impl FnMut() -> bool) -> Result {
-        if ready() {
-            return Ok(());
+    /// Spins until `ready` says so; returns whether it did.
+    fn spin(&self, ready: &mut impl FnMut() -> bool) -> bool {
+        let limit = SPIN_NS.read();
+        // SAFETY: The head is initialised.
+        if limit == 0 || unsafe { sys::zpipe_has_waiters(self.head.get()) } {
+            return false;
         }
 
+        let before = Backoff::unpack(self.backoff.read());
+        let mut backoff = before;
+        let mut done = false;
+        if backoff.spins() {
+            // SAFETY: No requirement.
+            let since = unsafe { sys::zpipe_clock() };
+            let mut tried = false;
+            // SAFETY: There is a current task; no other requirement.
+            while !done && unsafe { sys::zpipe_spin(since, limit) } {
+                tried = true;
+                done = ready();
+            }
+            // To have been in another's way says nothing of how long there was to wait.
+            if tried {
+                backoff.note(done);
+            }
+        }
+        if backoff != before {
+            self.backoff.write(backoff.pack());
+        }
+        done
+    }
+
+    fn wait_event(&self, flags: u32, mut ready: impl FnMut() -> bool) -> Result {
         let entry = Opaque::<bindings::wait_queue_entry>::uninit();
         // SAFETY: `entry` is memory for an entry. It names the current task, which does not leave
         // this function before the entry is off the queue.
