@@ -43,6 +43,7 @@ help:
 	@echo 'make KDIR=DIR		build zpipe.ko for a kernel tree prepared for Rust modules'
 	@echo 'make demo		real data through /dev/zpipe in a guest'
 	@echo 'make test		all tests; T="basic poll" only those programs'
+	@echo 'make oracles		programs that know nothing of zpipe as judges; ORACLES=long for all'
 	@echo 'make bench		zpipe beside pipe(2) and others, in build/bench/; see scripts/bench'
 	@echo 'make tools		build the command zpipe and libzpipe_preload.so into build/tools/'
 	@echo 'make check		formatting, lints, documentation, scripts'
@@ -60,4 +61,7 @@ bench:
 tools:
 	@scripts/tools
 
-.PHONY: bench tools
+oracles:
+	@tests/oracles/run $(ORACLES)
+
+.PHONY: bench tools oracles
