@@ -124,6 +124,7 @@ impl Inner {
             limit: self.ring.slots(),
             // CAST: At most `PageStock::MAX`.
             spare: self.spare.len() as u32,
+            ..Room::default()
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::{
     zcore::{
         capacity::{above_pipe_limit, above_user_limit, slots_for, slots_for_new, DEFAULT_SLOTS},
         state::{Access, State},
+        turn::Wakes,
         PAGE_SIZE,
     },
 };
@@ -181,6 +182,20 @@ impl Pipe {
 
         if first {
             self.rd_wait.wake_all();
+        }
+    }
+
+    /// Wakes whom a reader or writer owes it, with the lock dropped.
+    #[inline]
+    pub(crate) fn wake(&self, wakes: Wakes) {
+        if wakes.reader {
+            self.rd_wait.wake_sync(Event::Input);
+        }
+        if wakes.input {
+            self.rd_fasync.tell(Event::Input);
+        }
+        if wakes.writer {
+            self.wr_wait.wake_sync(Event::Output);
         }
     }
 

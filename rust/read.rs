@@ -12,8 +12,8 @@ use crate::{
     pipe::{Pipe, Request},
     ring::Kind,
     sync::{killed, Event},
+    zcore::turn::{Left, ReaderTurn},
 };
-use core::mem;
 use kernel::prelude::*;
 
 /// Why taking data came to an end.
@@ -38,8 +38,8 @@ struct Read<'r, 'a, 'data> {
     done: usize,
     /// Bytes still wanted.
     left: usize,
-    /// The pipe was full, and now is not.
-    made_room: bool,
+    /// What it owes to others.
+    turn: ReaderTurn,
 }
 
 impl Read<'_, '_, '_> {
@@ -67,7 +67,7 @@ impl Read<'_, '_, '_> {
                 self.left = 0;
             }
             if slot.len() == 0 {
-                self.made_room |= was_full;
+                self.turn.emptied(was_full);
                 if let Some(slot) = inner.ring.pop() {
                     inner.recycle(slot.into_page());
                 }
@@ -85,6 +85,16 @@ impl Read<'_, '_, '_> {
 }
 
 impl Pipe {
+    /// What a reader leaves when it drops the lock.
+    fn left_behind(&self, inner: &Locked<'_>) -> Left {
+        Left {
+            empty: inner.ring.is_empty(),
+            offered: false,
+            due: false,
+            polled: self.polled(),
+        }
+    }
+
     /// Reads to `dest`; returns how many bytes, 0 at the end of the data with no writer left.
     ///
     /// Sleeps, for data and in page faults of the reader's own memory; waits for data end with a
@@ -99,9 +109,8 @@ impl Pipe {
             dest,
             done: 0,
             left: total,
-            made_room: false,
+            turn: ReaderTurn::default(),
         };
-        let mut wake_next = false;
         let mut inner = self.lock();
         let result = loop {
             match job.advance(&mut inner) {
@@ -112,20 +121,15 @@ impl Pipe {
                     inner.stats.read.waits += 1;
                     drop(inner);
                     self.rd_wait.wait_exclusive(|| self.state().readable())?;
-                    wake_next = true;
+                    job.turn.waited();
                     inner = self.lock();
                 }
                 Step::NeedRoom { next, all } => {
                     inner.stats.read.faults += 1;
+                    // Nobody waits for our faults.
+                    let wakes = job.turn.pause(self.left_behind(&inner));
                     drop(inner);
-                    // Nobody waits for our faults: neither writers, nor the next reader, whose
-                    // wakeup we may have had.
-                    if mem::take(&mut job.made_room) {
-                        self.wr_wait.wake_sync(Event::Output);
-                    }
-                    if mem::take(&mut wake_next) {
-                        self.rd_wait.wake_sync(Event::Input);
-                    }
+                    self.wake(wakes);
                     let ready = job.dest.fault_in(all);
                     inner = self.lock();
                     if ready < next {
@@ -138,15 +142,10 @@ impl Pipe {
             }
         };
         inner.stats.read.moved(job.done);
-        wake_next &= !inner.ring.is_empty();
+        let wakes = job.turn.pause(self.left_behind(&inner));
         drop(inner);
 
-        if job.made_room {
-            self.wr_wait.wake_sync(Event::Output);
-        }
-        if wake_next {
-            self.rd_wait.wake_sync(Event::Input);
-        }
+        self.wake(wakes);
         self.wr_fasync.tell(Event::Output);
         match result {
             Err(e) if job.done == 0 => Err(e),

@@ -12,10 +12,9 @@ use crate::{
     mm::{BufferPage, PageStock, Source},
     pipe::{Pipe, Request},
     ring::Slot,
-    sync::{raise_sigpipe, Event},
-    zcore::{merge::merge_len, state::Room, PAGE_SIZE},
+    sync::raise_sigpipe,
+    zcore::{merge::merge_len, state::Room, turn::WriterTurn, PAGE_SIZE},
 };
-use core::mem;
 use kernel::prelude::*;
 
 /// Why filling slots came to an end.
@@ -183,14 +182,6 @@ impl Write<'_, '_, '_> {
 }
 
 impl Pipe {
-    /// Tells readers that there is something to read: with SIGIO, and one that waits if `wake`.
-    fn tell_readers(&self, wake: bool) {
-        if wake {
-            self.rd_wait.wake_sync(Event::Input);
-        }
-        self.rd_fasync.tell(Event::Input);
-    }
-
     /// Writes from `source`; returns how many bytes, which is less than all only if something came
     /// in between.
     ///
@@ -250,7 +241,7 @@ impl Pipe {
         }
         inner.stats.write.moved(total);
         drop(inner);
-        self.tell_readers(was_empty || self.polled());
+        self.wake(WriterTurn::new(was_empty).end(true, self.polled()));
         true
     }
 
@@ -277,9 +268,7 @@ impl Pipe {
         }
 
         let mut inner = self.lock();
-        let mut was_empty = inner.has_readers() && inner.ring.is_empty();
-        let mut wake_next = false;
-        let mut told = 0;
+        let mut turn = WriterTurn::new(inner.has_readers() && inner.ring.is_empty());
         let result = loop {
             let step = job.advance(&mut inner);
             match step {
@@ -296,17 +285,9 @@ impl Pipe {
                 Step::NeedBytes => inner.stats.write.faults += 1,
                 _ => (),
             }
-            let room = !inner.ring.is_full();
+            let wakes = turn.pause(job.done, inner.ring.is_full());
             drop(inner);
-            // What is written so far must not wait for what is not; nor must the next writer, whose
-            // wakeup we may have had.
-            if !room || job.done > told {
-                self.tell_readers(was_empty);
-                told = job.done;
-            }
-            if room && mem::take(&mut wake_next) {
-                self.wr_wait.wake_sync(Event::Output);
-            }
+            self.wake(wakes);
 
             let resolved = match step {
                 Step::NeedPage => job.stock_one(self.state().room),
@@ -314,12 +295,12 @@ impl Pipe {
                 _ => {
                     // A signal is seen after another look at the ring, as in fs/pipe.c.
                     let _ = self.wr_wait.wait_exclusive(|| self.state().writable());
-                    wake_next = true;
+                    turn.waited();
                     Ok(())
                 }
             };
             inner = self.lock();
-            was_empty = inner.ring.is_empty();
+            turn.resume(inner.ring.is_empty());
             if let Err(e) = resolved {
                 break Err(e);
             }
@@ -333,18 +314,14 @@ impl Pipe {
             inner.restock(stock);
         }
         inner.stats.write.moved(job.done);
-        wake_next &= !inner.ring.is_full();
+        let wakes = turn.end(inner.ring.is_full(), self.polled());
         drop(inner);
         // What is left in the stock is freed at the end, without the lock.
 
         if result == Err(EPIPE) && !request.nosignal {
             raise_sigpipe();
         }
-        // Epoll's edges want to be woken by every write.
-        self.tell_readers(was_empty || self.polled());
-        if wake_next {
-            self.wr_wait.wake_sync(Event::Output);
-        }
+        self.wake(wakes);
         match result {
             Err(e) if job.done == 0 => Err(e),
             _ => Ok(job.done),

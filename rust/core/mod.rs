@@ -14,8 +14,13 @@
 pub(crate) mod abi;
 pub(crate) mod backoff;
 pub(crate) mod capacity;
+#[cfg(test)]
+mod explore;
 pub(crate) mod merge;
+#[cfg_attr(not(test), expect(dead_code))]
+pub(crate) mod offer;
 pub(crate) mod state;
+pub(crate) mod turn;
 
 /// Bytes in a page, and in a full slot.
 pub(crate) const PAGE_SIZE: usize = 4096;

@@ -14,31 +14,57 @@ pub(crate) struct Access {
 }
 
 /// Slots and pages of a pipe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Room {
     /// Slots that hold data. Less than 2^24.
     pub(crate) used: u32,
     /// Slots that may be used. Less than 2^24.
     pub(crate) limit: u32,
-    /// Pages at hand for writers. Less than 2^16.
+    /// Pages at hand for writers. Less than 2^8.
     pub(crate) spare: u32,
+    /// What a blocked writer offers, behind the slots.
+    pub(crate) offer: Offered,
+}
+
+/// What can be told of an [`Offer`](super::offer::Offer) from outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Offered {
+    /// There is one, so there is no room for others.
+    pub(crate) present: bool,
+    /// Readers can take something.
+    pub(crate) takeable: bool,
+    /// Its owner has to come back.
+    pub(crate) due: bool,
 }
 
 impl Room {
     /// In one word.
     pub(crate) fn pack(self) -> u64 {
-        u64::from(self.used) | u64::from(self.limit) << 24 | u64::from(self.spare) << 48
+        let bit = |on, shift| u64::from(on) << shift;
+
+        u64::from(self.used)
+            | u64::from(self.limit) << 24
+            | u64::from(self.spare) << 48
+            | bit(self.offer.present, 56)
+            | bit(self.offer.takeable, 57)
+            | bit(self.offer.due, 58)
     }
 
     /// Out of one word.
     pub(crate) fn unpack(word: u64) -> Self {
         const SLOTS: u64 = (1 << 24) - 1;
+        let bit = |shift: u32| word >> shift & 1 != 0;
 
-        // CAST: Of 24, 24 and 16 bits.
+        // CAST: Of 24, 24 and 8 bits.
         Self {
             used: (word & SLOTS) as u32,
             limit: (word >> 24 & SLOTS) as u32,
-            spare: (word >> 48) as u32,
+            spare: (word >> 48 & 0xff) as u32,
+            offer: Offered {
+                present: bit(56),
+                takeable: bit(57),
+                due: bit(58),
+            },
         }
     }
 
@@ -50,14 +76,19 @@ impl Room {
         pages.min(free).saturating_sub(self.spare as usize)
     }
 
-    /// Whether no slot is free.
+    /// Whether there is nothing to read.
+    pub(crate) fn empty(self) -> bool {
+        self.used == 0 && !self.offer.takeable
+    }
+
+    /// Whether there is no room to write.
     pub(crate) fn full(self) -> bool {
-        self.used >= self.limit
+        self.used >= self.limit || self.offer.present
     }
 }
 
 /// One number for each side of a pipe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Sides {
     /// Of those that read.
     pub(crate) readers: u32,
@@ -88,7 +119,7 @@ impl Sides {
 }
 
 /// The counts of a pipe at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct State {
     /// Slots and pages.
     pub(crate) room: Room,
@@ -114,12 +145,18 @@ pub(crate) struct Ready {
 impl State {
     /// Whether a read would not wait: there is data, or nobody will ever write any.
     pub(crate) fn readable(&self) -> bool {
-        self.room.used != 0 || self.ends.writers == 0
+        !self.room.empty() || self.ends.writers == 0
     }
 
     /// Whether a write would not wait: there is a free slot, or nobody reads.
     pub(crate) fn writable(&self) -> bool {
         !self.room.full() || self.ends.readers == 0
+    }
+
+    /// Whether the owner of an offer would not wait: it is due, or nobody reads.
+    #[cfg_attr(not(test), expect(dead_code))]
+    pub(crate) fn offer_over(&self) -> bool {
+        self.room.offer.due || self.ends.readers == 0
     }
 
     /// What poll says of a file with `access`.
@@ -128,7 +165,7 @@ impl State {
     /// then: as long as it has not changed, hanging up is not reported.
     pub(crate) fn ready(&self, access: Access, unseen: Option<u32>) -> Ready {
         Ready {
-            input: access.read && self.room.used != 0,
+            input: access.read && !self.room.empty(),
             output: access.write && !self.room.full(),
             hang_up: access.read && self.ends.writers == 0 && unseen != Some(self.opens.writers),
             error: access.write && self.ends.readers == 0,
@@ -154,7 +191,7 @@ mod tests {
             room: Room {
                 used,
                 limit: 16,
-                spare: 0,
+                ..Room::default()
             },
             ends: Sides { readers, writers },
             opens: Sides {
@@ -169,9 +206,19 @@ mod tests {
         let room = Room {
             used: (1 << 24) - 1,
             limit: 1 << 19,
-            spare: 0xfedc,
+            spare: 0xfe,
+            ..Room::default()
         };
         assert_eq!(Room::unpack(room.pack()), room);
+        for bits in 0..8 {
+            let offer = Offered {
+                present: bits & 1 != 0,
+                takeable: bits & 2 != 0,
+                due: bits & 4 != 0,
+            };
+            let room = Room { offer, ..room };
+            assert_eq!(Room::unpack(room.pack()), room);
+        }
 
         let sides = Sides {
             readers: u32::MAX,
@@ -186,6 +233,7 @@ mod tests {
             used,
             limit: 16,
             spare,
+            ..Room::default()
         };
         assert_eq!(room(0, 0).missing(3), 3);
         assert_eq!(room(0, 0).missing(99), 16);
@@ -215,6 +263,52 @@ mod tests {
         assert!(!full.writable());
         assert!(full.ready(READER, None).input);
         assert!(!full.ready(WRITER, None).output);
+    }
+
+    fn offering(used: u32, offer: Offered) -> State {
+        let mut state = pipe(used, 1, 1);
+        state.room.offer = offer;
+        state
+    }
+
+    #[test]
+    fn an_offer_is_a_full_pipe() {
+        let offer = Offered {
+            present: true,
+            takeable: true,
+            due: false,
+        };
+        let offered = offering(0, offer);
+        assert!(offered.readable() && !offered.writable() && !offered.offer_over());
+        assert!(offered.ready(READER, None).input);
+        assert!(!offered.ready(WRITER, None).output);
+    }
+
+    #[test]
+    fn an_offer_that_nobody_can_take_is_no_data() {
+        let missed = Offered {
+            present: true,
+            takeable: false,
+            due: true,
+        };
+        assert!(!offering(0, missed).readable());
+        assert!(offering(1, missed).readable());
+        assert!(!offering(0, missed).writable());
+        assert!(offering(0, missed).offer_over());
+    }
+
+    #[test]
+    fn an_offer_is_over_without_readers() {
+        let mut offered = offering(
+            0,
+            Offered {
+                present: true,
+                takeable: true,
+                due: false,
+            },
+        );
+        offered.ends.readers = 0;
+        assert!(offered.offer_over());
     }
 
     #[test]

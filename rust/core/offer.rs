@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What a blocked writer offers: bytes that readers take straight from its memory.
+//!
+//! A pipe has at most one offer, behind all its slots, and while it has one it counts as full: what
+//! can be seen of it is what could be seen of a pipe whose writer had filled its slots and waits for
+//! more. So an offer keeps count of the slots that its bytes would take.
+//!
+//! The writer that made the offer, its *owner*, is called back when it is due: when all is taken,
+//! when what is left would fit into free slots (then a write into a pipe returns), or when a reader
+//! missed a page of the owner's memory, which nobody else may fault in. The owner then withdraws the
+//! offer, under the pipe's lock as everything here, and goes on as a writer that finds room.
+
+use super::PAGE_SIZE;
+
+/// Bytes offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Offer {
+    /// Bytes that nobody has taken yet.
+    left: usize,
+    /// Bytes that have been taken of the slot that the next would be in; less than a page.
+    phase: usize,
+    /// A reader could not take the next bytes without a fault.
+    missed: bool,
+}
+
+impl Offer {
+    /// Offers `bytes` bytes, of which the first would be in a slot behind `phase` others.
+    pub(crate) fn new(bytes: usize, phase: usize) -> Self {
+        Self {
+            left: bytes,
+            phase: phase % PAGE_SIZE,
+            missed: false,
+        }
+    }
+
+    /// Bytes that nobody has taken yet.
+    pub(crate) fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Bytes taken of the slot that the next byte would be in.
+    pub(crate) fn phase(&self) -> usize {
+        self.phase
+    }
+
+    /// Whether readers can take something.
+    pub(crate) fn takeable(&self) -> bool {
+        self.left != 0 && !self.missed
+    }
+
+    /// Bytes that would be in `free` slots: those that FIONREAD counts.
+    pub(crate) fn visible(&self, free: usize) -> usize {
+        let room = free.saturating_mul(PAGE_SIZE).saturating_sub(self.phase);
+        self.left.min(room)
+    }
+
+    /// Whether all that is left would be in `free` slots.
+    pub(crate) fn fits(&self, free: usize) -> bool {
+        self.visible(free) == self.left
+    }
+
+    /// Whether the owner has to come back, with `free` slots free.
+    pub(crate) fn due(&self, free: usize) -> bool {
+        self.missed || self.fits(free)
+    }
+
+    /// Takes bytes, from the front; returns how many, which is less if there are not so many.
+    pub(crate) fn take(&mut self, bytes: usize) -> usize {
+        let bytes = bytes.min(self.left);
+        self.left -= bytes;
+        self.phase = (self.phase + bytes) % PAGE_SIZE;
+        bytes
+    }
+
+    /// Notes that the next bytes cannot be had without a fault: from now on there are none.
+    pub(crate) fn miss(&mut self) {
+        self.missed = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_is_due() {
+        let offer = Offer::new(3 * PAGE_SIZE, 0);
+        assert!(!offer.due(2));
+        assert!(offer.due(3));
+        assert_eq!(offer.visible(2), 2 * PAGE_SIZE);
+        assert_eq!(offer.visible(16), 3 * PAGE_SIZE);
+    }
+
+    #[test]
+    fn a_slot_that_is_partly_taken_is_still_taken_up() {
+        let mut offer = Offer::new(3 * PAGE_SIZE, 0);
+        assert_eq!(offer.take(1), 1);
+        // 4095, 4096 and 4096 bytes: three slots.
+        assert_eq!((offer.left(), offer.phase()), (3 * PAGE_SIZE - 1, 1));
+        assert!(!offer.fits(2));
+        assert_eq!(offer.visible(2), 2 * PAGE_SIZE - 1);
+        assert_eq!(offer.take(PAGE_SIZE - 1), PAGE_SIZE - 1);
+        assert!(offer.fits(2));
+        assert_eq!(offer.phase(), 0);
+    }
+
+    #[test]
+    fn no_more_is_taken_than_there_is() {
+        let mut offer = Offer::new(PAGE_SIZE, 0);
+        assert_eq!(offer.take(usize::MAX), PAGE_SIZE);
+        assert_eq!(offer.left(), 0);
+        assert!(!offer.takeable());
+        assert!(offer.due(0));
+    }
+
+    #[test]
+    fn a_miss_takes_the_rest_away_and_calls_the_owner() {
+        let mut offer = Offer::new(9 * PAGE_SIZE, 0);
+        assert!(offer.takeable() && !offer.due(1));
+        offer.miss();
+        assert!(!offer.takeable() && offer.due(1));
+        assert_eq!(offer.left(), 9 * PAGE_SIZE);
+    }
+
+    #[test]
+    fn a_pipe_without_room_shows_nothing() {
+        let offer = Offer::new(2 * PAGE_SIZE, 7);
+        assert_eq!(offer.visible(0), 0);
+        assert_eq!(offer.visible(usize::MAX), 2 * PAGE_SIZE);
+        assert_eq!(Offer::new(1, PAGE_SIZE).phase(), 0);
+    }
+}

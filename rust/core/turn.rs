@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Whom a reader or writer wakes, and when: what it owes to others while it holds the lock, paid
+//! when it has dropped it.
+//!
+//! The rules are those of `anon_pipe_read()` and `anon_pipe_write()`: a write wakes a reader if the
+//! pipe was empty, a read wakes a writer if it was full, and who was woken itself, and leaves
+//! something for the next, wakes the next. Added are the pauses: a wakeup that somebody had is
+//! passed on before it faults. And offers, see [`Offer`](super::offer::Offer): who makes one due
+//! wakes its owner.
+
+use core::mem;
+
+/// Whom to wake, now that the lock is dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Wakes {
+    /// A reader, and who polls for input.
+    pub(crate) reader: bool,
+    /// A writer, and who polls for room.
+    pub(crate) writer: bool,
+    /// The owner of the offer.
+    pub(crate) owner: bool,
+    /// There is news for readers that want SIGIO.
+    pub(crate) input: bool,
+}
+
+/// What a write owes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct WriterTurn {
+    was_empty: bool,
+    wake_next: bool,
+    told: usize,
+}
+
+impl WriterTurn {
+    /// A write begins, with the lock taken.
+    pub(crate) fn new(empty: bool) -> Self {
+        Self {
+            was_empty: empty,
+            wake_next: false,
+            told: 0,
+        }
+    }
+
+    /// The lock is about to be dropped, with `done` bytes written, to wait for room if the pipe is
+    /// full and otherwise for the writer's own memory.
+    ///
+    /// What is written so far must not wait for what is not; nor must the next writer.
+    pub(crate) fn pause(&mut self, done: usize, full: bool) -> Wakes {
+        let news = full || done > self.told;
+        if news {
+            self.told = done;
+        }
+        Wakes {
+            reader: news && self.was_empty,
+            input: news,
+            writer: !full && mem::take(&mut self.wake_next),
+            owner: false,
+        }
+    }
+
+    /// The wait for room, or for the end of an offer, is over, whatever ended it: there may be
+    /// others who had to wait for the same.
+    pub(crate) fn waited(&mut self) {
+        self.wake_next = true;
+    }
+
+    /// The lock is taken again.
+    pub(crate) fn resume(&mut self, empty: bool) {
+        self.was_empty = empty;
+    }
+
+    /// The lock is about to be dropped for good. If anybody ever polled, every write wakes: epoll's
+    /// edges want it.
+    pub(crate) fn end(self, full: bool, polled: bool) -> Wakes {
+        Wakes {
+            reader: self.was_empty || polled,
+            input: true,
+            writer: self.wake_next && !full,
+            owner: false,
+        }
+    }
+}
+
+/// What a read owes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct ReaderTurn {
+    made_room: bool,
+    wake_next: bool,
+    took: bool,
+}
+
+/// What a reader leaves behind when it drops the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// There is nothing to read.
+    pub(crate) empty: bool,
+    /// There is an offer, so no room for other writers.
+    pub(crate) offered: bool,
+    /// There is an offer, and it is due.
+    pub(crate) due: bool,
+    /// Somebody polled.
+    pub(crate) polled: bool,
+}
+
+impl ReaderTurn {
+    /// A slot was emptied.
+    pub(crate) fn emptied(&mut self, was_full: bool) {
+        self.made_room |= was_full;
+    }
+
+    /// Bytes were taken of an offer, or missed.
+    #[cfg_attr(not(test), expect(dead_code))]
+    pub(crate) fn took(&mut self) {
+        self.took = true;
+    }
+
+    /// The wait for data is over, with a wakeup.
+    pub(crate) fn waited(&mut self) {
+        self.wake_next = true;
+    }
+
+    /// The lock is about to be dropped.
+    ///
+    /// What is left of an offer is as new to who polls as what a writer would have filled in. Other
+    /// writers are the owner's to wake.
+    pub(crate) fn pause(&mut self, left: Left) -> Wakes {
+        let took = mem::take(&mut self.took);
+        let made_room = mem::take(&mut self.made_room);
+        let refilled = took && left.offered && !left.empty;
+        Wakes {
+            reader: (mem::take(&mut self.wake_next) && !left.empty) || (refilled && left.polled),
+            input: refilled,
+            writer: made_room && !left.offered,
+            owner: (took || made_room) && left.due,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY: Left = Left {
+        empty: true,
+        offered: false,
+        due: false,
+        polled: false,
+    };
+    const DATA: Left = Left {
+        empty: false,
+        ..EMPTY
+    };
+    const OFFER: Left = Left {
+        offered: true,
+        ..DATA
+    };
+
+    #[test]
+    fn a_write_wakes_a_reader_of_an_empty_pipe_only() {
+        assert!(WriterTurn::new(true).end(false, false).reader);
+        assert!(!WriterTurn::new(false).end(false, false).reader);
+        assert!(WriterTurn::new(false).end(false, true).reader);
+    }
+
+    #[test]
+    fn a_woken_writer_wakes_the_next_if_there_is_room() {
+        let mut turn = WriterTurn::new(true);
+        assert!(!turn.end(false, false).writer);
+        turn.waited();
+        assert!(turn.end(false, false).writer);
+        assert!(!turn.end(true, false).writer);
+    }
+
+    #[test]
+    fn a_pause_tells_what_is_new_once() {
+        let mut turn = WriterTurn::new(true);
+        assert!(!turn.pause(0, false).input);
+        assert!(turn.pause(1, false).reader);
+        assert!(!turn.pause(1, false).input);
+        assert!(turn.pause(1, true).input);
+        turn.resume(false);
+        let wakes = turn.pause(2, false);
+        assert!(wakes.input && !wakes.reader);
+    }
+
+    #[test]
+    fn a_wakeup_is_passed_on_once_before_a_fault() {
+        let mut turn = WriterTurn::new(false);
+        turn.waited();
+        assert!(!turn.pause(0, true).writer);
+        assert!(turn.pause(0, false).writer);
+        assert!(!turn.end(false, false).writer);
+    }
+
+    #[test]
+    fn a_read_wakes_a_writer_of_a_full_pipe_only() {
+        let mut turn = ReaderTurn::default();
+        turn.emptied(false);
+        assert_eq!(turn.pause(DATA), Wakes::default());
+        turn.emptied(true);
+        turn.emptied(false);
+        assert!(turn.pause(DATA).writer);
+        assert!(!turn.pause(DATA).writer);
+    }
+
+    #[test]
+    fn a_woken_reader_wakes_the_next_if_there_is_data() {
+        let mut turn = ReaderTurn::default();
+        turn.waited();
+        assert!(turn.pause(DATA).reader);
+        assert!(!turn.pause(DATA).reader);
+        turn.waited();
+        assert!(!turn.pause(EMPTY).reader);
+    }
+
+    #[test]
+    fn room_beside_an_offer_is_its_owners() {
+        let mut turn = ReaderTurn::default();
+        turn.emptied(true);
+        assert_eq!(turn.pause(OFFER), Wakes::default());
+        turn.emptied(true);
+        let wakes = turn.pause(Left { due: true, ..OFFER });
+        assert!(wakes.owner && !wakes.writer);
+    }
+
+    #[test]
+    fn a_rest_of_an_offer_is_news() {
+        let mut turn = ReaderTurn::default();
+        turn.took();
+        let wakes = turn.pause(OFFER);
+        assert!(wakes.input && !wakes.reader && !wakes.owner);
+        turn.took();
+        assert!(
+            turn.pause(Left {
+                polled: true,
+                ..OFFER
+            })
+            .reader
+        );
+        turn.took();
+        let wakes = turn.pause(Left {
+            empty: true,
+            due: true,
+            ..OFFER
+        });
+        assert!(wakes.owner && !wakes.input);
+    }
+}
