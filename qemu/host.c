@@ -4,6 +4,7 @@
  * with the ports that init.c talks to, passes the command's streams through as
  * they come, and ends with the command's exit status. Otherwise:
  *
+ *   98	the guest died before its first process ran
  *   99	the kernel complained, or the guest died
  *  124	time-out
  *  125	QEMU did not start a guest
@@ -291,5 +292,7 @@ int main(int argc, char **argv)
 	if (ended)
 		return found ? 99 : status;
 	fprintf(stderr, "zpipe: the guest died\n");
-	return show_console(console) || started ? 99 : 125;
+	if (started || show_console(console))
+		return started ? 99 : 98;
+	return 125;
 }

@@ -16,9 +16,10 @@
  *
  * The host listens on virtio-serial ports: zpipe.in, zpipe.out and zpipe.err
  * are the command's streams, zpipe.files takes a tar of /out, and zpipe.result
- * takes lines: "finding TEXT", "total PORT BYTES", "status N", "log TEXT", and
- * at last "done", upon which the host ends the guest. When the host has waited
- * long enough it writes a line to zpipe.result and is told who waits where.
+ * takes lines: "started", "finding TEXT", "total PORT BYTES", "status N",
+ * "log TEXT", and at last "done", upon which the host ends the guest. When the
+ * host has waited long enough it writes a line to zpipe.result and is told who
+ * waits where.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -194,6 +195,7 @@ int main(void)
 	signal(SIGPIPE, SIG_IGN);
 	set_up();
 	result = open_port("zpipe.result");
+	dprintf(result, "started\n");
 	verdict_start(result);
 	module = access("/zpipe.ko", F_OK) == 0;
 	if (!module || load("/zpipe.ko")) {

@@ -32,6 +32,7 @@ static const char * const complaints[] = {
 	"UBSAN:",
 	"general protection fault",
 	"Bad page state",
+	"Bad page map",
 	"Bad rss-counter",
 	"blocked for more than",
 	"blocked in I/O wait for more than",
@@ -45,6 +46,9 @@ static const char * const complaints[] = {
 	"ODEBUG:",
 	"suspicious RCU usage",
 	"inconsistent lock state",
+	"DEBUG_LOCKS_WARN_ON",
+	"trying to register non-static key",
+	"turning off the locking correctness validator",
 	"possible circular locking dependency",
 	"possible recursive locking",
 	"possible irq lock inversion",
@@ -52,8 +56,11 @@ static const char * const complaints[] = {
 	"scheduling while atomic",
 	"Objects remaining",
 	"new suspected memory leaks",
+	"Kernel memory leak detector disabled",
 	"Out of memory:",
 	"panicked at",
+	/* KUnit's, where the module has tests of its own. */
+	"not ok ",
 };
 
 /* Two readers of the log from where the module is loaded on. */
@@ -123,17 +130,6 @@ static int open_log(void)
 	return fd;
 }
 
-/* The log counts from here on: how the machine booted is not our business. */
-void verdict_start(int fd)
-{
-	pthread_t thread;
-
-	result = fd;
-	to_scan = open_log();
-	to_send = open_log();
-	pthread_create(&thread, NULL, wait_for_host, NULL);
-}
-
 /* One record: its time in microseconds, or -1 at the end of the log. */
 static long long next_record(int fd, char *buf, size_t size, char **text)
 {
@@ -156,11 +152,38 @@ static long long next_record(int fd, char *buf, size_t size, char **text)
 	return time;
 }
 
+/*
+ * A report of KCSAN is a block of lines. The kernel has races of its own that
+ * it can live with: only those with us in one of the stacks count.
+ */
+static bool part_of_race(const char *text)
+{
+	static char title[300];
+	static bool ours;
+
+	if (strstr(text, "BUG: KCSAN:")) {
+		snprintf(title, sizeof(title), "%s", text);
+		ours = false;
+		return true;
+	}
+	if (!*title)
+		return false;
+	ours = ours || strstr(text, "zpipe");
+	if (!strncmp(text, "=====", 5)) {
+		if (ours)
+			finding("kernel log: %s", title);
+		*title = '\0';
+	}
+	return true;
+}
+
 static void scan_log(void)
 {
 	char buf[8192], *text;
 
 	while (next_record(to_scan, buf, sizeof(buf), &text) >= 0) {
+		if (part_of_race(text))
+			continue;
 		for (size_t i = 0; i < sizeof(complaints) / sizeof(complaints[0]); i++) {
 			if (strstr(text, complaints[i])) {
 				finding("kernel log: %s", text);
@@ -207,7 +230,7 @@ static void check_taint(void)
 }
 
 /* An object counts as leaked when a second scan, five seconds on, agrees. */
-static void check_leaks(void)
+static void check_objects(void)
 {
 	static const char path[] = "/sys/kernel/debug/kmemleak";
 	char *text, *line, *save;
@@ -221,15 +244,78 @@ static void check_leaks(void)
 		finding("kmemleak has reports");
 		for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
 			dprintf(result, "log kmemleak: %s\n", line);
+		write_file(path, "clear");
 	}
 	free(text);
 }
 
+/*
+ * Whether pages were allocated by the module itself, in this stack: not by what
+ * keeps pages of its own and was called from there.
+ */
+static bool is_ours(const char *stack, const char *module)
+{
+	static const char * const keepers[] = {
+		"slab", "stack_depot", "fault", "pcpu", "vmalloc", "kmem",
+	};
+	const char *first, *at;
+	char name[80];
+
+	snprintf(name, sizeof(name), "[%s]", module);
+	first = strstr(stack, name);
+	for (size_t i = 0; first && i < sizeof(keepers) / sizeof(keepers[0]); i++) {
+		at = strstr(stack, keepers[i]);
+		if (at && at < first)
+			first = NULL;
+	}
+	return first;
+}
+
+/* Pages, which kmemleak knows nothing of: for each stack how many there are. */
+static void check_pages(const char *module)
+{
+	char *text = read_file("/sys/kernel/debug/page_owner_stacks/show_stacks", NULL);
+	char *stack, *end, *line, *save;
+
+	for (stack = text; stack && *stack; stack = end) {
+		end = strstr(stack, "\n\n");
+		if (end) {
+			*end = '\0';
+			end += 2;
+		}
+		if (!is_ours(stack, module))
+			continue;
+		finding("pages of the module are left");
+		for (line = strtok_r(stack, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+			dprintf(result, "log page_owner: %s\n", line);
+	}
+	free(text);
+}
+
+/* How the machine booted is not our business, unless it went wrong. */
+void verdict_start(int fd)
+{
+	pthread_t thread;
+
+	result = fd;
+	check_taint();
+	if (findings)
+		to_send = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	else
+		to_send = open_log();
+	to_scan = open_log();
+	pthread_create(&thread, NULL, wait_for_host, NULL);
+}
+
+/* With the module still there, whose names the stacks have, and without it. */
 void verdict_finish(const char *module)
 {
-	if (module)
+	if (module) {
+		check_objects();
+		check_pages(module);
 		unload(module);
-	check_leaks();
+	}
+	check_objects();
 	check_taint();
 	scan_log();
 	if (findings)

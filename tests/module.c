@@ -373,7 +373,7 @@ TEST_F_TIMEOUT(module, pipes_lose_no_memory, TIMEOUT)
  * of some MiB, and gives it back when it likes. Slabs are: 150 cycles may cost
  * at most 300 KiB, less than the two devices and the class of each.
  */
-TEST_F_TIMEOUT(module, cycles_lose_no_memory, 120)
+TEST_F_TIMEOUT(module, cycles_lose_no_memory, 3 * TIMEOUT)
 {
 	long before = 0;
 	int i;

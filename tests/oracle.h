@@ -27,9 +27,15 @@
 #define PAGE		4096
 #define SLOTS		16		/* of a pipe nobody resized */
 
-/* How long a test may wait, in seconds, and how long one event may take. */
-#define TIMEOUT		40
-#define EVENT_MS	15000
+/*
+ * How long a test may wait, in seconds, and how long one event may take. A
+ * kernel that checks everything is slower.
+ */
+#ifndef SLOWER
+#define SLOWER		1
+#endif
+#define TIMEOUT		(40 * SLOWER)
+#define EVENT_MS	(15000 * SLOWER)
 
 enum kind {
 	PIPE,		/* pipe2(2) */
