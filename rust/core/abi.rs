@@ -40,7 +40,7 @@ pub(crate) fn layout(size: usize, first: usize, known: usize) -> Result<Layout, 
     }
 }
 
-#[cfg(test)]
+#[cfg_attr(not(test), kernel::macros::kunit_tests(zpipe_core_abi))]
 mod tests {
     use super::*;
 

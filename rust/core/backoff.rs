@@ -51,7 +51,7 @@ impl Backoff {
     }
 }
 
-#[cfg(test)]
+#[cfg_attr(not(test), kernel::macros::kunit_tests(zpipe_core_backoff))]
 mod tests {
     use super::*;
 

@@ -53,7 +53,7 @@ pub(crate) fn slots_for_new(user_slots: u64, privileged: bool) -> u32 {
     }
 }
 
-#[cfg(test)]
+#[cfg_attr(not(test), kernel::macros::kunit_tests(zpipe_core_capacity))]
 mod tests {
     use super::*;
 
@@ -70,7 +70,7 @@ mod tests {
             (1 << 20, 256),
             (1 << 31, 1 << 19),
         ] {
-            assert_eq!(slots_for(bytes), Some(slots), "{bytes} bytes");
+            assert_eq!((bytes, slots_for(bytes)), (bytes, Some(slots)));
         }
     }
 

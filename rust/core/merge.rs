@@ -28,7 +28,7 @@ pub(crate) fn merge_len(total: usize, last: Option<LastSlot>) -> Option<usize> {
     (odd != 0 && last.mergeable && last.end + odd <= PAGE_SIZE).then_some(odd)
 }
 
-#[cfg(test)]
+#[cfg_attr(not(test), kernel::macros::kunit_tests(zpipe_core_merge))]
 mod tests {
     use super::*;
 

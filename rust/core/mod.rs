@@ -17,7 +17,7 @@ pub(crate) mod capacity;
 #[cfg(test)]
 mod explore;
 pub(crate) mod merge;
-#[cfg_attr(not(test), expect(dead_code))]
+#[cfg_attr(not(test), allow(dead_code))]
 pub(crate) mod offer;
 pub(crate) mod state;
 pub(crate) mod turn;

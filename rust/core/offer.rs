@@ -79,7 +79,7 @@ impl Offer {
     }
 }
 
-#[cfg(test)]
+#[cfg_attr(not(test), kernel::macros::kunit_tests(zpipe_core_offer))]
 mod tests {
     use super::*;
 

@@ -154,7 +154,7 @@ impl State {
     }
 
     /// Whether the owner of an offer would not wait: it is due, or nobody reads.
-    #[cfg_attr(not(test), expect(dead_code))]
+    #[cfg_attr(not(test), allow(dead_code))]
     pub(crate) fn offer_over(&self) -> bool {
         self.room.offer.due || self.ends.readers == 0
     }
@@ -173,7 +173,7 @@ impl State {
     }
 }
 
-#[cfg(test)]
+#[cfg_attr(not(test), kernel::macros::kunit_tests(zpipe_core_state))]
 mod tests {
     use super::*;
 

@@ -110,7 +110,7 @@ impl ReaderTurn {
     }
 
     /// Bytes were taken of an offer, or missed.
-    #[cfg_attr(not(test), expect(dead_code))]
+    #[cfg_attr(not(test), allow(dead_code))]
     pub(crate) fn took(&mut self) {
         self.took = true;
     }
@@ -137,7 +137,7 @@ impl ReaderTurn {
     }
 }
 
-#[cfg(test)]
+#[cfg_attr(not(test), kernel::macros::kunit_tests(zpipe_core_turn))]
 mod tests {
     use super::*;
 
