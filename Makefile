@@ -19,6 +19,9 @@ demo:
 test:
 	@tests/run $(T)
 
+test-long:
+	@tests/long
+
 check:
 	@scripts/check
 
@@ -44,6 +47,7 @@ help:
 	@echo 'make demo		real data through /dev/zpipe in a guest'
 	@echo 'make test		all tests; T="basic poll" only those programs'
 	@echo 'make oracles		programs that know nothing of zpipe as judges; ORACLES=long for all'
+	@echo 'make test-long		all of them on all kernels, and longer; takes hours'
 	@echo 'make bench		zpipe beside pipe(2) and others, in build/bench/; see scripts/bench'
 	@echo 'make tools		build the command zpipe and libzpipe_preload.so into build/tools/'
 	@echo 'make check		formatting, lints, documentation, scripts'
@@ -51,9 +55,9 @@ help:
 	@echo 'make clean		remove what was built'
 	@echo 'make distclean		remove the cache too: tool root and kernels'
 	@echo
-	@echo 'KERNEL=NAME chooses another kernel of scripts/kernels.conf'
+	@echo 'KERNEL=NAME chooses another kernel of scripts/kernels.conf: 7.3, debug'
 
-.PHONY: module demo test check shell clean clean-in-place distclean help
+.PHONY: module demo test test-long check shell clean clean-in-place distclean help
 
 bench:
 	@scripts/bench
