@@ -478,6 +478,28 @@ TEST_F(pipe, vmsplice_refused)
 	self->fd[0] = -1;
 }
 
+/* What is spliced into a packet pipe are no packets. */
+TEST(packet_pipe)
+{
+	struct iovec iov = { "vmsplice", 8 };
+	int file = make_file(10), fd[2], before;
+	char buf[100];
+
+	ASSERT_EQ(0, pipe2(fd, O_DIRECT));
+	before = count_descriptors();
+	ASSERT_EQ(3, write(fd[1], "one", 3));
+	EXPECT_EQ(8, vmsplice(fd[1], &iov, 1, 0));
+	EXPECT_EQ(10, sendfile(fd[1], file, NULL, 10));
+	ASSERT_EQ(3, write(fd[1], "two", 3));
+	EXPECT_EQ(3, read(fd[0], buf, 100));
+	EXPECT_EQ(5, read(fd[0], buf, 5));
+	EXPECT_EQ(16, read(fd[0], buf, 100));
+	EXPECT_EQ(0, memcmp(buf, "ice", 3));
+	EXPECT_TRUE(is_stream(buf + 3, 0, 10));
+	EXPECT_EQ(O_DIRECT, fcntl(fd[1], F_GETFL) & O_DIRECT);
+	EXPECT_EQ(before, count_descriptors());
+}
+
 static void nothing(int sig)
 {
 }

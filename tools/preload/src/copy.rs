@@ -48,10 +48,39 @@ fn vector(
 /// What has been written, of one segment after the other.
 struct Output {
     fd: c_int,
+    /// The descriptor is ours.
+    own: bool,
     written: usize,
 }
 
+impl Drop for Output {
+    fn drop(&mut self) {
+        if self.own {
+            sys::close(self.fd);
+        }
+    }
+}
+
 impl Output {
+    /// Starts writing to a zpipe with these status flags.
+    ///
+    /// On a packet pipe a write is a packet and spliced pages are not: it is opened again without
+    /// that, which leaves the caller's descriptor as it is.
+    fn new(fd: c_int, status: c_int) -> Result<Self, Errno> {
+        let own = status & libc::O_DIRECT != 0;
+        let fd = if own {
+            let flags = libc::O_WRONLY | libc::O_CLOEXEC | status & libc::O_NONBLOCK;
+            sys::open_again(fd, flags).map_err(|_| Errno(libc::EINVAL))?
+        } else {
+            fd
+        };
+        Ok(Self {
+            fd,
+            own,
+            written: 0,
+        })
+    }
+
     /// Writes without waiting; false when there is no more room.
     ///
     /// Failing is the result of the whole only if nothing was written before.
@@ -106,13 +135,9 @@ unsafe fn write_memory(
     nonblock: bool,
 ) -> Result<usize, Errno> {
     let status = status_flags(fd)?;
-    // These writes would be packets, spliced pages are not.
-    if status & libc::O_DIRECT != 0 {
-        return Err(Errno(libc::EINVAL));
-    }
     let wait = !nonblock && status & libc::O_NONBLOCK == 0;
     loop {
-        let mut output = Output { fd, written: 0 };
+        let mut output = Output::new(fd, status)?;
         let mut result = Ok(true);
         for index in 0..segments {
             // SAFETY: The caller's promise.
@@ -182,9 +207,7 @@ pub(crate) unsafe fn from_file(
 ) -> Result<usize, Errno> {
     let kind = sys::fstat(from)?.st_mode & libc::S_IFMT;
     let status = status_flags(out)?;
-    if !matches!(kind, libc::S_IFREG | libc::S_IFBLK)
-        || status & libc::O_ACCMODE == libc::O_RDONLY
-        || status & libc::O_DIRECT != 0
+    if !matches!(kind, libc::S_IFREG | libc::S_IFBLK) || status & libc::O_ACCMODE == libc::O_RDONLY
     {
         return Err(Errno(libc::EINVAL));
     }
@@ -203,10 +226,7 @@ pub(crate) unsafe fn from_file(
     let args = [from as usize, buffer.base as usize, buffer.len, position];
     // SAFETY: It writes what it reads to our buffer.
     let bytes = unsafe { call(libc::SYS_pread64, args)? };
-    let mut output = Output {
-        fd: out,
-        written: 0,
-    };
+    let mut output = Output::new(out, status)?;
     let wait = !nonblock && status & libc::O_NONBLOCK == 0;
     output.push(buffer.base, bytes, wait)?;
 

@@ -6,8 +6,7 @@
 //!
 //! The functions here stand before the C library's in every program, also in signal handlers,
 //! children of vfork(2) and threads that are being cancelled. So they keep no state, allocate
-//! nothing, take no lock, hold nothing that would need to be dropped, and change `errno` only
-//! where they fail. What they do not care for they pass on, and they look at a descriptor only
+//! nothing, take no lock, and change `errno` only where they fail. What they do not care for they pass on, and they look at a descriptor only
 //! after the kernel refused it: programs that use no pipes pay nothing.
 //!
 //! It has no part of Rust's own runtime, so that it loads nothing else with it. A thread that is

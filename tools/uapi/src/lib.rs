@@ -134,6 +134,20 @@ mod tests {
     }
 
     #[test]
+    fn opened_again() {
+        let null = sys::open(c"/dev/null", libc::O_RDONLY | libc::O_CLOEXEC).unwrap();
+        for fd in [40, 123, 1000] {
+            sys::dup3(null, fd, libc::O_CLOEXEC).unwrap();
+            let again = sys::open_again(fd, libc::O_WRONLY | libc::O_CLOEXEC).unwrap();
+            let flags = sys::status_flags(again).unwrap();
+            assert_eq!(flags & libc::O_ACCMODE, libc::O_WRONLY);
+            sys::close(again);
+            sys::close(fd);
+        }
+        assert_eq!(sys::open_again(c_int::MAX, 0), Err(Errno(libc::ENOENT)));
+    }
+
+    #[test]
     fn memory_is_there_and_empty() {
         let memory = sys::Memory::new(10000).unwrap();
         // SAFETY: That many bytes were mapped.

@@ -63,6 +63,30 @@ pub fn open(path: &CStr, flags: c_int) -> Result<c_int, Errno> {
     Ok(unsafe { call(libc::SYS_openat, args)? } as c_int)
 }
 
+/// Opens what a descriptor is open on, anew.
+///
+/// # Errors
+///
+/// As open(2); ENOENT where there is no /proc.
+pub fn open_again(fd: c_int, flags: c_int) -> Result<c_int, Errno> {
+    let mut path = *b"/proc/thread-self/fd/0000000000\0";
+    let mut rest = fd;
+    for digit in path.iter_mut().rev().skip(1).take(10) {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    // Numbers there have no zeroes in front.
+    let zeroes = path[21..30]
+        .iter()
+        .take_while(|digit| **digit == b'0')
+        .count();
+    path.copy_within(21 + zeroes.., 21);
+    match CStr::from_bytes_until_nul(&path) {
+        Ok(path) => open(path, flags),
+        Err(_) => Err(Errno(libc::EBADF)),
+    }
+}
+
 /// close(2) of a descriptor that is ours.
 pub fn close(fd: c_int) {
     // SAFETY: Only numbers; whose the descriptor is, is the caller's business.
