@@ -521,21 +521,23 @@ static pid_t vmsplice_later(int fd[2], int sa_flags)
 	_exit(ret == PAGE ? 100 : ret == -EINTR ? 101 : 102);
 }
 
+/* Until it sleeps in a system call that may be a part of vmsplice(2). */
 static int wait_asleep(pid_t pid)
 {
 	char path[64], line[64];
 	int tries, fd;
+	ssize_t len;
+	long nr;
 
-	snprintf(path, sizeof(path), "/proc/%d/wchan", pid);
-	for (tries = 0; tries < 1000; tries++) {
+	snprintf(path, sizeof(path), "/proc/%d/syscall", pid);
+	for (tries = 0; tries < 5000; tries++) {
 		fd = open(path, O_RDONLY);
-		memset(line, 0, sizeof(line));
-		if (read(fd, line, sizeof(line) - 1) > 0 &&
-		    (strstr(line, "pipe") || strstr(line, "poll"))) {
-			close(fd);
-			return 0;
-		}
+		len = read(fd, line, sizeof(line) - 1);
 		close(fd);
+		line[len > 0 ? len : 0] = 0;
+		if (sscanf(line, "%ld", &nr) == 1 &&
+		    (nr == SYS_vmsplice || nr == SYS_write || nr == SYS_poll))
+			return 0;
 		usleep(2000);
 	}
 	return -1;
@@ -551,9 +553,7 @@ TEST_F(pipe, vmsplice_waits_and_signals)
 			ASSERT_EQ(0, fcntl(self->fd[1], F_SETFL, nonblock ? O_NONBLOCK : 0));
 			ASSERT_EQ(FULL, write(self->fd[1], self->buf, FULL));
 			pid = vmsplice_later(self->fd, restart ? SA_RESTART : 0);
-			/* Where there is no such name, slowly. */
-			if (wait_asleep(pid))
-				sleep(1);
+			EXPECT_EQ(0, wait_asleep(pid));
 			kill(pid, SIGUSR1);
 			usleep(50000);
 			EXPECT_EQ(FULL, read(self->fd[0], self->buf, FULL));
