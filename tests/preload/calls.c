@@ -524,7 +524,7 @@ static pid_t vmsplice_later(int fd[2], int sa_flags)
 /* Until it sleeps in a system call that may be a part of vmsplice(2). */
 static int wait_asleep(pid_t pid)
 {
-	char path[64], line[64];
+	char path[64], line[64], *end;
 	int tries, fd;
 	ssize_t len;
 	long nr;
@@ -535,7 +535,8 @@ static int wait_asleep(pid_t pid)
 		len = read(fd, line, sizeof(line) - 1);
 		close(fd);
 		line[len > 0 ? len : 0] = 0;
-		if (sscanf(line, "%ld", &nr) == 1 &&
+		nr = strtol(line, &end, 10);
+		if (end != line &&
 		    (nr == SYS_vmsplice || nr == SYS_write || nr == SYS_poll))
 			return 0;
 		usleep(2000);
