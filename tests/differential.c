@@ -509,7 +509,7 @@ static void run(struct __test_metadata *_metadata, struct diff *d,
 	d->dice = s;
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	now = t.tv_sec * 1000 + t.tv_nsec / 1000000;
-	for (end = now + (env ? atoi(env) : 1000); same && now < end;) {
+	for (end = now + (env ? atoi(env) : 500 * (1 + SLOWER)); same && now < end;) {
 		ret[0] = 0;
 		ret[1] = 0;
 		step(d, ret);
