@@ -478,6 +478,33 @@ TEST_F(pipe, vmsplice_refused)
 	self->fd[0] = -1;
 }
 
+TEST_F(pipe, splicing_to_an_end_opened_again)
+{
+	struct iovec out = { self->buf, 2 * FULL }, in = { self->buf, 30000 };
+	int file = make_file(3 * FULL), r, w, nonblock;
+	char path[64];
+	off_t off;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", self->fd[0]);
+	r = open(path, O_RDONLY);
+	w = open(path, O_WRONLY);
+	for (nonblock = 0; nonblock < 2; nonblock++) {
+		int flags = nonblock ? SPLICE_F_NONBLOCK : 0;
+
+		EXPECT_EQ(30000, vmsplice(w, &in, 1, flags));
+		EXPECT_EQ(30000, vmsplice(r, &out, 1, flags));
+		off = 0;
+		EXPECT_EQ(20000, splice(file, &off, w, NULL, 20000, flags));
+		EXPECT_EQ(10000, sendfile(w, file, &off, 10000));
+		EXPECT_EQ(30000, vmsplice(r, &out, 1, flags));
+		EXPECT_TRUE(is_stream(self->buf, 0, 30000));
+	}
+	EXPECT_EQ(-EAGAIN, sys(vmsplice(r, &out, 1, SPLICE_F_NONBLOCK)));
+	ASSERT_EQ(FULL, write(w, self->buf, FULL));
+	EXPECT_EQ(-EAGAIN, sys(vmsplice(w, &in, 1, SPLICE_F_NONBLOCK)));
+	EXPECT_EQ(-EAGAIN, sys(splice(file, NULL, w, NULL, 1, SPLICE_F_NONBLOCK)));
+}
+
 /* What is spliced into a packet pipe are no packets. */
 TEST(packet_pipe)
 {
@@ -496,6 +523,8 @@ TEST(packet_pipe)
 	EXPECT_EQ(16, read(fd[0], buf, 100));
 	EXPECT_EQ(0, memcmp(buf, "ice", 3));
 	EXPECT_TRUE(is_stream(buf + 3, 0, 10));
+	EXPECT_EQ(8, vmsplice(fd[1], &iov, 1, SPLICE_F_NONBLOCK));
+	EXPECT_EQ(8, read(fd[0], buf, 100));
 	EXPECT_EQ(O_DIRECT, fcntl(fd[1], F_GETFL) & O_DIRECT);
 	EXPECT_EQ(before, count_descriptors());
 }

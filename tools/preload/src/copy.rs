@@ -45,20 +45,39 @@ fn vector(
     unsafe { call(number, args) }
 }
 
-/// What has been written, of one segment after the other.
-struct Output {
-    fd: c_int,
-    /// The descriptor is ours.
-    own: bool,
-    written: usize,
+/// A descriptor that is ours.
+struct Own(c_int);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        sys::close(self.0);
+    }
 }
 
-impl Drop for Output {
-    fn drop(&mut self) {
-        if self.own {
-            sys::close(self.fd);
+impl Own {
+    /// Opens a pipe again that never waits. Only files that come straight from pipe2(2) know
+    /// RWF_NOWAIT: not those of FIFOs, nor of pipes that were opened again.
+    fn nonblock(fd: c_int, access: c_int) -> Result<Self, Errno> {
+        Self::again(fd, access | libc::O_NONBLOCK)
+    }
+
+    fn again(fd: c_int, flags: c_int) -> Result<Self, Errno> {
+        match sys::open_again(fd, flags | libc::O_CLOEXEC) {
+            Ok(fd) => Ok(Self(fd)),
+            Err(_) => Err(Errno(libc::EINVAL)),
         }
     }
+}
+
+/// What has been written, of one segment after the other.
+struct Output {
+    /// Where a write may wait.
+    fd: c_int,
+    /// Where a write does not wait, if not there with RWF_NOWAIT.
+    quick: Option<Own>,
+    /// What stands behind `fd`, if it is not the caller's.
+    _own: Option<Own>,
+    written: usize,
 }
 
 impl Output {
@@ -67,16 +86,15 @@ impl Output {
     /// On a packet pipe a write is a packet and spliced pages are not: it is opened again without
     /// that, which leaves the caller's descriptor as it is.
     fn new(fd: c_int, status: c_int) -> Result<Self, Errno> {
-        let own = status & libc::O_DIRECT != 0;
-        let fd = if own {
-            let flags = libc::O_WRONLY | libc::O_CLOEXEC | status & libc::O_NONBLOCK;
-            sys::open_again(fd, flags).map_err(|_| Errno(libc::EINVAL))?
+        let own = if status & libc::O_DIRECT != 0 {
+            Some(Own::again(fd, libc::O_WRONLY | status & libc::O_NONBLOCK)?)
         } else {
-            fd
+            None
         };
         Ok(Self {
-            fd,
-            own,
+            fd: own.as_ref().map_or(fd, |own| own.0),
+            quick: None,
+            _own: own,
             written: 0,
         })
     }
@@ -88,15 +106,7 @@ impl Output {
         if len == 0 {
             return Ok(true);
         }
-        let iov = iovec {
-            iov_base: base,
-            iov_len: len,
-        };
-        let mut flags = libc::RWF_NOWAIT;
-        if self.written != 0 {
-            flags |= RWF_NOSIGNAL;
-        }
-        match vector(libc::SYS_pwritev2, self.fd, &iov, 1, flags) {
+        match self.try_fill(base, len) {
             Ok(bytes) => {
                 self.written += bytes;
                 Ok(bytes == len)
@@ -104,6 +114,25 @@ impl Output {
             Err(_) if self.written != 0 => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    fn try_fill(&mut self, base: *mut c_void, len: usize) -> Result<usize, Errno> {
+        let iov = iovec {
+            iov_base: base,
+            iov_len: len,
+        };
+        let signal = if self.written == 0 { 0 } else { RWF_NOSIGNAL };
+
+        if self.quick.is_none() {
+            let flags = signal | libc::RWF_NOWAIT;
+            match vector(libc::SYS_pwritev2, self.fd, &iov, 1, flags) {
+                Err(Errno(libc::EOPNOTSUPP)) => (),
+                result => return result,
+            }
+            self.quick = Some(Own::nonblock(self.fd, libc::O_WRONLY)?);
+        }
+        let fd = self.quick.as_ref().map_or(self.fd, |quick| quick.0);
+        vector(libc::SYS_pwritev2, fd, &iov, 1, signal)
     }
 
     /// The same, but waits for room for the first byte if `wait`.
@@ -168,6 +197,10 @@ fn read_memory(
     loop {
         match vector(libc::SYS_preadv2, fd, iov, segments, flags) {
             Err(Errno(libc::EAGAIN)) if !nonblock => poll(fd, libc::POLLIN)?,
+            Err(Errno(libc::EOPNOTSUPP)) if nonblock => {
+                let quick = Own::nonblock(fd, libc::O_RDONLY)?;
+                return vector(libc::SYS_preadv2, quick.0, iov, segments, 0);
+            }
             result => return result,
         }
     }
