@@ -31,7 +31,7 @@ LIMIT = 1500
 # A test of CPython that hangs is shown after that many seconds.
 TEST_LIMIT = 300
 # How often what differs is run again, alone.
-AGAIN = 2
+AGAIN = 4
 
 
 class Pairs:
