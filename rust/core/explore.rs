@@ -697,7 +697,7 @@ fn somebody_polled() {
     assert!(explore(world) > 100_000);
 }
 
-/// All of it at once takes a minute.
+/// All of it at once takes some minutes.
 #[test]
 #[ignore = "long"]
 fn everything() {
