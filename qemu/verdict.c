@@ -21,6 +21,7 @@
 
 #define TAINT_OOT_MODULE	(1UL << 12)
 #define TAINT_UNSIGNED_MODULE	(1UL << 13)
+#define TAINT_TEST		(1UL << 18)	/* KUnit ran */
 
 /* A report begins with one of these. */
 static const char * const complaints[] = {
@@ -223,7 +224,7 @@ static void check_taint(void)
 	char *text = read_file("/proc/sys/kernel/tainted", NULL);
 	unsigned long taint = text ? strtoul(text, NULL, 10) : 0;
 
-	taint &= ~(TAINT_OOT_MODULE | TAINT_UNSIGNED_MODULE);
+	taint &= ~(TAINT_OOT_MODULE | TAINT_UNSIGNED_MODULE | TAINT_TEST);
 	if (taint)
 		finding("taint %#lx", taint);
 	free(text);
