@@ -285,7 +285,10 @@ impl Pipe {
                 Step::NeedBytes => inner.stats.write.faults += 1,
                 _ => (),
             }
-            let wakes = turn.pause(job.done, inner.ring.is_full());
+            let wakes = match step {
+                Step::NeedPage => turn.pause_for_pages(job.done),
+                _ => turn.pause(job.done, inner.ring.is_full()),
+            };
             drop(inner);
             self.wake(wakes);
 

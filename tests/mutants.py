@@ -144,8 +144,9 @@ MUTANTS = [
      "self.wake(WriterTurn::new(was_empty).end(true, false));", ["epoll"]),
     ("write.rs", "        self.wake(WriterTurn::new(was_empty).end(true, self.polled()));\n", "",
      ["basic", "poll"]),
-    ("write.rs", "            let wakes = turn.pause(job.done, inner.ring.is_full());\n",
-     "            let wakes = Default::default();\n", ["poll", "stuck"]),
+    ("write.rs", "_ => turn.pause(job.done, inner.ring.is_full()),", "_ => Default::default(),",
+     ["poll", "stuck"]),
+    ("core/turn.rs", "        self.wake_next = next;\n", "", []),
     ("write.rs", "        self.merge = false;\n", "", ["merge"]),
     # Reading.
     ("read.rs", "Step::Empty if !inner.has_writers() || job.done > 0 => break Ok(()),",

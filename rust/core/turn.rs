@@ -59,6 +59,15 @@ impl WriterTurn {
         }
     }
 
+    /// The lock is about to be dropped to allocate pages: that is no time for the next writer, whose
+    /// bytes would come between those of a write that has room.
+    pub(crate) fn pause_for_pages(&mut self, done: usize) -> Wakes {
+        let next = mem::take(&mut self.wake_next);
+        let wakes = self.pause(done, false);
+        self.wake_next = next;
+        wakes
+    }
+
     /// The wait for room, or for the end of an offer, is over, whatever ended it: there may be
     /// others who had to wait for the same.
     pub(crate) fn waited(&mut self) {
@@ -182,6 +191,16 @@ mod tests {
         turn.resume(false);
         let wakes = turn.pause(2, false);
         assert!(wakes.input && !wakes.reader);
+    }
+
+    #[test]
+    fn a_wakeup_is_kept_while_pages_are_allocated() {
+        let mut turn = WriterTurn::new(true);
+        turn.waited();
+        let wakes = turn.pause_for_pages(1);
+        assert!(wakes.reader && wakes.input && !wakes.writer);
+        assert!(!turn.pause_for_pages(1).input);
+        assert!(turn.end(false, false).writer);
     }
 
     #[test]
