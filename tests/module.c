@@ -379,7 +379,7 @@ TEST_F_TIMEOUT(module, cycles_lose_no_memory, 3 * TIMEOUT)
 	 * Loading is what slow kernels are slowest at, and what they look for
 	 * leaks with finds those of a few cycles.
 	 */
-	const int cycles = SLOWER > 1 ? 8 : 200;
+	const int cycles = SLOWER > 1 ? 4 : 200;
 	long before = 0;
 	int i;
 
