@@ -11,6 +11,8 @@ if anything says FAIL.
 import json
 import sys
 
+from units import size_name
+
 MODELS = ["kvm", "host", "words", "max", "insns"]
 COUNTS = ["ctxsw", "faults", "allocs"]
 
@@ -26,13 +28,6 @@ def verdict(ok):
     global failed
     failed += not ok
     return "PASS" if ok else "FAIL"
-
-
-def size_name(n):
-    for unit, name in ((1 << 20, "MiB"), (1 << 10, "KiB")):
-        if n >= unit and n % unit == 0:
-            return f"{n // unit} {name}"
-    return f"{n} B"
 
 
 def interval(i):

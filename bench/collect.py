@@ -11,16 +11,11 @@ import json
 import math
 from statistics import median
 
+from units import size_name
+
 REFERENCE = "pipe"
 COUNTS = ["ctxsw", "faults", "allocs", "wakeups"]
 LISTS = ["gbps", "cpu_ns_per_kib", *COUNTS, "trips_us"]
-
-
-def size_name(n):
-    for unit, name in ((1 << 20, "MiB"), (1 << 10, "KiB")):
-        if n >= unit and n % unit == 0:
-            return f"{n // unit} {name}"
-    return f"{n} B"
 
 
 def interval(values):

@@ -4,8 +4,7 @@
 //!
 //! Nothing here knows the kernel, takes a lock, sleeps or touches memory it was not given: what can
 //! be said about a pipe without doing anything to it is said here, once. The module calls it from
-//! inside the kernel; on the host it is a crate of its own, tested by
-//! `rustc --test rust/core/mod.rs`.
+//! inside the kernel; on the host it is a crate of its own, tested by `tests/unit`.
 //!
 //! The rules are those of Linux 7.2, `fs/pipe.c`; each file names the function it follows.
 
