@@ -118,9 +118,9 @@ MUTANTS = [
     ("ring.rs", "let place = self.place(self.head.wrapping_sub(1));",
      "let place = self.place(self.tail);", ["merge"]),
     ("ring.rs", "        if copied < bytes {\n            dest.rewind(copied);\n        }\n", "",
-     ["fault"]),
+     ["missing"]),
     ("ring.rs", "        if copied < bytes {\n            source.rewind(copied);\n        }\n", "",
-     ["fault", "stuck"]),
+     ["missing"]),
     ("mm/page.rs", "        if copied == bytes {\n", "        if copied != 0 {\n", ["fault"]),
     # Writing.
     ("write.rs", "        if !inner.has_readers() {\n            return false;\n        }\n", "",
@@ -134,7 +134,10 @@ MUTANTS = [
      "if result == Err(EPIPE) && job.done == 0 && !request.nosignal", ["basic"]),
     ("write.rs", "Err(e) if job.done == 0 => Err(e),", "Err(e) => Err(e),", ["basic", "signals"]),
     ("write.rs", "Some(page) if page.valid() >= odd => {", "Some(page) => {", ["fault"]),
-    ("write.rs", "self.source.rewind(page.valid() - odd);", "", ["stuck", "fault"]),
+    ("write.rs", "self.source.rewind(page.valid() - odd);", "", ["missing"]),
+    ("write.rs", "            self.source.rewind(copied);\n", "", ["missing"]),
+    ("write.rs", "                source.rewind(copied);\n                inner.recycle(page);\n",
+     "                inner.recycle(page);\n", ["missing"]),
     ("write.rs", "            if page.valid() < next {\n                return Err(Step::BadAddress);\n"
      "            }\n", "", ["fault"]),
     ("write.rs", "                    turn.waited();\n", "", ["poll", "stress", "signals"]),
