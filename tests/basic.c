@@ -189,6 +189,28 @@ TEST_F_TIMEOUT(all, epipe_without_reader, TIMEOUT)
 	EXPECT_EQ(-EPIPE, stream_write(self->e.fd[1], 0, 2 * FULL));
 }
 
+/* Neither room in the last slot nor a page that is left makes a difference. */
+TEST_F_TIMEOUT(all, epipe_with_data_in_the_pipe, TIMEOUT)
+{
+	catch_signal(SIGPIPE, 0);
+	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
+	close_end(&self->e, 0);
+	EXPECT_EQ(-EPIPE, stream_write(self->e.fd[1], 10, 10));
+	EXPECT_EQ(-EPIPE, stream_write(self->e.fd[1], 10, PAGE));
+	EXPECT_EQ(2, signals_seen);
+}
+
+TEST_F_TIMEOUT(all, epipe_after_all_was_read, TIMEOUT)
+{
+	catch_signal(SIGPIPE, 0);
+	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
+	ASSERT_EQ(10, stream_read(self->e.fd[0], 0, 20));
+	close_end(&self->e, 0);
+	EXPECT_EQ(-EPIPE, stream_write(self->e.fd[1], 10, 10));
+	EXPECT_EQ(-EPIPE, stream_write(self->e.fd[1], 10, PAGE));
+	EXPECT_EQ(2, signals_seen);
+}
+
 TEST_F_TIMEOUT(all, epipe_before_eagain, TIMEOUT)
 {
 	signal(SIGPIPE, SIG_IGN);

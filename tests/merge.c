@@ -302,6 +302,26 @@ TEST_F_TIMEOUT(all, write_returns_when_the_rest_fits, TIMEOUT)
 	EXPECT_EQ(FULL, stream_read(self->e.fd[0], FULL / 2, 2 * FULL));
 }
 
+/* Odd bytes go to the last slot when the write begins, or not at all. */
+TEST_F_TIMEOUT(all, write_that_waited_merges_no_more, TIMEOUT)
+{
+	struct child small, large;
+
+	ASSERT_EQ(FULL, stream_write(self->e.fd[1], 0, FULL));
+	child_write(&small, &self->e, FULL, 10);
+	ASSERT_TRUE(child_asleep(&small));
+	child_write(&large, &self->e, FULL + 10, PAGE + 100);
+	ASSERT_TRUE(child_asleep(&large));
+	ASSERT_EQ(PAGE, stream_read(self->e.fd[0], 0, PAGE));
+	EXPECT_EQ(10, child_join(&small));
+	ASSERT_EQ(2 * PAGE, stream_read(self->e.fd[0], PAGE, 2 * PAGE));
+	EXPECT_EQ(PAGE + 100, child_join(&large));
+	/* It took both slots, though its odd bytes fit behind the ten. */
+	EXPECT_EQ(0, poll_mask(self->e.fd[1]));
+	EXPECT_EQ(FULL - 2 * PAGE + 110,
+		  stream_read(self->e.fd[0], 3 * PAGE, 2 * FULL));
+}
+
 /* Records of at most PIPE_BUF bytes are never torn, however many write. */
 #define WRITERS		4
 #define RECORDS		100

@@ -367,6 +367,66 @@ TEST_F_TIMEOUT(all, one_write_serves_one_of_two_readers, TIMEOUT)
 	EXPECT_EQ(1, child_join(&b));
 }
 
+/* How often a task went to sleep so far. */
+static long sleeps(pid_t pid)
+{
+	char path[40], line[128];
+	long n = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	f = fopen(path, "r");
+	while (f && n < 0 && fgets(line, sizeof(line), f))
+		sscanf(line, "voluntary_ctxt_switches: %ld", &n);
+	if (f)
+		fclose(f);
+	return n;
+}
+
+/* The buffer is in memory: one that faults wakes another first, in zpipe. */
+static long read_to_memory(struct child *c)
+{
+	memset(c->buf, 0, c->len);
+	return read(c->fd, c->buf, c->len);
+}
+
+/* One wakes up and the others sleep on, rather than look for themselves. */
+TEST_F_TIMEOUT(all, one_write_wakes_one_of_many_readers, TIMEOUT)
+{
+	long most = copies_are_cut(variant->kind) ? 2 : 1;
+	struct child c[8];
+	long before[8], woken = 0;
+	int i, done;
+
+	for (i = 0; i < 8; i++) {
+		c[i] = (struct child) {
+			.nr = SYS_read, .fn = read_to_memory,
+			.fd = self->e.fd[0], .drop = self->e.fd[1],
+			.len = 1, .buf = shared_alloc(1),
+		};
+		child_start(&c[i], 0);
+		ASSERT_TRUE(child_asleep(&c[i]));
+	}
+	for (i = 0; i < 8; i++) {
+		before[i] = sleeps(c[i].pid);
+		ASSERT_LT(0, before[i]);
+	}
+	ASSERT_EQ(1, stream_write(self->e.fd[1], 0, 1));
+	ASSERT_TRUE(eventually(({
+		for (i = 0, done = 0; i < 8; i++)
+			done += child_done(&c[i]);
+		done;
+	})));
+	for (i = 0; i < 8; i++)
+		woken += child_done(&c[i]) || !child_asleep(&c[i]) ||
+			 sleeps(c[i].pid) != before[i];
+	EXPECT_EQ(1, done);
+	EXPECT_LE(1, woken);
+	EXPECT_GE(most, woken);
+	for (i = 0; i < 8; i++)
+		child_kill(&c[i]);
+}
+
 TEST_F_TIMEOUT(all, read_wakes_blocked_writer, TIMEOUT)
 {
 	struct child c;

@@ -211,6 +211,7 @@ struct stuck {
 	struct fuse_mount *mount;
 	struct ends *e;
 	bool writes;
+	bool fresh;		/* the good pages are not in memory yet */
 	int good;
 	int bad;
 	size_t skip;		/* where in the buffer the call begins */
@@ -263,6 +264,8 @@ static inline long stuck_run(struct child *c)
 
 	close(s->e->fd[s->writes ? 0 : 1]);
 	stream_fill(p, s->off - s->skip, good);
+	if (s->fresh && madvise(p, good, MADV_DONTNEED))
+		return -1;
 	if (s->type == UFFD ? trap_uffd(s, p + good) : trap_fuse(s, p + good))
 		return -1;
 	s->shared->addr = (unsigned long)p + good;
