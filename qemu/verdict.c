@@ -155,35 +155,43 @@ static long long next_record(int fd, char *buf, size_t size, char **text)
 
 /*
  * A report of KCSAN is a block of lines. The kernel has races of its own that
- * it can live with: only those with us in one of the stacks count.
+ * it can live with: only those with the module in one of the stacks count, which
+ * have its name behind each of its functions.
  */
-static bool part_of_race(const char *text)
-{
-	static char title[300];
-	static bool ours;
+static char race[300];
+static bool race_is_ours;
 
+static void end_race(void)
+{
+	if (*race && race_is_ours)
+		finding("kernel log: %s", race);
+	*race = '\0';
+	race_is_ours = false;
+}
+
+static bool part_of_race(const char *text, const char *mark)
+{
 	if (strstr(text, "BUG: KCSAN:")) {
-		snprintf(title, sizeof(title), "%s", text);
-		ours = false;
+		end_race();
+		snprintf(race, sizeof(race), "%s", text);
 		return true;
 	}
-	if (!*title)
+	if (!*race)
 		return false;
-	ours = ours || strstr(text, "zpipe");
-	if (!strncmp(text, "=====", 5)) {
-		if (ours)
-			finding("kernel log: %s", title);
-		*title = '\0';
-	}
+	if (strstr(text, mark))
+		race_is_ours = true;
+	if (!strncmp(text, "=====", 5))
+		end_race();
 	return true;
 }
 
-static void scan_log(void)
+static void scan_log(const char *module)
 {
-	char buf[8192], *text;
+	char buf[8192], mark[80], *text;
 
+	snprintf(mark, sizeof(mark), "[%s]", module);
 	while (next_record(to_scan, buf, sizeof(buf), &text) >= 0) {
-		if (part_of_race(text))
+		if (part_of_race(text, mark))
 			continue;
 		for (size_t i = 0; i < sizeof(complaints) / sizeof(complaints[0]); i++) {
 			if (strstr(text, complaints[i])) {
@@ -192,6 +200,7 @@ static void scan_log(void)
 			}
 		}
 	}
+	end_race();
 }
 
 static void send_log(void)
@@ -318,7 +327,7 @@ void verdict_finish(const char *module)
 	}
 	check_objects();
 	check_taint();
-	scan_log();
+	scan_log(module ? module : "");
 	if (findings)
 		send_log();
 }
