@@ -154,6 +154,24 @@ static long long next_record(int fd, char *buf, size_t size, char **text)
 }
 
 /*
+ * What races here does so about memory of the kernel's own, whoever calls it:
+ * capable() about the flags of the current task, which others look at.
+ */
+static const char * const not_ours[] = { "capable" };
+
+/* Whether it is one of them, by the title: "BUG: KCSAN: data-race in A / B". */
+static bool is_the_kernels(const char *title)
+{
+	char a[80] = "", b[80] = "";
+
+	sscanf(title, "BUG: KCSAN: %*s in %79s / %79s", a, b);
+	for (size_t i = 0; i < sizeof(not_ours) / sizeof(not_ours[0]); i++)
+		if (!strcmp(a, not_ours[i]) || !strcmp(b, not_ours[i]))
+			return true;
+	return false;
+}
+
+/*
  * A report of KCSAN is a block of lines. The kernel has races of its own that
  * it can live with: only those with the module in one of the stacks count, which
  * have its name behind each of its functions.
@@ -163,7 +181,7 @@ static bool race_is_ours;
 
 static void end_race(void)
 {
-	if (*race && race_is_ours)
+	if (*race && race_is_ours && !is_the_kernels(race))
 		finding("kernel log: %s", race);
 	*race = '\0';
 	race_is_ours = false;
@@ -171,9 +189,11 @@ static void end_race(void)
 
 static bool part_of_race(const char *text, const char *mark)
 {
-	if (strstr(text, "BUG: KCSAN:")) {
+	const char *title = strstr(text, "BUG: KCSAN:");
+
+	if (title) {
 		end_race();
-		snprintf(race, sizeof(race), "%s", text);
+		snprintf(race, sizeof(race), "%s", title);
 		return true;
 	}
 	if (!*race)
