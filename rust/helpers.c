@@ -2,6 +2,8 @@
 
 #include <linux/cred.h>
 #include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/pkeys.h>
 #include <linux/poll.h>
 #include <linux/sched/clock.h>
 #include <linux/sched/signal.h>
@@ -53,6 +55,45 @@ size_t zpipe_page_to_iter_atomic(struct page *page, size_t offset,
 	copied = copy_page_to_iter(page, offset, cut(bytes), to);
 	pagefault_enable();
 	return copied;
+}
+
+/*
+ * Where in user memory what is left of an iterator is: fills in at most @max
+ * spans, none of them empty, and returns how many there are; 0 if that is not
+ * user memory.
+ */
+size_t zpipe_user_spans(const struct iov_iter *from, struct zpipe_span *spans,
+			size_t max)
+{
+	struct iov_iter i = *from;
+	size_t n = 0;
+
+	if (!user_backed_iter(&i))
+		return 0;
+	while (iov_iter_count(&i)) {
+		size_t len = min(iter_iov_len(&i), iov_iter_count(&i));
+
+		if (len) {
+			if (n < max) {
+				spans[n].start = (size_t)iter_iov_addr(&i);
+				spans[n].bytes = len;
+			}
+			n++;
+		}
+		/* Past the empty ones, too. */
+		iov_iter_advance(&i, len);
+	}
+	return n;
+}
+
+bool zpipe_vma_has_pkey(struct vm_area_struct *vma)
+{
+	return vma_pkey(vma) != 0;
+}
+
+void zpipe_put_page(struct page *page)
+{
+	put_page(page);
 }
 
 bool zpipe_fatal_signal_pending(void)

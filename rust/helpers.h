@@ -16,13 +16,24 @@ struct inode;
 struct iov_iter;
 struct page;
 struct user_struct;
+struct vm_area_struct;
 struct wait_queue_head;
+
+/* A range of user addresses. */
+struct zpipe_span {
+	size_t start;
+	size_t bytes;
+};
 
 size_t zpipe_page_from_iter_atomic(struct page *page, size_t offset,
 				   size_t bytes, struct iov_iter *from);
 size_t zpipe_page_to_iter_atomic(struct page *page, size_t offset,
 				 size_t bytes, struct iov_iter *to);
 void zpipe_cut_copies(void);
+size_t zpipe_user_spans(const struct iov_iter *from, struct zpipe_span *spans,
+			size_t max);
+bool zpipe_vma_has_pkey(struct vm_area_struct *vma);
+void zpipe_put_page(struct page *page);
 bool zpipe_fatal_signal_pending(void);
 
 void zpipe_wake_sync(struct wait_queue_head *head, unsigned int mask);

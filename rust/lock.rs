@@ -80,8 +80,7 @@ impl Inner {
 
     /// How many pages may be kept for the next writer.
     fn spare_limit(&self) -> usize {
-        // CAST: A u32 fits.
-        (self.ring.slots() - self.ring.used()) as usize
+        self.ring.free()
     }
 
     /// Keeps an emptied page for the next writer, or frees it.
@@ -124,7 +123,7 @@ impl Inner {
             limit: self.ring.slots(),
             // CAST: At most `PageStock::MAX`.
             spare: self.spare.len() as u32,
-            ..Room::default()
+            offer: self.ring.offered(),
         }
     }
 }

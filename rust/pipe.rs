@@ -81,6 +81,9 @@ pub(crate) struct Pipe {
     /// Where writers wait for room.
     #[pin]
     pub(crate) wr_wait: WaitQueue,
+    /// Where the one writer waits whose memory is offered.
+    #[pin]
+    pub(crate) offer_wait: WaitQueue,
     /// Readers that want SIGIO.
     pub(crate) rd_fasync: FasyncQueue,
     /// Writers that want SIGIO.
@@ -104,6 +107,7 @@ impl Pipe {
                 inner <- new_mutex!(inner, "zpipe::inner"),
                 rd_wait <- new_wait_queue!("zpipe::rd_wait"),
                 wr_wait <- new_wait_queue!("zpipe::wr_wait"),
+                offer_wait <- new_wait_queue!("zpipe::offer_wait"),
                 rd_fasync: FasyncQueue::new(),
                 wr_fasync: FasyncQueue::new(),
                 polled: Word::new(0),
@@ -188,6 +192,9 @@ impl Pipe {
     /// Wakes whom a reader or writer owes it, with the lock dropped.
     #[inline]
     pub(crate) fn wake(&self, wakes: Wakes) {
+        if wakes.owner {
+            self.offer_wait.wake_sync(Event::Output);
+        }
         if wakes.reader {
             self.rd_wait.wake_sync(Event::Input);
         }
@@ -232,6 +239,7 @@ impl Pipe {
         drop(inner);
         drop(old);
         // There may be room now.
+        self.offer_wait.wake_sync(Event::Output);
         self.wr_wait.wake_sync(Event::Output);
         Ok(())
     }
@@ -244,6 +252,7 @@ impl Pipe {
         if lone {
             self.rd_wait.wake_all();
             self.wr_wait.wake_all();
+            self.offer_wait.wake_all();
             self.rd_fasync.tell(Event::Input);
             self.wr_fasync.tell(Event::Output);
         }

@@ -7,8 +7,8 @@
 //! what the pipe then holds.
 
 use crate::{
-    lock::Locked,
-    mm::Dest,
+    lock::{Inner, Locked},
+    mm::{Dest, Pulled},
     pipe::{Pipe, Request},
     ring::Kind,
     sync::{killed, Event},
@@ -40,17 +40,26 @@ struct Read<'r, 'a, 'data> {
     left: usize,
     /// What it owes to others.
     turn: ReaderTurn,
+    /// Bytes that a pipe would have had when the first was read: more than that comes only when
+    /// a writer has filled them in.
+    visible: usize,
 }
 
 impl Read<'_, '_, '_> {
     /// Reads as much as can be read now.
     fn advance(&mut self, locked: &mut Locked<'_>) -> Step {
+        if self.done == 0 && locked.ring.offered().present {
+            self.visible = locked.ring.bytes();
+        }
         loop {
             let inner = &mut **locked;
             let was_full = inner.ring.is_full();
             let left = self.left;
             let Some(slot) = inner.ring.first() else {
-                return Step::Empty;
+                match self.pull(inner) {
+                    Some(step) => return step,
+                    None => continue,
+                }
             };
 
             let bytes = slot.len().min(left);
@@ -82,6 +91,31 @@ impl Read<'_, '_, '_> {
             }
         }
     }
+
+    /// Takes from the memory of a writer that waits; [`None`] if there may be more.
+    fn pull(&mut self, inner: &mut Inner) -> Option<Step> {
+        let most = self.left.min(self.visible.saturating_sub(self.done));
+        if most == 0 && self.done > 0 {
+            return Some(Step::Done);
+        }
+        let Some((bytes, end)) = inner.ring.pull(most, self.dest) else {
+            return Some(Step::Empty);
+        };
+
+        self.turn.took();
+        self.done += bytes;
+        self.left -= bytes;
+        inner.stats.pulled(bytes, end);
+        match end {
+            _ if self.left == 0 => Some(Step::Done),
+            Pulled::All => None,
+            Pulled::Missed(_) => Some(Step::Empty),
+            Pulled::NoRoom => Some(Step::NeedRoom {
+                next: inner.ring.next_part().min(self.left),
+                all: most - bytes,
+            }),
+        }
+    }
 }
 
 impl Pipe {
@@ -89,8 +123,8 @@ impl Pipe {
     fn left_behind(&self, inner: &Locked<'_>) -> Left {
         Left {
             empty: inner.ring.is_empty(),
-            offered: false,
-            due: false,
+            offered: inner.ring.offered().present,
+            due: inner.ring.offered().due,
             polled: self.polled(),
         }
     }
@@ -110,6 +144,7 @@ impl Pipe {
             done: 0,
             left: total,
             turn: ReaderTurn::default(),
+            visible: 0,
         };
         let mut inner = self.lock();
         let result = loop {
@@ -119,7 +154,9 @@ impl Pipe {
                 Step::Empty if request.nonblock() => break Err(EAGAIN),
                 Step::Empty => {
                     inner.stats.read.waits += 1;
+                    let wakes = job.turn.pause(self.left_behind(&inner));
                     drop(inner);
+                    self.wake(wakes);
                     self.rd_wait.wait_exclusive(|| self.state().readable())?;
                     job.turn.waited();
                     inner = self.lock();

@@ -3,8 +3,9 @@
 //! The slots of a pipe, in order.
 
 use crate::{
-    mm::{BufferPage, Dest, Source},
-    zcore::merge::LastSlot,
+    direct::Direct,
+    mm::{BufferPage, Dest, Pulled, Source},
+    zcore::{merge::LastSlot, state::Offered},
 };
 use kernel::{
     alloc::{
@@ -38,12 +39,12 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// A slot with all that is valid of `page`.
-    pub(crate) fn new(page: BufferPage, kind: Kind) -> Self {
-        // INVARIANT: All of the page's valid bytes from 0 on are the data.
+    /// A slot with what is valid of `page` from `offset` on.
+    pub(crate) fn new(page: BufferPage, offset: usize, kind: Kind) -> Self {
+        // INVARIANT: The data ends where what is valid ends, and begins before that or there.
         Self {
+            offset: offset.min(page.valid()),
             page,
-            offset: 0,
             kind,
         }
     }
@@ -99,7 +100,8 @@ impl Slot {
     }
 }
 
-/// The slots of a pipe: a ring of as many places as a power of two.
+/// The slots of a pipe: a ring of as many places as a power of two. Behind them all there may be the
+/// memory of a writer that waits; then the pipe counts as full.
 ///
 /// `head` and `tail` count the slots ever put in and taken out; they wrap.
 ///
@@ -112,6 +114,7 @@ pub(crate) struct Ring {
     head: u32,
     tail: u32,
     places: KVec<Option<Slot>>,
+    direct: Option<Direct>,
 }
 
 impl Ring {
@@ -122,6 +125,7 @@ impl Ring {
             places: Self::places(slots)?,
             head: 0,
             tail: 0,
+            direct: None,
         })
     }
 
@@ -153,19 +157,64 @@ impl Ring {
         self.places.len() as u32
     }
 
-    /// Whether no slot holds data.
+    /// The number of slots that hold none.
+    pub(crate) fn free(&self) -> usize {
+        // CAST: A u32 fits.
+        (self.slots() - self.used()) as usize
+    }
+
+    /// Whether there is no data.
     pub(crate) fn is_empty(&self) -> bool {
-        self.used() == 0
+        self.used() == 0 && !self.offered().takeable
     }
 
-    /// Whether all slots hold data.
+    /// Whether there is no room.
     pub(crate) fn is_full(&self) -> bool {
-        self.used() >= self.slots()
+        self.used() >= self.slots() || self.direct.is_some()
     }
 
-    /// Bytes in all slots.
+    /// Bytes there are to read: in all slots, and as many behind them as would be in the others.
     pub(crate) fn bytes(&self) -> usize {
-        self.places.iter().flatten().map(Slot::len).sum()
+        let behind = self
+            .direct
+            .as_ref()
+            .map_or(0, |direct| direct.offer().visible(self.free()));
+        self.places.iter().flatten().map(Slot::len).sum::<usize>() + behind
+    }
+
+    /// What can be told of the writer's memory behind the slots.
+    pub(crate) fn offered(&self) -> Offered {
+        self.direct
+            .as_ref()
+            .map_or(Offered::default(), |direct| direct.state(self.free()))
+    }
+
+    /// Puts a writer's memory behind the slots. There is none yet.
+    pub(crate) fn offer(&mut self, direct: Direct) {
+        self.direct = Some(direct);
+    }
+
+    /// Takes the writer's memory away, for the writer.
+    pub(crate) fn withdraw(&mut self) -> Option<Direct> {
+        self.direct.take()
+    }
+
+    /// Bytes of the writer's memory that would be in one slot, the next.
+    pub(crate) fn next_part(&self) -> usize {
+        self.direct
+            .as_ref()
+            .map_or(0, |direct| direct.offer().visible(1))
+    }
+
+    /// Has at most `bytes` bytes of the writer's memory copied to `dest`; returns how many, and why
+    /// not more. [`None`] if there are none to take. The slots must be empty.
+    pub(crate) fn pull(
+        &mut self,
+        bytes: usize,
+        dest: &mut Dest<'_, '_>,
+    ) -> Option<(usize, Pulled)> {
+        let direct = self.direct.as_mut()?;
+        direct.offer().takeable().then(|| direct.pull(bytes, dest))
     }
 
     /// The slot that is read next.
@@ -174,9 +223,9 @@ impl Ring {
         self.places.get_mut(place)?.as_mut()
     }
 
-    /// The slot that was written last.
+    /// The slot that was written last, if nothing is behind it.
     pub(crate) fn last(&mut self) -> Option<&mut Slot> {
-        if self.is_empty() {
+        if self.used() == 0 || self.direct.is_some() {
             return None;
         }
         let place = self.place(self.head.wrapping_sub(1));
@@ -194,7 +243,12 @@ impl Ring {
     /// Moves all slots over to `other`, an empty ring, and takes its place; returns the old places,
     /// to be freed without the lock. When they do not fit, nothing happens and it returns `other`.
     pub(crate) fn move_to(&mut self, mut other: Ring) -> Result<Ring, Ring> {
-        if self.used() > other.slots() {
+        let used = if self.direct.is_some() {
+            self.slots()
+        } else {
+            self.used()
+        };
+        if used > other.slots() {
             return Err(other);
         }
         // There is a vacancy for each, as was just seen.
@@ -202,6 +256,7 @@ impl Ring {
             let Some(slot) = self.pop() else { break };
             vacancy.fill(slot);
         }
+        other.direct = self.direct.take();
         Ok(core::mem::replace(self, other))
     }
 

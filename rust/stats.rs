@@ -2,6 +2,7 @@
 
 //! What a pipe has done, counted under its inner lock.
 
+use crate::mm::{Miss, Pulled};
 use kernel::fmt;
 
 /// Counters of one side of a pipe, since it was made.
@@ -19,6 +20,8 @@ pub(crate) struct Side {
     pub(crate) waits: u64,
     /// Times a copy stopped short since the caller's memory had to be faulted in.
     pub(crate) faults: u64,
+    /// Of those that write: times the memory was offered.
+    pub(crate) offers: u64,
 }
 
 impl Side {
@@ -36,6 +39,24 @@ pub(crate) struct Stats {
     pub(crate) write: Side,
     /// Of those that read.
     pub(crate) read: Side,
+    /// Bytes that readers took straight from a writer's memory.
+    pub(crate) pulled: u64,
+    /// Times they could not, by [`Miss`].
+    pub(crate) misses: [u64; 3],
+}
+
+impl Stats {
+    /// Counts what came of a pull.
+    pub(crate) fn pulled(&mut self, bytes: usize, end: Pulled) {
+        self.pulled += bytes as u64;
+        if let Pulled::Missed(miss) = end {
+            self.misses[match miss {
+                Miss::Busy => 0,
+                Miss::Mapping => 1,
+                Miss::Page => 2,
+            }] += 1;
+        }
+    }
 }
 
 /// As in `/proc/PID/fdinfo/N`: a line each.
@@ -50,6 +71,11 @@ impl fmt::Display for Stats {
             ("read-waits", self.read.waits),
             ("write-faults", self.write.faults),
             ("read-faults", self.read.faults),
+            ("offers", self.write.offers),
+            ("bytes-pulled", self.pulled),
+            ("misses-busy", self.misses[0]),
+            ("misses-mapping", self.misses[1]),
+            ("misses-page", self.misses[2]),
         ] {
             writeln!(f, "zpipe-{name}:\t{value}")?;
         }

@@ -6,16 +6,23 @@
 //! dropped and the bytes are staged: copied into a page of ours, with faults. A staged page then
 //! goes in as it is, whatever the writer's memory has become meanwhile, so that every round makes
 //! progress. A page that is missing is likewise allocated without the lock.
+//!
+//! A large write that would have to wait offers its memory to readers instead, see
+//! [`direct`](crate::direct), and sleeps until it is called back.
 
 use crate::{
+    direct::{self, Direct},
     lock::{Inner, Locked},
-    mm::{BufferPage, PageStock, Source},
+    mm::{BufferPage, PageStock, RemoteSource, Source},
     pipe::{Pipe, Request},
-    ring::Slot,
+    ring::{Kind, Slot},
     sync::raise_sigpipe,
-    zcore::{merge::merge_len, state::Room, turn::WriterTurn, PAGE_SIZE},
+    zcore::{merge::merge_len, offer::Offer, state::Room, turn::WriterTurn, PAGE_SIZE},
 };
 use kernel::prelude::*;
+
+/// Bytes that are faulted in before memory is offered: nobody else may do that.
+const FAULT_AHEAD: usize = 1 << 20;
 
 /// Why filling slots came to an end.
 enum Step {
@@ -23,6 +30,8 @@ enum Step {
     Done,
     /// No slot is free.
     Full,
+    /// What is left does not fit, and is for readers to take.
+    Offer,
     /// Nobody reads.
     Broken,
     /// A page is missing.
@@ -50,17 +59,43 @@ struct Write<'w, 'a, 'data> {
     blank: Option<BufferPage>,
     /// Pages of our own; none for the many writes that need none.
     stock: Option<PageStock>,
+    /// What is left may be offered.
+    offers: bool,
+    /// Where it is, for the next offer, and the bytes that were written when that was found out.
+    memory: Option<(usize, RemoteSource)>,
+    /// An offer that is over, to be freed without the lock.
+    over: Option<Direct>,
+    /// An offer was withdrawn: what fits of it goes into slots before anything else.
+    withdrawn: bool,
+    /// Bytes that readers took of the slot that would be next.
+    phase: usize,
 }
 
 impl Write<'_, '_, '_> {
     /// Bytes of the next new slot.
     fn next(&self) -> usize {
-        (self.total - self.done).min(PAGE_SIZE)
+        self.left().min(PAGE_SIZE - self.phase)
+    }
+
+    /// Bytes still to write.
+    fn left(&self) -> usize {
+        self.total - self.done
+    }
+
+    /// Whether to offer what is left: it would have to wait.
+    fn offers(&self, inner: &Inner) -> bool {
+        self.offers
+            && self.left() >= direct::least()
+            && !inner.ring.offered().present
+            && !Offer::new(self.left(), self.phase).fits(inner.ring.free())
+            && self.request.kind() == Kind::Stream
+            && !self.request.nonblock()
+            && !current!().signal_pending()
     }
 
     /// Pages still needed if nothing is merged.
     fn pages(&self) -> usize {
-        (self.total - self.done).div_ceil(PAGE_SIZE)
+        self.left().div_ceil(PAGE_SIZE)
     }
 
     /// Appends the odd bytes to the last slot, where the rules say so.
@@ -94,7 +129,7 @@ impl Write<'_, '_, '_> {
         let next = self.next();
 
         if let Some(page) = self.staged.take() {
-            if page.valid() < next {
+            if page.valid() < self.phase + next {
                 return Err(Step::BadAddress);
             }
             return Ok(page);
@@ -103,7 +138,8 @@ impl Write<'_, '_, '_> {
             .take()
             .or_else(|| self.stock.as_mut().and_then(PageStock::take))
             .ok_or(Step::NeedPage)?;
-        let copied = page.fill_atomic(0, next, self.source);
+        page.pad(self.phase);
+        let copied = page.fill_atomic(self.phase, next, self.source);
         if copied < next {
             self.source.rewind(copied);
             self.blank = Some(page);
@@ -122,20 +158,26 @@ impl Write<'_, '_, '_> {
 
     fn try_advance(&mut self, locked: &mut Locked<'_>) -> Result<(), Step> {
         let inner = &mut **locked;
-        if !inner.has_readers() {
+        if !inner.has_readers() && !self.withdrawn {
             return Err(Step::Broken);
         }
         if self.merge {
             self.merge(inner)?;
         }
+        if !self.withdrawn && self.offers(inner) {
+            return Err(Step::Offer);
+        }
         while self.done < self.total {
             let inner = &mut **locked;
             let was_empty = inner.ring.is_empty();
-            let vacancy = inner.ring.vacancy().ok_or(Step::Full)?;
+            let Some(vacancy) = inner.ring.vacancy() else {
+                return Err(self.stuck(inner));
+            };
             let bytes = self.next();
             let page = self.page(&mut inner.spare)?;
 
-            vacancy.fill(Slot::new(page, self.request.kind()));
+            vacancy.fill(Slot::new(page, self.phase, self.request.kind()));
+            self.phase = 0;
             self.done += bytes;
             if was_empty {
                 // A reader that comes while more is copied waits for the lock, not for a wakeup.
@@ -143,6 +185,43 @@ impl Write<'_, '_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// What to do when no slot is free.
+    fn stuck(&mut self, inner: &Inner) -> Step {
+        self.withdrawn = false;
+        if !inner.has_readers() {
+            Step::Broken
+        } else if self.offers(inner) {
+            Step::Offer
+        } else {
+            Step::Full
+        }
+    }
+
+    /// Finds out where what is left is, for an offer. Sleeps: not under the lock.
+    fn prepare_offer(&mut self) -> Result {
+        self.over = None;
+        // What cannot be read is found out as the slots are filled.
+        self.memory = if self.source.fault_in(FAULT_AHEAD.min(self.left())) {
+            RemoteSource::new(self.source)?.map(|memory| (self.done, memory))
+        } else {
+            None
+        };
+        self.offers = self.memory.is_some();
+        Ok(())
+    }
+
+    /// Counts what readers took of an offer that is over.
+    fn withdraw(&mut self, direct: Direct) {
+        let offer = direct.offer();
+        let taken = self.left() - offer.left();
+
+        self.source.skip(taken);
+        self.done += taken;
+        self.phase = offer.phase();
+        self.withdrawn = true;
+        self.over = Some(direct);
     }
 
     /// Has the next bytes with faults. Sleeps: not under the lock.
@@ -154,8 +233,9 @@ impl Write<'_, '_, '_> {
         };
 
         page.clear();
+        page.pad(self.phase);
         // A short copy is found out under the lock: the odd bytes alone may do.
-        page.fill(0, next, self.source);
+        page.fill(self.phase, next, self.source);
         self.staged = Some(page);
         Ok(())
     }
@@ -237,7 +317,7 @@ impl Pipe {
                 inner.recycle(page);
                 return false;
             }
-            vacancy.fill(Slot::new(page, request.kind()));
+            vacancy.fill(Slot::new(page, 0, request.kind()));
         }
         inner.stats.write.moved(total);
         drop(inner);
@@ -262,9 +342,17 @@ impl Pipe {
             staged: None,
             blank: None,
             stock: None,
+            offers: total >= direct::least(),
+            memory: None,
+            over: None,
+            withdrawn: false,
+            phase: 0,
         };
-        if total > PAGE_SIZE {
-            job.stock_up(self.state().room);
+        let room = self.state().room;
+        if job.offers && total / PAGE_SIZE > room.limit as usize && !request.nonblock() {
+            job.prepare_offer()?;
+        } else if total > PAGE_SIZE {
+            job.stock_up(room);
         }
 
         let mut inner = self.lock();
@@ -277,9 +365,19 @@ impl Pipe {
                 Step::BadAddress => break Err(EFAULT),
                 Step::Full if request.nonblock() => break Err(EAGAIN),
                 Step::Full if current!().signal_pending() => break Err(ERESTARTSYS),
-                Step::Full | Step::NeedPage | Step::NeedBytes => (),
+                Step::Full | Step::Offer | Step::NeedPage | Step::NeedBytes => (),
             }
 
+            let memory = match step {
+                Step::Offer => job.memory.take(),
+                _ => None,
+            };
+            let offered = memory.is_some();
+            if let Some((then, mut memory)) = memory {
+                memory.skip(job.done - then);
+                inner.ring.offer(Direct::new(job.left(), job.phase, memory));
+                inner.stats.write.offers += 1;
+            }
             match step {
                 Step::Full => inner.stats.write.waits += 1,
                 Step::NeedBytes => inner.stats.write.faults += 1,
@@ -293,6 +391,12 @@ impl Pipe {
             self.wake(wakes);
 
             let resolved = match step {
+                Step::Offer if offered => {
+                    let _ = self.offer_wait.wait_exclusive(|| self.state().offer_over());
+                    turn.waited();
+                    Ok(())
+                }
+                Step::Offer => job.prepare_offer(),
                 Step::NeedPage => job.stock_one(self.state().room),
                 Step::NeedBytes => job.stage(),
                 _ => {
@@ -303,6 +407,11 @@ impl Pipe {
                 }
             };
             inner = self.lock();
+            if offered {
+                if let Some(direct) = inner.ring.withdraw() {
+                    job.withdraw(direct);
+                }
+            }
             turn.resume(inner.ring.is_empty());
             if let Err(e) = resolved {
                 break Err(e);
@@ -310,7 +419,7 @@ impl Pipe {
         };
 
         if let Some(page) = job.staged.take() {
-            job.source.rewind(page.valid());
+            job.source.rewind(page.valid() - job.phase);
             inner.recycle(page);
         }
         if let Some(stock) = &mut job.stock {

@@ -13,6 +13,7 @@ use kernel::prelude::*;
 mod chrdev;
 mod compat;
 mod device;
+mod direct;
 mod fops;
 mod lock;
 mod mm;
@@ -46,6 +47,10 @@ module! {
             default: 50,
             description: "Microseconds that a reader or writer may spin before it sleeps",
         },
+        direct_min: u32 {
+            default: 131072,
+            description: "Bytes a writer must have left to offer its memory instead of waiting",
+        },
         cut_copies: u8 {
             default: 0,
             description: "For tests: cut every other copy short, as a page fault would",
@@ -60,6 +65,7 @@ struct Zpipe {
 impl kernel::Module for Zpipe {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         table::init();
+        direct::set_least(compat::parameter(&module_parameters::direct_min));
         sync::set_spin_us(compat::parameter(&module_parameters::spin_us));
         if compat::parameter(&module_parameters::cut_copies) != 0 {
             mm::cut_copies();

@@ -16,7 +16,6 @@ pub(crate) mod capacity;
 #[cfg(test)]
 mod explore;
 pub(crate) mod merge;
-#[cfg_attr(not(test), allow(dead_code))]
 pub(crate) mod offer;
 pub(crate) mod state;
 pub(crate) mod turn;

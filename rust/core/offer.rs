@@ -73,6 +73,11 @@ impl Offer {
         bytes
     }
 
+    /// Of the next `bytes` bytes, how many would be in a slot of which others still follow.
+    pub(crate) fn part(&self, bytes: usize) -> usize {
+        ((self.phase + bytes) % PAGE_SIZE).min(bytes)
+    }
+
     /// Notes that the next bytes cannot be had without a fault: from now on there are none.
     pub(crate) fn miss(&mut self) {
         self.missed = true;
@@ -103,6 +108,15 @@ mod tests {
         assert_eq!(offer.take(PAGE_SIZE - 1), PAGE_SIZE - 1);
         assert!(offer.fits(2));
         assert_eq!(offer.phase(), 0);
+    }
+
+    #[test]
+    fn a_part_of_a_slot_is_told_from_whole_ones() {
+        let offer = Offer::new(3 * PAGE_SIZE, PAGE_SIZE - 10);
+        assert_eq!(offer.part(9), 9);
+        assert_eq!(offer.part(10), 0);
+        assert_eq!(offer.part(11), 1);
+        assert_eq!(offer.part(10 + PAGE_SIZE), 0);
     }
 
     #[test]

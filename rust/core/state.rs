@@ -154,7 +154,6 @@ impl State {
     }
 
     /// Whether the owner of an offer would not wait: it is due, or nobody reads.
-    #[cfg_attr(not(test), allow(dead_code))]
     pub(crate) fn offer_over(&self) -> bool {
         self.room.offer.due || self.ends.readers == 0
     }

@@ -119,7 +119,6 @@ impl ReaderTurn {
     }
 
     /// Bytes were taken of an offer, or missed.
-    #[cfg_attr(not(test), allow(dead_code))]
     pub(crate) fn took(&mut self) {
         self.took = true;
     }

@@ -35,6 +35,29 @@ impl<'a, 'data> Source<'a, 'data> {
         self.iter.len()
     }
 
+    /// Skips `bytes` bytes that were taken by other means.
+    pub(crate) fn skip(&mut self, bytes: usize) {
+        // SAFETY: The wrapped type vouches for the iterator; it does not go beyond its end.
+        unsafe { bindings::iov_iter_advance(self.iter.as_raw(), bytes.min(self.iter.len())) };
+        // INVARIANT: The iterator was advanced, and the count was not.
+    }
+
+    /// Faults in the next `bytes` bytes; returns whether all of them can be read.
+    ///
+    /// Sleeps, and takes the mmap_lock of the caller's own memory: call it without locks.
+    pub(crate) fn fault_in(&mut self, bytes: usize) -> bool {
+        // SAFETY: The wrapped type vouches for the iterator.
+        unsafe { bindings::fault_in_iov_iter_readable(self.iter.as_raw(), bytes) == 0 }
+    }
+
+    /// Writes to `spans`, as far as there is room, where what is left is in the user's memory;
+    /// returns how many spans that are. None of them is empty. 0 if it is not user memory.
+    pub(super) fn user_spans(&mut self, spans: &mut [sys::zpipe_span]) -> usize {
+        // SAFETY: The wrapped type vouches for the iterator, which is only read; there is room for
+        // as many spans as the slice is long.
+        unsafe { sys::zpipe_user_spans(self.iter.as_raw(), spans.as_mut_ptr(), spans.len()) }
+    }
+
     /// Takes the last `bytes` bytes back: they come again.
     ///
     /// Bytes that were never taken are not given.
@@ -138,7 +161,7 @@ impl<'a, 'data> Dest<'a, 'data> {
     /// # Safety
     ///
     /// `page` is a valid page, `offset + bytes` is at most a page, that part of it is initialised
-    /// and nobody else writes it meanwhile.
+    /// and nobody else in the kernel writes it meanwhile.
     pub(super) unsafe fn copy_from_page_atomic(
         &mut self,
         page: *mut bindings::page,

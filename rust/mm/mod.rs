@@ -7,9 +7,11 @@
 mod account;
 mod iter;
 mod page;
+mod remote;
 mod stock;
 
 pub(crate) use account::{may_exceed_pipe_size, may_exceed_user_pages, UserPages};
 pub(crate) use iter::{cut_copies, Dest, Source};
 pub(crate) use page::BufferPage;
+pub(crate) use remote::{Miss, Pulled, RemoteSource};
 pub(crate) use stock::PageStock;

@@ -48,6 +48,18 @@ impl BufferPage {
         self.valid = 0;
     }
 
+    /// Makes the first `bytes` bytes of an empty page valid, as zeros: for a slot whose first bytes
+    /// are gone.
+    pub(crate) fn pad(&mut self, bytes: usize) {
+        let (offset, bytes) = self.room(self.valid, bytes);
+
+        // SAFETY: By the type invariants the page is ours alone.
+        if unsafe { self.page.fill_zero_raw(offset, bytes) }.is_ok() {
+            // INVARIANT: The bytes behind `valid` were just written.
+            self.valid = offset + bytes;
+        }
+    }
+
     /// Where data goes that is to be written at `offset`: at most `bytes`, within the page, and
     /// without a hole behind what is valid.
     fn room(&self, offset: usize, bytes: usize) -> (usize, usize) {
