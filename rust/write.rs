@@ -85,6 +85,8 @@ impl Write<'_, '_, '_> {
     /// Whether to offer what is left: it would have to wait.
     fn offers(&self, inner: &Inner) -> bool {
         self.offers
+            // What is staged has been taken from the source, and is not in the pipe.
+            && self.staged.is_none()
             && self.left() >= direct::least()
             && !inner.ring.offered().present
             && !Offer::new(self.left(), self.phase).fits(inner.ring.free())
