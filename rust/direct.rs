@@ -60,12 +60,17 @@ impl Direct {
 
     /// Has at most `bytes` bytes copied to `dest`, with the pipe's lock held; returns how many.
     ///
-    /// As with slots, what cannot be copied up to the end of a slot is not copied from its start.
-    /// After a miss there is nothing to take any more.
-    pub(crate) fn pull(&mut self, bytes: usize, dest: &mut Dest<'_, '_>) -> (usize, Pulled) {
+    /// As with slots, what cannot be copied up to the end of a slot is not copied from its start;
+    /// unless `parts` says that it may be. After a miss there is nothing to take any more.
+    pub(crate) fn pull(
+        &mut self,
+        bytes: usize,
+        parts: bool,
+        dest: &mut Dest<'_, '_>,
+    ) -> (usize, Pulled) {
         let (mut copied, end) = self.memory.pull(bytes.min(self.offer.left()), dest);
 
-        if end != Pulled::All {
+        if end != Pulled::All && !(parts && end == Pulled::NoRoom) {
             let part = self.offer.part(copied);
             self.memory.rewind(part);
             dest.rewind(part);

@@ -14,6 +14,7 @@ use crate::{
     sync::{killed, Event},
     zcore::turn::{Left, ReaderTurn},
 };
+use core::mem;
 use kernel::prelude::*;
 
 /// Why taking data came to an end.
@@ -43,6 +44,10 @@ struct Read<'r, 'a, 'data> {
     /// Bytes that a pipe would have had when the first was read: more than that comes only when
     /// a writer has filled them in.
     visible: usize,
+    /// The destination of the next slot has just been faulted in. It may be copied in several
+    /// pieces, of which one stops short all the same: what arrives now stays, or it might go on
+    /// like this.
+    faulted: bool,
 }
 
 impl Read<'_, '_, '_> {
@@ -98,7 +103,13 @@ impl Read<'_, '_, '_> {
         if most == 0 && self.done > 0 {
             return Some(Step::Done);
         }
-        let Some((bytes, end)) = inner.ring.pull(most, self.dest) else {
+        let parts = mem::take(&mut self.faulted);
+        let most = if parts {
+            most.min(inner.ring.next_part())
+        } else {
+            most
+        };
+        let Some((bytes, end)) = inner.ring.pull(most, parts, self.dest) else {
             return Some(Step::Empty);
         };
 
@@ -145,6 +156,7 @@ impl Pipe {
             left: total,
             turn: ReaderTurn::default(),
             visible: 0,
+            faulted: false,
         };
         let mut inner = self.lock();
         let result = loop {
@@ -172,6 +184,7 @@ impl Pipe {
                     if ready < next {
                         break Err(EFAULT);
                     }
+                    job.faulted = true;
                     if killed() {
                         break Err(ERESTARTSYS);
                     }

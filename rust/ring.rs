@@ -207,14 +207,16 @@ impl Ring {
     }
 
     /// Has at most `bytes` bytes of the writer's memory copied to `dest`; returns how many, and why
-    /// not more. [`None`] if there are none to take. The slots must be empty.
+    /// not more. [`None`] if there are none to take. The slots must be empty. As for `parts`, see
+    /// [`Direct::pull`].
     pub(crate) fn pull(
         &mut self,
         bytes: usize,
+        parts: bool,
         dest: &mut Dest<'_, '_>,
     ) -> Option<(usize, Pulled)> {
         let direct = self.direct.as_mut()?;
-        direct.offer().takeable().then(|| direct.pull(bytes, dest))
+        direct.offer().takeable().then(|| direct.pull(bytes, parts, dest))
     }
 
     /// The slot that is read next.
