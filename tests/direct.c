@@ -1,0 +1,1735 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Large writes that wait: in zpipe readers take the bytes straight from the
+ * writer's memory. What can be seen of a pipe meanwhile is what can be seen of
+ * one whose writer has filled its slots and waits for more.
+ */
+#include "oracle.h"
+#include "child.h"
+#include "model.h"
+#include "trap.h"
+
+#include <sys/epoll.h>
+#include <sys/uio.h>
+
+#define FULL		(SLOTS * PAGE)
+#define MIB		(1L << 20)
+
+/* Memory of one's own, all of it there. */
+static unsigned char *own_memory(size_t len)
+{
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	if (p == MAP_FAILED)
+		abort();
+	return p;
+}
+
+/*
+ * A child that writes @len bytes of the stream at @off from such memory, @skew
+ * bytes behind the start of a page.
+ */
+static void child_offer_at(struct child *c, struct ends *e, unsigned long off,
+			   size_t len, size_t skew)
+{
+	*c = (struct child) {
+		.nr = SYS_write, .fn = child_do_write,
+		.fd = e->fd[1], .drop = e->fd[0],
+		.len = len, .buf = own_memory(len + skew) + skew,
+	};
+	stream_fill(c->buf, off, len);
+	child_start(c, 0);
+}
+
+static void child_offer(struct child *c, struct ends *e, unsigned long off,
+			size_t len)
+{
+	child_offer_at(c, e, off, len, 0);
+}
+
+/* Whether it was used, what all this is about; the kernel's pipes have none. */
+static bool was_direct(struct ends *e)
+{
+	return !is_zpipe(e->kind) ||
+	       fdinfo_number(e->fd[0], "zpipe-bytes-pulled") > 0;
+}
+
+/* Reads @total bytes of the stream, at most @size in a call; returns how many. */
+static long drain(int fd, unsigned long off, size_t total, size_t size)
+{
+	unsigned char *buf = own_memory(size);
+	size_t done = 0;
+	long n = 0;
+
+	while (done < total) {
+		n = sys(read(fd, buf, size < total - done ? size :
+						total - done));
+		if (n > 0 && stream_diff(buf, off + done, n) >= 0)
+			n = -EILSEQ;
+		if (n <= 0)
+			break;
+		done += n;
+	}
+	munmap(buf, size);
+	return n < 0 ? n : (long)done;
+}
+
+/*
+ * What arrives.
+ */
+
+static void transfer(struct __test_metadata *_metadata, struct ends *e,
+		     size_t len, size_t size, size_t skew)
+{
+	struct child c;
+
+	child_offer_at(&c, e, 0, len, skew);
+	EXPECT_EQ(len, drain(e->fd[0], 0, len, size))
+		TH_LOG("%zu bytes, %zu at a time, %zu", len, size, skew);
+	EXPECT_EQ(len, child_join(&c));
+	EXPECT_EQ(0, fionread(e->fd[0]));
+	munmap(c.buf - skew, len + skew);
+}
+
+TEST_F_TIMEOUT(all, content_byte_by_byte, TIMEOUT)
+{
+	transfer(_metadata, &self->e, 131072 + 4097, 1, 0);
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+TEST_F_TIMEOUT(all, content_of_a_mebibyte, TIMEOUT)
+{
+	static const size_t sizes[] = { 100, 4096, 4097, 65536, MIB };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(sizes); i++)
+		transfer(_metadata, &self->e, MIB, sizes[i], 0);
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+TEST_F_TIMEOUT(all, content_of_three_and_a_bit, TIMEOUT)
+{
+	transfer(_metadata, &self->e, 3 * MIB + 123, 10000, 0);
+	transfer(_metadata, &self->e, 3 * MIB + 123, 3 * MIB + 123, 0);
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+TEST_F_TIMEOUT(all, content_of_unaligned_buffers, TIMEOUT)
+{
+	static const size_t skews[] = { 1, 8, 100, 4095 };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(skews); i++) {
+		transfer(_metadata, &self->e, MIB / 2 + i, 65536, skews[i]);
+		transfer(_metadata, &self->e, MIB / 2 + 5000, 4096, skews[i]);
+	}
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+/* Cuts @len bytes into at most @max segments, some of them empty. */
+static int cut_up(struct iovec *iov, int max, unsigned char *buf, size_t len)
+{
+	unsigned long dice = 42;
+	int i;
+
+	for (i = 0; i < max - 1 && len; i++) {
+		size_t n = i % 7 == 3 ? 0 : rnd_len(&dice, 4 * PAGE);
+
+		n = n < len ? n : len;
+		iov[i] = (struct iovec) { buf, n };
+		buf += n;
+		len -= n;
+	}
+	/* One to end with, and be it empty. */
+	iov[i] = (struct iovec) { buf, len };
+	return i + 1;
+}
+
+static long child_do_writev(struct child *c)
+{
+	struct iovec iov[300];
+
+	return writev(c->fd, iov, cut_up(iov, 300, c->buf, c->len));
+}
+
+TEST_F_TIMEOUT(all, content_in_segments, TIMEOUT)
+{
+	struct child c = {
+		.nr = SYS_writev, .fn = child_do_writev,
+		.fd = self->e.fd[1], .drop = self->e.fd[0],
+		.len = MIB + 77, .buf = own_memory(MIB + 77),
+	};
+	unsigned char *buf = own_memory(3 * FULL);
+	struct iovec iov[50];
+	size_t done = 0;
+	long n;
+	int nr;
+
+	stream_fill(c.buf, 0, c.len);
+	child_start(&c, 0);
+	while (done < c.len) {
+		nr = cut_up(iov, 50, buf, 3 * FULL);
+		n = sys(readv(self->e.fd[0], iov, nr));
+		ASSERT_LT(0, n);
+		ASSERT_EQ(-1, stream_diff(buf, done, n));
+		done += n;
+	}
+	EXPECT_EQ(c.len, child_join(&c));
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+/* What several readers got, all together. */
+struct tally {
+	int fd;
+	size_t size;
+	bool words;			/* calls move whole words */
+	unsigned long bytes[256];
+	unsigned char seen[];		/* by word */
+};
+
+static long child_do_tally(struct child *c)
+{
+	struct tally *t = c->arg;
+	size_t words = c->len / 8;
+	unsigned char *buf = own_memory(t->size);
+	unsigned long *word = (void *)buf;
+	long n, i;
+
+	while ((n = read(c->fd, buf, t->size)) > 0) {
+		for (i = 0; i < n; i++)
+			__atomic_add_fetch(&t->bytes[buf[i]], 1,
+					   __ATOMIC_SEQ_CST);
+		for (i = 0; t->words && i < n / 8; i++)
+			if (word[i] >= words ||
+			    __atomic_exchange_n(&t->seen[word[i]], 1,
+						__ATOMIC_SEQ_CST))
+				return -2;
+		if (t->words && n % 8)
+			return -3;
+	}
+	return n;
+}
+
+static void several_readers(struct __test_metadata *_metadata, struct ends *e,
+			    size_t size)
+{
+	size_t len = 2 * MIB, i;
+	struct tally *t = shared_alloc(sizeof(*t) + len / 8);
+	struct child w = {
+		.nr = SYS_write, .fn = child_do_write, .fd = e->fd[1],
+		.drop = e->fd[0], .len = len, .buf = own_memory(len),
+	};
+	unsigned long want[256] = {};
+	struct child r[3];
+
+	t->size = size;
+	/* Or it may be another reader that goes on where one is cut short. */
+	t->words = !copies_are_cut(e->kind);
+	for (i = 0; i < len / 8; i++)
+		((unsigned long *)w.buf)[i] = i;
+	for (i = 0; i < len; i++)
+		want[w.buf[i]]++;
+	for (i = 0; i < ARRAY_SIZE(r); i++) {
+		r[i] = (struct child) {
+			.fn = child_do_tally, .arg = t, .fd = e->fd[0],
+			.drop = e->fd[1], .nr = SYS_read, .len = len,
+		};
+		child_start(&r[i], 0);
+	}
+	child_start(&w, 0);
+	EXPECT_EQ(len, child_join(&w));
+	EXPECT_TRUE(was_direct(e));
+	close_end(e, 1);
+	for (i = 0; i < ARRAY_SIZE(r); i++)
+		EXPECT_EQ(0, child_join(&r[i]));
+	for (i = 0; i < 256; i++)
+		EXPECT_EQ(want[i], t->bytes[i]);
+}
+
+TEST_F_TIMEOUT(all, each_byte_once_of_small_reads, TIMEOUT)
+{
+	several_readers(_metadata, &self->e, 1000);
+}
+
+TEST_F_TIMEOUT(all, each_byte_once_of_large_reads, TIMEOUT)
+{
+	several_readers(_metadata, &self->e, 3 * FULL);
+}
+
+/*
+ * What can be seen of a write that waits.
+ */
+
+/* A write that the ring of the model does not hold all of. */
+struct blocked {
+	struct model m;
+	struct child c;
+	unsigned long off;	/* of what is read next */
+	long left;		/* to fill in */
+};
+
+static void blocked_start(struct blocked *b, struct ends *e, long ahead,
+			  long len)
+{
+	memset(b, 0, sizeof(*b));
+	b->m.max = SLOTS;
+	if (ahead) {
+		model_write(&b->m, ahead, false);
+		stream_write(e->fd[1], 0, ahead);
+	}
+	child_offer(&b->c, e, ahead, len);
+	b->left = len - model_write(&b->m, len, false);
+}
+
+/* Whether the writer waits or came back, and the pipe is as the model. */
+static void blocked_check(struct __test_metadata *_metadata, struct blocked *b,
+			  struct ends *e, const char *when)
+{
+	EXPECT_TRUE(b->left ? child_asleep(&b->c) :
+			      eventually(child_done(&b->c))) TH_LOG("%s", when);
+	EXPECT_EQ(model_fionread(&b->m), fionread(e->fd[0]))
+		TH_LOG("%s", when);
+	EXPECT_EQ(model_poll(&b->m, 0), poll_mask(e->fd[0]))
+		TH_LOG("%s", when);
+	EXPECT_EQ(model_poll(&b->m, 1), poll_mask(e->fd[1]))
+		TH_LOG("%s", when);
+}
+
+/* Reads, not more than there is. */
+static void blocked_read(struct __test_metadata *_metadata, struct blocked *b,
+			 struct ends *e, long len)
+{
+	len = model_read(&b->m, len);
+	ASSERT_EQ(len, stream_read(e->fd[0], b->off, len));
+	b->off += len;
+	b->left -= model_fill(&b->m, b->left, false);
+}
+
+static void blocked_end(struct __test_metadata *_metadata, struct blocked *b,
+			struct ends *e)
+{
+	long total = b->c.len;
+
+	while (!model_empty(&b->m)) {
+		blocked_read(_metadata, b, e, FULL);
+		if (b->left)
+			ASSERT_TRUE(child_asleep(&b->c));
+	}
+	EXPECT_EQ(total, child_join(&b->c));
+	EXPECT_EQ(0, fionread(e->fd[0]));
+	munmap(b->c.buf, total);
+}
+
+TEST_F_TIMEOUT(all, fionread_slot_by_slot, TIMEOUT)
+{
+	static const long steps[] = {
+		100, 3995, 1, 4096, 4196, 1, 8191, 5000, FULL - 1, FULL, 77,
+	};
+	struct blocked b;
+	char when[80];
+	size_t i;
+
+	blocked_start(&b, &self->e, 0, 80 * PAGE + 1234);
+	blocked_check(_metadata, &b, &self->e, "at first");
+	EXPECT_EQ(FULL, fionread(self->e.fd[0]));
+	for (i = 0; i < ARRAY_SIZE(steps); i++) {
+		snprintf(when, sizeof(when), "step %zu: %ld", i, steps[i]);
+		blocked_read(_metadata, &b, &self->e, steps[i]);
+		blocked_check(_metadata, &b, &self->e, when);
+	}
+	blocked_end(_metadata, &b, &self->e);
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+/* Before a write there is something in the pipe, which its odd bytes fit to or not. */
+TEST_F_TIMEOUT(all, fionread_behind_what_was_there, TIMEOUT)
+{
+	static const long aheads[] = {
+		100, PAGE, PAGE + 100, 5000, 15 * PAGE, 15 * PAGE + 1, FULL,
+	};
+	static const long odds[] = { 0, 100, 3996, 3997 };
+	static const long steps[] = { 50, 50, PAGE, 3 * PAGE + 5, FULL };
+	struct blocked b;
+	char when[80];
+	size_t i, j, k;
+
+	for (i = 0; i < ARRAY_SIZE(aheads); i++)
+		for (j = 0; j < ARRAY_SIZE(odds); j++) {
+			blocked_start(&b, &self->e, aheads[i],
+				      40 * PAGE + odds[j]);
+			for (k = 0; k <= ARRAY_SIZE(steps); k++) {
+				snprintf(when, sizeof(when),
+					 "%ld ahead, %ld odd, step %zu",
+					 aheads[i], odds[j], k);
+				blocked_check(_metadata, &b, &self->e, when);
+				if (k < ARRAY_SIZE(steps))
+					blocked_read(_metadata, &b, &self->e,
+						     steps[k]);
+			}
+			blocked_end(_metadata, &b, &self->e);
+		}
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+TEST_F_TIMEOUT(all, any_write_and_any_reads, TIMEOUT)
+{
+	unsigned long dice = seed(20011129);
+	struct blocked b;
+	char when[80];
+	long len, n;
+	int i;
+
+	for (i = 0; i < 20; i++) {
+		len = 131072 + rnd(&dice) % (4 * FULL);
+		blocked_start(&b, &self->e, rnd(&dice) % 2 ?
+			      rnd_len(&dice, FULL) : 0, len);
+		do {
+			n = rnd_len(&dice, FULL);
+			snprintf(when, sizeof(when),
+				 "round %d, write of %ld, at %lu: %ld", i, len,
+				 b.off, n);
+			blocked_check(_metadata, &b, &self->e, when);
+			blocked_read(_metadata, &b, &self->e, n);
+		} while (b.left && _metadata->exit_code != KSFT_FAIL);
+		blocked_check(_metadata, &b, &self->e, when);
+		blocked_end(_metadata, &b, &self->e);
+	}
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+/* Another description of the write end that does not block. */
+static int open_nonblocking_writer(struct ends *e)
+{
+	char path[48];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", e->fd[1]);
+	return open(path, O_WRONLY | O_NONBLOCK);
+}
+
+TEST_F_TIMEOUT(all, no_room_for_others, TIMEOUT)
+{
+	int fd = open_nonblocking_writer(&self->e);
+	struct child c;
+
+	ASSERT_LE(0, fd);
+	child_offer(&c, &self->e, 0, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	EXPECT_EQ(POLLIN, poll_mask(self->e.fd[0]));
+	EXPECT_EQ(0, poll_mask(self->e.fd[1]));
+	EXPECT_EQ(-EAGAIN, stream_write(fd, 0, 1));
+	EXPECT_EQ(-EAGAIN, stream_write(fd, 0, MIB));
+	ASSERT_EQ(100, stream_read(self->e.fd[0], 0, 100));
+	EXPECT_EQ(-EAGAIN, stream_write(fd, 0, 1));
+	ASSERT_EQ(MIB - 100, drain(self->e.fd[0], 100, MIB - 100, FULL));
+	EXPECT_EQ(MIB, child_join(&c));
+	EXPECT_EQ(POLLOUT, poll_mask(self->e.fd[1]));
+	EXPECT_EQ(1, stream_write(fd, 0, 1));
+	EXPECT_TRUE(was_direct(&self->e));
+	close(fd);
+}
+
+/* A non-blocking write itself takes what fits, and no more. */
+TEST_F_TIMEOUT(all, nonblocking_write_of_much, TIMEOUT)
+{
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	EXPECT_EQ(FULL, stream_write(self->e.fd[1], 0, MIB));
+	EXPECT_EQ(FULL, stream_read(self->e.fd[0], 0, MIB));
+}
+
+/* The events there are now, or 0. */
+static long events(int ep)
+{
+	struct epoll_event ev;
+	int ret = epoll_wait(ep, &ev, 1, 0);
+
+	return ret < 0 ? -errno : ret ? (long)ev.events : 0;
+}
+
+static int watch(int fd, uint32_t mask)
+{
+	struct epoll_event ev = { .events = mask };
+	int ep = epoll_create1(EPOLL_CLOEXEC);
+
+	return epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev) ? -errno : ep;
+}
+
+/* Who drains what was announced hears of what came after it. */
+TEST_F_TIMEOUT(all, edge_after_all_was_read, TIMEOUT)
+{
+	int ep = watch(self->e.fd[0], EPOLLIN | EPOLLET);
+	struct child c;
+	long off;
+
+	child_offer(&c, &self->e, 0, 4 * FULL);
+	ASSERT_TRUE(child_asleep(&c));
+	for (off = 0; off < 4 * FULL; off += FULL) {
+		EXPECT_TRUE(eventually(events(ep) == EPOLLIN));
+		ASSERT_EQ(FULL, stream_read(self->e.fd[0], off, FULL));
+	}
+	EXPECT_EQ(4 * FULL, child_join(&c));
+	EXPECT_EQ(0, fionread(self->e.fd[0]));
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+/* As those do who are edge triggered: poll, read until nothing is left. */
+TEST_F_TIMEOUT(all, edge_triggered_reader, TIMEOUT)
+{
+	int ep = watch(self->e.fd[0], EPOLLIN | EPOLLET);
+	struct epoll_event ev;
+	struct child c;
+	long off = 0, n;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[0], true));
+	child_offer(&c, &self->e, 0, MIB);
+	while (off < MIB) {
+		ASSERT_EQ(1, epoll_wait(ep, &ev, 1, EVENT_MS));
+		while ((n = stream_read(self->e.fd[0], off, 5000)) > 0)
+			off += n;
+		ASSERT_EQ(-EAGAIN, n);
+	}
+	EXPECT_EQ(MIB, child_join(&c));
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+TEST_F_TIMEOUT(all, edge_of_room, TIMEOUT)
+{
+	int ep = watch(self->e.fd[1], EPOLLOUT | EPOLLET);
+	struct child c;
+
+	EXPECT_EQ(EPOLLOUT, events(ep));
+	child_offer(&c, &self->e, 0, 3 * FULL);
+	ASSERT_TRUE(child_asleep(&c));
+	EXPECT_EQ(0, events(ep));
+	ASSERT_EQ(3 * FULL, drain(self->e.fd[0], 0, 3 * FULL, FULL));
+	EXPECT_EQ(3 * FULL, child_join(&c));
+	EXPECT_TRUE(eventually(events(ep) == EPOLLOUT));
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+TEST_F_TIMEOUT(all, sigio_after_each_refill, TIMEOUT)
+{
+	static const long steps[] = { PAGE, FULL, 3 * PAGE, FULL };
+	struct child c;
+	long off = 0;
+	size_t i;
+
+	ASSERT_EQ(0, catch_signal(SIGIO, SA_RESTART));
+	ASSERT_EQ(0, fcntl(self->e.fd[0], F_SETOWN, getpid()));
+	ASSERT_EQ(0, fcntl(self->e.fd[0], F_SETFL, O_ASYNC));
+	child_offer(&c, &self->e, 0, MIB);
+	for (i = 0; i < ARRAY_SIZE(steps); i++) {
+		ASSERT_TRUE(child_asleep(&c));
+		EXPECT_TRUE(eventually(signals_seen > 0));
+		signals_seen = 0;
+		ASSERT_EQ(steps[i], stream_read(self->e.fd[0], off, steps[i]));
+		off += steps[i];
+	}
+	EXPECT_TRUE(eventually(signals_seen > 0));
+	EXPECT_TRUE(was_direct(&self->e));
+	child_kill(&c);
+}
+
+/*
+ * Withdrawals.
+ */
+
+/* A signal comes when @taken bytes have been read: what the count is then. */
+static void interrupt_after(struct __test_metadata *_metadata, struct ends *e,
+			    long taken, long want)
+{
+	struct child c;
+
+	catch_signal(SIGUSR1, 0);
+	child_offer(&c, e, 0, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	if (taken)
+		ASSERT_EQ(taken, stream_read(e->fd[0], 0, taken));
+	ASSERT_TRUE(child_asleep(&c));
+	EXPECT_EQ(want - taken, fionread(e->fd[0]));
+	child_signal(&c, SIGUSR1);
+	EXPECT_EQ(want, child_join(&c));
+	EXPECT_EQ(want - taken, fionread(e->fd[0]));
+	EXPECT_EQ(want - taken, drain(e->fd[0], taken, want - taken, MIB));
+	EXPECT_EQ(0, poll_mask(e->fd[0]));
+	EXPECT_EQ(POLLOUT, poll_mask(e->fd[1]));
+	if (taken)
+		EXPECT_TRUE(was_direct(e));
+}
+
+TEST_F_TIMEOUT(all, signal_before_anything_is_read, TIMEOUT)
+{
+	interrupt_after(_metadata, &self->e, 0, FULL);
+}
+
+TEST_F_TIMEOUT(all, signal_in_the_first_slot, TIMEOUT)
+{
+	interrupt_after(_metadata, &self->e, 100, FULL);
+}
+
+TEST_F_TIMEOUT(all, signal_after_a_slot, TIMEOUT)
+{
+	interrupt_after(_metadata, &self->e, PAGE, FULL + PAGE);
+}
+
+TEST_F_TIMEOUT(all, signal_in_the_second_slot, TIMEOUT)
+{
+	interrupt_after(_metadata, &self->e, PAGE + 1, FULL + PAGE);
+}
+
+TEST_F_TIMEOUT(all, signal_after_a_pipeful, TIMEOUT)
+{
+	interrupt_after(_metadata, &self->e, FULL, 2 * FULL);
+}
+
+/* Also one that would restart a call that has not begun. */
+TEST_F_TIMEOUT(all, signal_does_not_restart_what_has_begun, TIMEOUT)
+{
+	struct child c;
+
+	catch_signal(SIGUSR1, SA_RESTART);
+	child_offer(&c, &self->e, 0, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(5000, stream_read(self->e.fd[0], 0, 5000));
+	ASSERT_TRUE(child_asleep(&c));
+	child_signal(&c, SIGUSR1);
+	EXPECT_EQ(FULL + PAGE, child_join(&c));
+}
+
+TEST_F_TIMEOUT(all, stop_and_continue, TIMEOUT)
+{
+	struct child c;
+
+	child_offer(&c, &self->e, 0, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(100, stream_read(self->e.fd[0], 0, 100));
+	child_signal(&c, SIGSTOP);
+	ASSERT_TRUE(eventually(task_state(c.pid) == 'T'));
+	EXPECT_EQ(FULL - 100, fionread(self->e.fd[0]));
+	EXPECT_EQ(FULL - 100, stream_read(self->e.fd[0], 100, FULL - 100));
+	EXPECT_EQ(0, poll_mask(self->e.fd[0]));
+	child_signal(&c, SIGCONT);
+	EXPECT_EQ(FULL, child_join(&c));
+}
+
+TEST_F_TIMEOUT(all, killed_writer_leaves_what_it_announced, TIMEOUT)
+{
+	static const long takes[] = { 0, 100, PAGE, FULL + 1 };
+	struct child c;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(takes); i++) {
+		long rest = FULL - takes[i] % PAGE;
+
+		child_offer(&c, &self->e, 0, MIB);
+		ASSERT_TRUE(child_asleep(&c));
+		ASSERT_EQ(takes[i], drain(self->e.fd[0], 0, takes[i], PAGE));
+		ASSERT_TRUE(child_asleep(&c));
+		EXPECT_EQ(rest, fionread(self->e.fd[0]));
+		EXPECT_EQ(KILLED(SIGKILL), child_kill(&c));
+		EXPECT_EQ(rest, fionread(self->e.fd[0]));
+		EXPECT_EQ(rest, drain(self->e.fd[0], takes[i], rest, MIB));
+	}
+	close_end(&self->e, 1);
+	EXPECT_EQ(0, stream_read(self->e.fd[0], 0, 1));
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+/* The last reader leaves when @taken bytes have been read. */
+static void leave_after(struct __test_metadata *_metadata, struct ends *e,
+			long taken, long want)
+{
+	struct child c;
+
+	catch_signal(SIGPIPE, 0);
+	child_offer(&c, e, 0, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	if (taken)
+		ASSERT_EQ(taken, stream_read(e->fd[0], 0, taken));
+	ASSERT_TRUE(child_asleep(&c));
+	close_end(e, 0);
+	EXPECT_EQ(want, child_join(&c));
+	EXPECT_EQ(1, c.report->signals);
+}
+
+TEST_F_TIMEOUT(all, last_reader_leaves_at_once, TIMEOUT)
+{
+	leave_after(_metadata, &self->e, 0, FULL);
+}
+
+TEST_F_TIMEOUT(all, last_reader_leaves_half_way, TIMEOUT)
+{
+	leave_after(_metadata, &self->e, PAGE + 100, FULL + PAGE);
+}
+
+TEST_F_TIMEOUT(named, next_reader_reads_the_rest, TIMEOUT)
+{
+	struct ends *e = &self->e;
+
+	ASSERT_EQ(0, open_ends(e, 0));
+	leave_after(_metadata, e, PAGE + 100, FULL + PAGE);
+	EXPECT_EQ(POLLERR, poll_mask(e->fd[1]));
+	e->fd[0] = open(e->path, O_RDONLY | O_NONBLOCK);
+	ASSERT_LE(0, e->fd[0]);
+	EXPECT_EQ(0, poll_mask(e->fd[1]));
+	EXPECT_EQ(FULL - 100, fionread(e->fd[0]));
+	EXPECT_EQ(FULL - 100, stream_read(e->fd[0], PAGE + 100, MIB));
+	EXPECT_EQ(-EAGAIN, stream_read(e->fd[0], 0, 1));
+}
+
+/* A description that turns non-blocking ends the wait that is going on. */
+TEST_F_TIMEOUT(all, turns_nonblocking_half_way, TIMEOUT)
+{
+	struct child c;
+
+	child_offer(&c, &self->e, 0, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	EXPECT_TRUE(child_stays_asleep(&c));
+	ASSERT_EQ(PAGE, stream_read(self->e.fd[0], 0, PAGE));
+	EXPECT_EQ(FULL + PAGE, child_join(&c));
+	EXPECT_EQ(FULL, stream_read(self->e.fd[0], PAGE, MIB));
+}
+
+/*
+ * When a write returns.
+ */
+
+TEST_F_TIMEOUT(all, returns_when_the_rest_fits, TIMEOUT)
+{
+	struct child c;
+
+	child_offer(&c, &self->e, 0, 3 * FULL);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(FULL, stream_read(self->e.fd[0], 0, FULL));
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(FULL - 1, stream_read(self->e.fd[0], FULL, FULL - 1));
+	EXPECT_TRUE(child_stays_asleep(&c));
+	ASSERT_EQ(1, stream_read(self->e.fd[0], 2 * FULL - 1, 1));
+	EXPECT_EQ(3 * FULL, child_join(&c));
+	EXPECT_EQ(FULL, fionread(self->e.fd[0]));
+	EXPECT_EQ(FULL, stream_read(self->e.fd[0], 2 * FULL, FULL));
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+/* A peer that reads half a request, answers, and wants to see that read. */
+struct talk {
+	struct ends to;
+	struct ends from;
+};
+
+static long child_do_talk(struct child *c)
+{
+	struct talk *t = c->arg;
+	char answer[10];
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		if (write(t->to.fd[1], c->buf, 3 * FULL) != 3 * FULL)
+			return -2;
+		if (read(t->from.fd[0], answer, 10) != 10)
+			return -3;
+		if (write(t->to.fd[1], c->buf + 3 * FULL, 10) != 10)
+			return -4;
+	}
+	return 0;
+}
+
+TEST_F_TIMEOUT(all, half_a_request_is_answered, TIMEOUT)
+{
+	struct talk t = { .to = self->e };
+	struct child c = {
+		.fn = child_do_talk, .arg = &t, .drop = -1,
+		.buf = own_memory(3 * FULL + 10),
+	};
+	int i;
+
+	ASSERT_EQ(0, ends_make(&t.from, variant->kind));
+	ASSERT_EQ(0, open_ends(&t.from, 0));
+	stream_fill(c.buf, 0, 3 * FULL + 10);
+	child_start(&c, 0);
+	for (i = 0; i < 3; i++) {
+		EXPECT_EQ(2 * FULL, drain(t.to.fd[0], 0, 2 * FULL, FULL));
+		EXPECT_EQ(10, stream_write(t.from.fd[1], 0, 10));
+		EXPECT_EQ(FULL + 10, drain(t.to.fd[0], 2 * FULL, FULL + 10,
+					   FULL));
+	}
+	EXPECT_EQ(0, child_join(&c));
+	EXPECT_TRUE(was_direct(&t.to));
+	ends_free(&t.from);
+}
+
+/*
+ * The capacity of a pipe whose writer waits.
+ */
+
+TEST_F_TIMEOUT(all, shrink_is_refused, TIMEOUT)
+{
+	struct child c;
+
+	child_offer(&c, &self->e, 0, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	EXPECT_EQ(-EBUSY, set_capacity(variant->kind, self->e.fd[0], FULL / 2));
+	ASSERT_EQ(PAGE + 1, stream_read(self->e.fd[0], 0, PAGE + 1));
+	ASSERT_TRUE(child_asleep(&c));
+	EXPECT_EQ(-EBUSY, set_capacity(variant->kind, self->e.fd[0], FULL / 2));
+	EXPECT_EQ(FULL, set_capacity(variant->kind, self->e.fd[0], FULL));
+	EXPECT_EQ(FULL - 1, fionread(self->e.fd[0]));
+	EXPECT_TRUE(child_stays_asleep(&c));
+	child_kill(&c);
+}
+
+TEST_F_TIMEOUT(all, growth_that_suffices, TIMEOUT)
+{
+	struct child c;
+
+	child_offer(&c, &self->e, 0, 3 * FULL + 100);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(150, stream_read(self->e.fd[0], 0, 150));
+	ASSERT_EQ(4 * FULL, set_capacity(variant->kind, self->e.fd[0],
+					 4 * FULL));
+	EXPECT_EQ(3 * FULL + 100, child_join(&c));
+	EXPECT_EQ(3 * FULL - 50, fionread(self->e.fd[0]));
+	EXPECT_EQ(3 * FULL - 50, stream_read(self->e.fd[0], 150, MIB));
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+TEST_F_TIMEOUT(all, growth_that_does_not, TIMEOUT)
+{
+	struct child c;
+
+	child_offer(&c, &self->e, 0, 3 * FULL);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(150, stream_read(self->e.fd[0], 0, 150));
+	ASSERT_EQ(2 * FULL, set_capacity(variant->kind, self->e.fd[0],
+					 2 * FULL));
+	ASSERT_TRUE(child_asleep(&c));
+	EXPECT_TRUE(child_stays_asleep(&c));
+	EXPECT_EQ(2 * FULL - 150, fionread(self->e.fd[0]));
+	EXPECT_EQ(0, poll_mask(self->e.fd[1]));
+	EXPECT_EQ(2 * FULL - 150, stream_read(self->e.fd[0], 150,
+					      2 * FULL - 150));
+	EXPECT_EQ(3 * FULL, child_join(&c));
+	EXPECT_EQ(FULL, stream_read(self->e.fd[0], 2 * FULL, FULL));
+}
+
+/*
+ * Who shares what.
+ */
+
+struct thread_write {
+	int fd;
+	unsigned char *buf;
+	size_t len;
+	long ret;
+	pthread_t thread;
+};
+
+static void *thread_do_write(void *arg)
+{
+	struct thread_write *w = arg;
+
+	w->ret = sys(write(w->fd, w->buf, w->len));
+	return NULL;
+}
+
+static void thread_write(struct thread_write *w, struct ends *e, size_t len)
+{
+	*w = (struct thread_write) {
+		.fd = e->fd[1], .buf = own_memory(len), .len = len,
+	};
+	stream_fill(w->buf, 0, len);
+	pthread_create(&w->thread, NULL, thread_do_write, w);
+}
+
+TEST_F_TIMEOUT(all, threads_of_one_process, TIMEOUT)
+{
+	struct thread_write w;
+
+	thread_write(&w, &self->e, 2 * MIB);
+	EXPECT_EQ(2 * MIB, drain(self->e.fd[0], 0, 2 * MIB, 100000));
+	pthread_join(w.thread, NULL);
+	EXPECT_EQ(2 * MIB, w.ret);
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+TEST_F_TIMEOUT(all, threads_with_nonblocking_reads, TIMEOUT)
+{
+	struct pollfd p = { .fd = self->e.fd[0], .events = POLLIN };
+	struct thread_write w;
+	long off = 0, n;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[0], true));
+	thread_write(&w, &self->e, 2 * MIB);
+	while (off < 2 * MIB) {
+		n = stream_read(self->e.fd[0], off, 20000);
+		if (n == -EAGAIN) {
+			ASSERT_EQ(1, poll(&p, 1, EVENT_MS));
+			continue;
+		}
+		ASSERT_LT(0, n);
+		off += n;
+	}
+	pthread_join(w.thread, NULL);
+	EXPECT_EQ(2 * MIB, w.ret);
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+/* From and to the same memory, or parts of it. */
+TEST_F_TIMEOUT(all, reader_overwrites_the_source, TIMEOUT)
+{
+	struct thread_write w;
+	long off = 0, n;
+
+	thread_write(&w, &self->e, MIB);
+	for (; off < MIB; off += n) {
+		n = sys(read(self->e.fd[0], w.buf + off, 30000));
+		ASSERT_LT(0, n);
+	}
+	pthread_join(w.thread, NULL);
+	EXPECT_EQ(MIB, w.ret);
+	EXPECT_EQ(-1, stream_diff(w.buf, 0, MIB));
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+static long child_do_drain(struct child *c)
+{
+	return drain(c->fd, 0, c->len, 50000);
+}
+
+TEST_F_TIMEOUT(all, vfork_child_writes, TIMEOUT)
+{
+	struct child r = {
+		.fn = child_do_drain, .fd = self->e.fd[0], .len = MIB,
+		.drop = self->e.fd[1],
+	};
+	unsigned char *buf = own_memory(MIB);
+	int status;
+	pid_t pid;
+
+	stream_fill(buf, 0, MIB);
+	child_start(&r, 0);
+	pid = vfork();
+	if (!pid)
+		_exit(write(self->e.fd[1], buf, MIB) != MIB);
+	ASSERT_LT(0, pid);
+	EXPECT_EQ(MIB, child_join(&r));
+	EXPECT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+static void child_fill(struct child *c, struct ends *e, int byte, size_t len)
+{
+	*c = (struct child) {
+		.nr = SYS_write, .fn = child_do_write,
+		.fd = e->fd[1], .drop = e->fd[0],
+		.len = len, .buf = own_memory(len),
+	};
+	memset(c->buf, byte, len);
+	child_start(c, 0);
+}
+
+TEST_F_TIMEOUT(all, small_write_beside_large_ones, TIMEOUT)
+{
+	unsigned char *buf = own_memory(2 * MIB + 10);
+	long counts[256] = {};
+	struct child a, b, s;
+	long done, n, i;
+	void *at;
+
+	child_fill(&a, &self->e, 'a', MIB);
+	ASSERT_TRUE(child_asleep(&a));
+	child_fill(&b, &self->e, 'b', MIB);
+	ASSERT_TRUE(child_asleep(&b));
+	child_fill(&s, &self->e, 's', 10);
+	ASSERT_TRUE(child_asleep(&s));
+	for (done = 0; done < 2 * MIB + 10; done += n) {
+		n = sys(read(self->e.fd[0], buf + done, 10000));
+		ASSERT_LT(0, n);
+	}
+	EXPECT_EQ(10, child_join(&s));
+	EXPECT_EQ(MIB, child_join(&a));
+	EXPECT_EQ(MIB, child_join(&b));
+	for (i = 0; i < done; i++)
+		counts[buf[i]]++;
+	EXPECT_EQ(MIB, counts['a']);
+	EXPECT_EQ(MIB, counts['b']);
+	EXPECT_EQ(10, counts['s']);
+	at = memchr(buf, 's', done);
+	ASSERT_NE(NULL, at);
+	EXPECT_EQ(0, memcmp(at, "ssssssssss", 10));
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+/*
+ * Memory that is not simply there.
+ */
+
+/* Two writes, of which the second begins where the first came to an end. */
+struct two_writes {
+	long first;
+	long second;
+};
+
+static long child_do_two_writes(struct child *c)
+{
+	struct two_writes *two = c->arg;
+	long n = sys(write(c->fd, c->buf, c->len));
+
+	two->second = n;
+	if (n >= 0)
+		two->second = sys(write(c->fd, c->buf + n, c->len - n));
+	two->first = n;
+	return 0;
+}
+
+/*
+ * A child that writes @len bytes, @skew bytes behind the start of a page, and
+ * again, from memory of which @good pages are good; others are not there, or
+ * may not be accessed.
+ */
+static void child_write_bad(struct child *c, struct ends *e, size_t len,
+			    size_t skew, int good, bool mapped)
+{
+	size_t all = (len + skew + PAGE - 1) & -PAGE;
+
+	*c = (struct child) {
+		.fn = child_do_two_writes, .nr = SYS_write,
+		.fd = e->fd[1], .drop = e->fd[0], .len = len,
+		.buf = own_memory(all) + skew,
+		.arg = shared_alloc(sizeof(struct two_writes)),
+	};
+	stream_fill(c->buf, 0, len);
+	if (mapped)
+		mprotect(c->buf - skew + good * PAGE, all - good * PAGE,
+			 PROT_NONE);
+	else
+		munmap(c->buf - skew + good * PAGE, all - good * PAGE);
+	child_start(c, 0);
+}
+
+static void expect_bad(struct __test_metadata *_metadata, struct child *c,
+		       long want)
+{
+	struct two_writes *two = c->arg;
+
+	EXPECT_EQ(0, child_join(c));
+	EXPECT_EQ(want, two->first);
+	EXPECT_EQ(-EFAULT, two->second);
+}
+
+static void bad_behind_a_pipeful(struct __test_metadata *_metadata,
+				 struct ends *e, int good, bool mapped)
+{
+	struct child c;
+
+	child_write_bad(&c, e, 64 * PAGE, 0, good, mapped);
+	EXPECT_TRUE(child_asleep(&c));
+	EXPECT_EQ(FULL, fionread(e->fd[0]));
+	EXPECT_EQ(good * PAGE, drain(e->fd[0], 0, good * PAGE, 10000));
+	expect_bad(_metadata, &c, good * PAGE);
+	EXPECT_EQ(0, fionread(e->fd[0]));
+}
+
+TEST_F_TIMEOUT(all, source_ends, TIMEOUT)
+{
+	bad_behind_a_pipeful(_metadata, &self->e, 20, false);
+	bad_behind_a_pipeful(_metadata, &self->e, 40, false);
+}
+
+TEST_F_TIMEOUT(all, source_may_not_be_read, TIMEOUT)
+{
+	bad_behind_a_pipeful(_metadata, &self->e, 20, true);
+	bad_behind_a_pipeful(_metadata, &self->e, 40, true);
+}
+
+/* A writer that would be the reader of what it wrote must come back. */
+TEST_F_TIMEOUT(all, source_ends_within_a_pipeful, TIMEOUT)
+{
+	struct child c;
+
+	child_write_bad(&c, &self->e, 64 * PAGE, 0, 10, false);
+	expect_bad(_metadata, &c, 10 * PAGE);
+	EXPECT_EQ(10 * PAGE, fionread(self->e.fd[0]));
+	EXPECT_EQ(10 * PAGE, stream_read(self->e.fd[0], 0, FULL));
+	child_write_bad(&c, &self->e, 64 * PAGE, 0, SLOTS - 1, true);
+	expect_bad(_metadata, &c, (SLOTS - 1) * PAGE);
+	EXPECT_EQ((SLOTS - 1) * PAGE, stream_read(self->e.fd[0], 0, FULL));
+}
+
+TEST_F_TIMEOUT(all, source_ends_at_once, TIMEOUT)
+{
+	struct child c;
+
+	child_write_bad(&c, &self->e, 64 * PAGE, 0, 0, false);
+	EXPECT_EQ(0, child_join(&c));
+	EXPECT_EQ(-EFAULT, ((struct two_writes *)c.arg)->first);
+	EXPECT_EQ(0, fionread(self->e.fd[0]));
+}
+
+/* As soon as the ring reaches it, the write is over. */
+TEST_F_TIMEOUT(all, source_ends_a_little_behind, TIMEOUT)
+{
+	struct child c;
+
+	child_write_bad(&c, &self->e, 64 * PAGE, 0, 20, false);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(8 * PAGE, stream_read(self->e.fd[0], 0, 8 * PAGE));
+	expect_bad(_metadata, &c, 20 * PAGE);
+	EXPECT_EQ(12 * PAGE, fionread(self->e.fd[0]));
+	EXPECT_EQ(12 * PAGE, stream_read(self->e.fd[0], 8 * PAGE, FULL));
+}
+
+/* A slot that cannot be filled is not written: so it is with what is offered. */
+TEST_F_TIMEOUT(all, source_ends_within_a_slot, TIMEOUT)
+{
+	struct child c;
+
+	child_write_bad(&c, &self->e, 64 * PAGE, 100, 21, false);
+	ASSERT_TRUE(child_asleep(&c));
+	EXPECT_EQ(20 * PAGE, drain(self->e.fd[0], 0, 20 * PAGE, 10000));
+	expect_bad(_metadata, &c, 20 * PAGE);
+	EXPECT_EQ(0, fionread(self->e.fd[0]));
+}
+
+/* A buffer of which @good bytes are good, with bad ones behind them. */
+static unsigned char *bad_dest(size_t good, size_t len)
+{
+	size_t head = (good + PAGE - 1) & -PAGE;
+	unsigned char *p = own_memory(head + len + PAGE);
+
+	mprotect(p + head, len + PAGE, PROT_NONE);
+	return p + head - good;
+}
+
+static void read_to_bad(struct __test_metadata *_metadata, struct ends *e,
+			size_t len, size_t good, long want)
+{
+	unsigned char *buf = bad_dest(good, len);
+	struct child c;
+	long n;
+
+	child_offer(&c, e, 0, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	n = sys(read(e->fd[0], buf, len));
+	EXPECT_EQ(want, n);
+	n = n < 0 ? 0 : n;
+	EXPECT_EQ(-1, stream_diff(buf, 0, n));
+	EXPECT_EQ(MIB - n, drain(e->fd[0], n, MIB - n, FULL));
+	EXPECT_EQ(MIB, child_join(&c));
+}
+
+TEST_F_TIMEOUT(all, destination_ends_between_slots, TIMEOUT)
+{
+	read_to_bad(_metadata, &self->e, 8 * PAGE, 4 * PAGE, 4 * PAGE);
+}
+
+TEST_F_TIMEOUT(all, destination_ends_within_a_slot, TIMEOUT)
+{
+	read_to_bad(_metadata, &self->e, 8 * PAGE, 4 * PAGE + 100, 4 * PAGE);
+}
+
+TEST_F_TIMEOUT(all, destination_ends_within_the_first_slot, TIMEOUT)
+{
+	read_to_bad(_metadata, &self->e, 200, 100, -EFAULT);
+}
+
+TEST_F_TIMEOUT(all, destination_is_bad, TIMEOUT)
+{
+	read_to_bad(_metadata, &self->e, MIB, 0, -EFAULT);
+}
+
+/* A destination that is not there yet is no obstacle. */
+TEST_F_TIMEOUT(all, destination_is_fresh, TIMEOUT)
+{
+	unsigned char *buf = mmap(NULL, MIB, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct child c;
+	long off, n;
+
+	child_offer(&c, &self->e, 0, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	for (off = 0; off < MIB; off += n) {
+		n = sys(read(self->e.fd[0], buf + off, MIB - off));
+		ASSERT_LT(0, n);
+	}
+	EXPECT_EQ(-1, stream_diff(buf, 0, MIB));
+	EXPECT_EQ(MIB, child_join(&c));
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+/* What a child's source is made of. */
+enum source {
+	FRESH,			/* never touched: zeroes */
+	ZERO_PAGE,		/* only read: zeroes */
+	SHARED,			/* of a memfd, not mapped into page tables */
+	READ_ONLY,
+	PKEY,			/* behind a protection key that allows it */
+	PKEY_DENIED,		/* behind one that does not */
+	SECRET,			/* memfd_secret(2) */
+	HUGE,
+	PAGED_OUT,
+};
+
+struct source_write {
+	struct ends *e;
+	enum source source;
+	size_t len;
+	bool zero;		/* what it writes */
+};
+
+/* The memory, or NULL with errno if there is no such. */
+static void *source_memory(const struct source_write *s)
+{
+	int fd, prot = PROT_READ | PROT_WRITE, key = -1;
+	unsigned char *p;
+	size_t i;
+
+	switch (s->source) {
+	case SHARED:
+		fd = memfd_create("zpipe-test", MFD_CLOEXEC);
+		break;
+	case SECRET:
+		fd = syscall(SYS_memfd_secret, O_CLOEXEC);
+		break;
+	default:
+		fd = -1;
+	}
+	if (s->source == SHARED || s->source == SECRET) {
+		if (fd < 0 || ftruncate(fd, s->len))
+			return NULL;
+		p = mmap(NULL, s->len, prot, MAP_SHARED, fd, 0);
+	} else {
+		p = mmap(NULL, s->len + 2 * MIB, prot,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	}
+	if (p == MAP_FAILED)
+		return NULL;
+	switch (s->source) {
+	case FRESH:
+		return p;
+	case ZERO_PAGE:
+		for (i = 0; i < s->len; i += PAGE)
+			if (((volatile unsigned char *)p)[i])
+				return NULL;
+		return p;
+	case HUGE:
+		p = (void *)(((unsigned long)p + 2 * MIB - 1) & -(2 * MIB));
+		madvise(p, s->len, MADV_HUGEPAGE);
+		break;
+	case PKEY:
+	case PKEY_DENIED:
+		key = pkey_alloc(0, 0);
+		if (key < 0)
+			return NULL;
+		break;
+	default:
+		break;
+	}
+	stream_fill(p, 0, s->len);
+	switch (s->source) {
+	case SHARED:
+		munmap(p, s->len);
+		p = mmap(NULL, s->len, prot, MAP_SHARED, fd, 0);
+		break;
+	case READ_ONLY:
+		mprotect(p, s->len, PROT_READ);
+		break;
+	case PAGED_OUT:
+		madvise(p, s->len, MADV_PAGEOUT);
+		break;
+	case PKEY:
+	case PKEY_DENIED:
+		if (pkey_mprotect(p, s->len, prot, key) ||
+		    pkey_set(key, s->source == PKEY ? 0 : PKEY_DISABLE_ACCESS))
+			return NULL;
+		break;
+	default:
+		break;
+	}
+	return p;
+}
+
+#define NO_SUCH_MEMORY	12345
+
+static long child_do_source(struct child *c)
+{
+	struct source_write *s = c->arg;
+	void *p = source_memory(s);
+
+	close(s->e->fd[0]);
+	if (!p)
+		return NO_SUCH_MEMORY;
+	return write(s->e->fd[1], p, s->len);
+}
+
+/* Reads what such a child writes; whether that was possible. */
+static bool source_arrives(struct __test_metadata *_metadata, struct ends *e,
+			   enum source source, long want)
+{
+	struct source_write s = {
+		.e = e, .source = source, .len = 2 * MIB + 5000,
+		.zero = source == FRESH || source == ZERO_PAGE,
+	};
+	struct child c = {
+		.fn = child_do_source, .arg = &s, .drop = -1, .nr = SYS_write,
+	};
+	unsigned char *buf = own_memory(3 * FULL);
+	long off, n, i;
+
+	child_start(&c, 0);
+	close_end(e, 1);
+	for (off = 0; ; off += n) {
+		n = sys(read(e->fd[0], buf, 3 * FULL));
+		if (n <= 0)
+			break;
+		if (!s.zero)
+			EXPECT_EQ(-1, stream_diff(buf, off, n));
+		for (i = 0; s.zero && i < n; i++)
+			ASSERT_EQ(0, buf[i]);
+	}
+	EXPECT_EQ(0, n);
+	n = child_join(&c);
+	if (n == NO_SUCH_MEMORY)
+		return false;
+	EXPECT_EQ(want, n);
+	EXPECT_EQ(want < 0 ? 0 : want, off);
+	return true;
+}
+
+#define WHOLE	(2 * MIB + 5000)
+
+TEST_F_TIMEOUT(all, source_is_fresh, TIMEOUT)
+{
+	EXPECT_TRUE(source_arrives(_metadata, &self->e, FRESH, WHOLE));
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+TEST_F_TIMEOUT(all, source_is_the_zero_page, TIMEOUT)
+{
+	EXPECT_TRUE(source_arrives(_metadata, &self->e, ZERO_PAGE, WHOLE));
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+TEST_F_TIMEOUT(all, source_is_shared_and_not_mapped_yet, TIMEOUT)
+{
+	EXPECT_TRUE(source_arrives(_metadata, &self->e, SHARED, WHOLE));
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+TEST_F_TIMEOUT(all, source_is_read_only, TIMEOUT)
+{
+	EXPECT_TRUE(source_arrives(_metadata, &self->e, READ_ONLY, WHOLE));
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+TEST_F_TIMEOUT(all, source_is_huge, TIMEOUT)
+{
+	EXPECT_TRUE(source_arrives(_metadata, &self->e, HUGE, WHOLE));
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+TEST_F_TIMEOUT(all, source_has_a_protection_key, TIMEOUT)
+{
+	if (!source_arrives(_metadata, &self->e, PKEY, WHOLE))
+		SKIP(return, "no protection keys");
+	if (is_zpipe(variant->kind))
+		EXPECT_EQ(0, fdinfo_number(self->e.fd[0],
+					   "zpipe-bytes-pulled"));
+}
+
+TEST_F_TIMEOUT(all, source_has_a_protection_key_that_denies, TIMEOUT)
+{
+	if (!source_arrives(_metadata, &self->e, PKEY_DENIED, -EFAULT))
+		SKIP(return, "no protection keys");
+}
+
+TEST_F_TIMEOUT(all, source_is_secret, TIMEOUT)
+{
+	if (!source_arrives(_metadata, &self->e, SECRET, WHOLE))
+		SKIP(return, "no memfd_secret");
+	if (is_zpipe(variant->kind))
+		EXPECT_EQ(0, fdinfo_number(self->e.fd[0],
+					   "zpipe-bytes-pulled"));
+}
+
+TEST_F_TIMEOUT(all, source_is_paged_out, TIMEOUT)
+{
+	char line[200];
+	FILE *f = fopen("/proc/swaps", "r");
+	bool swap = f && fgets(line, sizeof(line), f) &&
+		    fgets(line, sizeof(line), f);
+
+	if (f)
+		fclose(f);
+	if (!swap)
+		SKIP(return, "no swap");
+	EXPECT_TRUE(source_arrives(_metadata, &self->e, PAGED_OUT, WHOLE));
+}
+
+/* A file on a FUSE mount, behind a mebibyte of other memory. */
+struct file_write {
+	struct ends *e;
+	struct fuse_mount *mount;
+	int flags;
+};
+
+static long child_do_file(struct child *c)
+{
+	struct file_write *f = c->arg;
+	int fd = open(f->mount->file, O_RDWR);
+	struct iovec iov[2] = {
+		{ c->buf, MIB },
+		{ mmap(NULL, MIB, PROT_READ, f->flags, fd, 0), MIB },
+	};
+
+	close(f->e->fd[0]);
+	if (iov[1].iov_base == MAP_FAILED)
+		return NO_SUCH_MEMORY;
+	return writev(c->fd, iov, 2);
+}
+
+static void file_arrives(struct __test_metadata *_metadata, struct ends *e,
+			 int flags)
+{
+	struct fuse_mount *mount = calloc(1, sizeof(*mount));
+	struct file_write f = { .e = e, .mount = mount, .flags = flags };
+	struct child c = {
+		.fn = child_do_file, .arg = &f, .fd = e->fd[1], .drop = -1,
+		.nr = SYS_writev, .buf = own_memory(MIB),
+	};
+
+	stream_fill(c.buf, 0, MIB);
+	ASSERT_EQ(0, fuse_start(mount));
+	mount->base = MIB;
+	fuse_resolve(mount);
+	mount->pending = 0;
+	child_start(&c, 0);
+	EXPECT_EQ(2 * MIB, drain(e->fd[0], 0, 2 * MIB, 100000));
+	EXPECT_EQ(2 * MIB, child_join(&c));
+	EXPECT_TRUE(was_direct(e));
+	fuse_stop(mount);
+}
+
+TEST_F_TIMEOUT(all, source_is_a_file_that_is_not_cached, TIMEOUT)
+{
+	file_arrives(_metadata, &self->e, MAP_PRIVATE);
+}
+
+TEST_F_TIMEOUT(all, source_is_a_shared_file_that_is_not_cached, TIMEOUT)
+{
+	file_arrives(_metadata, &self->e, MAP_SHARED);
+}
+
+/*
+ * Memory whose fault is not answered, behind more than the pipe holds: what
+ * the pipe holds is there all the same.
+ */
+TEST_F_TIMEOUT(all, source_gets_stuck_behind_a_pipeful, TIMEOUT)
+{
+	struct stuck s = {
+		.type = UFFD, .e = &self->e, .writes = true, .good = 20,
+		.bad = 44, .len = 64 * PAGE,
+	};
+
+	stuck_start(&s);
+	ASSERT_TRUE(stuck_ready(&s));
+	ASSERT_TRUE(eventually(poll_mask(self->e.fd[0]) == POLLIN));
+	if (child_asleep(&s.c))
+		EXPECT_EQ(FULL, fionread(self->e.fd[0]));
+	ASSERT_EQ(2 * PAGE, stream_read(self->e.fd[0], 0, 2 * PAGE));
+	ASSERT_EQ(PAGE, stream_read(self->e.fd[0], 2 * PAGE, PAGE));
+	/* In pipe(2) it has not met it yet. */
+	EXPECT_EQ(POLLIN, poll_mask(self->e.fd[0]));
+	stuck_resolve(&s);
+	EXPECT_EQ(61 * PAGE, drain(self->e.fd[0], 3 * PAGE, 61 * PAGE, FULL));
+	EXPECT_EQ(64 * PAGE, child_join(&s.c));
+}
+
+/* Far behind, so that nobody has looked there before a reader does. */
+TEST_F_TIMEOUT(all, reader_meets_what_gets_the_writer_stuck, TIMEOUT)
+{
+	long good = 2 * MIB, bad = 64 * PAGE;
+	struct stuck s = {
+		.type = UFFD, .e = &self->e, .writes = true,
+		.good = good / PAGE, .bad = 64, .len = good + bad,
+	};
+	struct child c;
+
+	stuck_start(&s);
+	ASSERT_TRUE(stuck_ready(&s));
+	/* In pipe(2) the writer is this much ahead. */
+	ASSERT_EQ(good - FULL, drain(self->e.fd[0], 0, good - FULL, 50000));
+	if (is_zpipe(variant->kind)) {
+		ASSERT_EQ(FULL, drain(self->e.fd[0], good - FULL, FULL, FULL));
+		child_read(&c, &self->e, 10);
+		EXPECT_TRUE(stuck_is(&s));
+		EXPECT_TRUE(child_asleep(&c));
+		EXPECT_EQ(0, poll_mask(self->e.fd[0]));
+		ASSERT_EQ(0, set_nonblock(self->e.fd[0], true));
+		EXPECT_EQ(-EAGAIN, stream_read(self->e.fd[0], 0, 1));
+		ASSERT_EQ(0, set_nonblock(self->e.fd[0], false));
+		stuck_resolve(&s);
+		EXPECT_EQ(10, child_join(&c));
+		EXPECT_EQ(-1, stream_diff(c.buf, good, 10));
+		good += 10;
+		bad -= 10;
+	} else {
+		stuck_resolve(&s);
+		ASSERT_EQ(FULL, drain(self->e.fd[0], good - FULL, FULL, FULL));
+	}
+	EXPECT_EQ(bad, drain(self->e.fd[0], good, bad, FULL));
+	EXPECT_EQ(s.len, child_join(&s.c));
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+/*
+ * What it says of itself, and what it does not hold on to.
+ */
+
+TEST_F_TIMEOUT(all, counts, TIMEOUT)
+{
+	int fd = self->e.fd[0];
+	struct child c;
+
+	child_offer(&c, &self->e, 0, MIB);
+	ASSERT_EQ(MIB, drain(fd, 0, MIB, 50000));
+	EXPECT_EQ(MIB, child_join(&c));
+	if (is_zpipe(variant->kind)) {
+		EXPECT_LE(1, fdinfo_number(fd, "zpipe-offers"));
+		/* The last pipeful may have gone by way of the slots. */
+		EXPECT_LE(1, fdinfo_number(fd, "zpipe-bytes-pulled"));
+		EXPECT_GE(MIB, fdinfo_number(fd, "zpipe-bytes-pulled"));
+		EXPECT_EQ(MIB, fdinfo_number(fd, "zpipe-bytes-written"));
+		EXPECT_EQ(MIB, fdinfo_number(fd, "zpipe-bytes-read"));
+		EXPECT_EQ(1, fdinfo_number(fd, "zpipe-writes"));
+		EXPECT_EQ(0, fdinfo_number(fd, "zpipe-misses-mapping"));
+		EXPECT_EQ(0, fdinfo_number(fd, "zpipe-misses-page"));
+	} else {
+		EXPECT_EQ(-1, fdinfo_number(fd, "zpipe-offers"));
+	}
+}
+
+/* A number after @name in a file of such lines, or -1. */
+static long number_in(const char *path, const char *name)
+{
+	size_t len = strlen(name);
+	char line[200];
+	long n = -1;
+	FILE *f = fopen(path, "r");
+
+	while (f && n < 0 && fgets(line, sizeof(line), f))
+		if (!strncmp(line, name, len) && strchr(" :\t", line[len]))
+			n = strtol(line + len + 1, NULL, 10);
+	if (f)
+		fclose(f);
+	return n;
+}
+
+static long pinned_now(void)
+{
+	return number_in("/proc/vmstat", "nr_foll_pin_acquired") -
+	       number_in("/proc/vmstat", "nr_foll_pin_released");
+}
+
+#define CROWD	200
+
+TEST_F_TIMEOUT(unnamed, blocked_writers_pin_nothing, 3 * TIMEOUT)
+{
+	static struct ends e[CROWD];
+	static struct child c[CROWD];
+	long locked = number_in("/proc/vmstat", "nr_mlock");
+	long unevictable = number_in("/proc/vmstat", "nr_unevictable");
+	long pinned = pinned_now();
+	unsigned char *buf = own_memory(4 * FULL);
+	char path[40];
+	int i;
+
+	stream_fill(buf, 0, 4 * FULL);
+	for (i = 0; i < CROWD; i++) {
+		ASSERT_EQ(0, ends_make(&e[i], variant->kind));
+		ASSERT_EQ(0, open_ends(&e[i], O_CLOEXEC));
+		c[i] = (struct child) {
+			.nr = SYS_write, .fn = child_do_write,
+			.fd = e[i].fd[1], .drop = e[i].fd[0],
+			.len = 4 * FULL, .buf = buf,
+		};
+		child_start(&c[i], 0);
+	}
+	for (i = 0; i < CROWD; i++) {
+		ASSERT_TRUE(child_asleep(&c[i]));
+		ASSERT_EQ(100, stream_read(e[i].fd[0], 0, 100));
+		snprintf(path, sizeof(path), "/proc/%d/status", c[i].pid);
+		EXPECT_EQ(0, number_in(path, "VmPin"));
+		EXPECT_EQ(0, number_in(path, "VmLck"));
+		EXPECT_TRUE(was_direct(&e[i]));
+	}
+	EXPECT_EQ(pinned, pinned_now());
+	EXPECT_EQ(locked, number_in("/proc/vmstat", "nr_mlock"));
+	EXPECT_GE(unevictable + 16, number_in("/proc/vmstat",
+					      "nr_unevictable"));
+	for (i = 0; i < CROWD; i++) {
+		child_kill(&c[i]);
+		EXPECT_EQ(FULL - 100, fionread(e[i].fd[0]));
+		ends_free(&e[i]);
+	}
+}
+
+/*
+ * A writer whose memory is on the move: each byte is what was there at some
+ * time, in its place.
+ */
+#define ROUNDS		8
+
+struct mover {
+	unsigned char *buf;
+	size_t from;		/* the part of it that is moved */
+	size_t len;
+	int how;
+	int stop;
+	pthread_t thread;
+};
+
+static void move_once(struct mover *m, unsigned long *dice)
+{
+	size_t pages = m->len / PAGE;
+	size_t at = rnd(dice) % pages, nr = 1 + rnd(dice) % 16;
+	unsigned char *p, *q;
+
+	nr = nr < pages - at ? nr : pages - at;
+	at += m->from / PAGE;
+	p = m->buf + at * PAGE;
+	switch (m->how ? m->how : 1 + rnd(dice) % 4) {
+	case 1:
+		/* Elsewhere. */
+		q = mmap(NULL, nr * PAGE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		*q = 1;
+		munmap(q, nr * PAGE);
+		break;
+	case 2:
+		mprotect(p, nr * PAGE, PROT_READ);
+		mprotect(p, nr * PAGE, PROT_READ | PROT_WRITE);
+		break;
+	case 3:
+		madvise(p, nr * PAGE, MADV_DONTNEED);
+		stream_fill(p, at * PAGE, nr * PAGE);
+		break;
+	case 4:
+		mmap(p, nr * PAGE, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+		stream_fill(p, at * PAGE, nr * PAGE);
+		break;
+	case 5:
+		/* A write may meet this. */
+		mprotect(p, nr * PAGE, PROT_NONE);
+		mprotect(p, nr * PAGE, PROT_READ | PROT_WRITE);
+		break;
+	}
+}
+
+static void *move(void *arg)
+{
+	struct mover *m = arg;
+	unsigned long dice = (unsigned long)m + m->how;
+
+	while (!__atomic_load_n(&m->stop, __ATOMIC_SEQ_CST))
+		move_once(m, &dice);
+	return NULL;
+}
+
+static long child_do_moved(struct child *c)
+{
+	struct mover m[2];
+	size_t done, i;
+	long n;
+	int round;
+
+	for (i = 0; i < 2; i++) {
+		m[i] = (struct mover) {
+			.buf = c->buf, .from = i * c->len / 2,
+			.len = c->len / 2, .how = c->flags,
+		};
+		pthread_create(&m[i].thread, NULL, move, &m[i]);
+	}
+	for (round = 0; round < ROUNDS; round++) {
+		for (done = 0; done < c->len; done += n) {
+			n = write(c->fd, c->buf + done, c->len - done);
+			/* Where a mover has just been. */
+			if (n < 0 && errno == EFAULT && c->flags == 5)
+				n = 0;
+			if (n < 0)
+				return -1;
+		}
+	}
+	for (i = 0; i < 2; i++) {
+		__atomic_store_n(&m[i].stop, 1, __ATOMIC_SEQ_CST);
+		pthread_join(m[i].thread, NULL);
+	}
+	return 0;
+}
+
+static void moved(struct __test_metadata *_metadata, struct ends *e, int how)
+{
+	size_t len = 3 * FULL + 2 * PAGE, at, i;
+	unsigned char *buf = own_memory(40000);
+	unsigned char *want = own_memory(len);
+	struct child c = {
+		.fn = child_do_moved, .fd = e->fd[1], .drop = e->fd[0],
+		.len = len, .buf = own_memory(len), .flags = how,
+	};
+	long off = 0, n;
+
+	stream_fill(want, 0, len);
+	memcpy(c.buf, want, len);
+	child_start(&c, 0);
+	close_end(e, 1);
+	while ((n = sys(read(e->fd[0], buf, 40000))) > 0) {
+		for (i = 0; i < n; i++) {
+			at = (off + i) % len;
+			/* Zero where it was as good as new. */
+			if (buf[i] != want[at] && (buf[i] || how == 1 ||
+						   how == 2))
+				break;
+		}
+		ASSERT_EQ(n, i) TH_LOG("at %zu of round %zu", (off + i) % len,
+				       (off + i) / len);
+		off += n;
+	}
+	EXPECT_EQ(0, n);
+	EXPECT_EQ(ROUNDS * len, off);
+	EXPECT_EQ(0, child_join(&c));
+}
+
+TEST_F_TIMEOUT(all, other_memory_is_mapped_meanwhile, TIMEOUT)
+{
+	moved(_metadata, &self->e, 1);
+}
+
+TEST_F_TIMEOUT(all, source_is_protected_meanwhile, TIMEOUT)
+{
+	moved(_metadata, &self->e, 2);
+}
+
+TEST_F_TIMEOUT(all, source_is_dropped_meanwhile, TIMEOUT)
+{
+	moved(_metadata, &self->e, 3);
+}
+
+TEST_F_TIMEOUT(all, source_is_replaced_meanwhile, TIMEOUT)
+{
+	moved(_metadata, &self->e, 4);
+}
+
+TEST_F_TIMEOUT(all, source_is_not_readable_at_times, TIMEOUT)
+{
+	moved(_metadata, &self->e, 5);
+}
+
+TEST_F_TIMEOUT(all, everything_moves, TIMEOUT)
+{
+	moved(_metadata, &self->e, 0);
+}
+
+TEST_HARNESS_MAIN
