@@ -1447,6 +1447,38 @@ TEST_F_TIMEOUT(all, source_gets_stuck_behind_a_pipeful, TIMEOUT)
 	EXPECT_EQ(64 * PAGE, child_join(&s.c));
 }
 
+/*
+ * A write that would fit gets stuck, and then others have filled the pipe, which
+ * is smaller now: it waits as a large one does, from where it got stuck on.
+ */
+TEST_F_TIMEOUT(all, stuck_write_finds_the_pipe_full, TIMEOUT)
+{
+	struct stuck s = {
+		.type = UFFD, .e = &self->e, .writes = true, .good = 2,
+		.bad = 398, .len = 400 * PAGE,
+	};
+
+	ASSERT_EQ(2 * MIB, set_capacity(variant->kind, self->e.fd[0], 2 * MIB));
+	stuck_start(&s);
+	ASSERT_TRUE(stuck_is(&s));
+	if (is_zpipe(variant->kind)) {
+		int fd = open_nonblocking_writer(&self->e);
+
+		ASSERT_EQ(2 * PAGE, stream_read(self->e.fd[0], 0, FULL));
+		ASSERT_EQ(FULL, set_capacity(variant->kind, fd, FULL));
+		EXPECT_EQ(FULL, stream_write(fd, 0, 2 * FULL));
+		stuck_resolve(&s);
+		EXPECT_TRUE(child_asleep(&s.c));
+		EXPECT_EQ(FULL, stream_read(self->e.fd[0], 0, FULL));
+		close(fd);
+	} else {
+		stuck_resolve(&s);
+		EXPECT_EQ(2 * PAGE, stream_read(self->e.fd[0], 0, 2 * PAGE));
+	}
+	EXPECT_EQ(398 * PAGE, drain(self->e.fd[0], 2 * PAGE, 398 * PAGE, FULL));
+	EXPECT_EQ(400 * PAGE, child_join(&s.c));
+}
+
 /* Far behind, so that nobody has looked there before a reader does. */
 TEST_F_TIMEOUT(all, reader_meets_what_gets_the_writer_stuck, TIMEOUT)
 {
