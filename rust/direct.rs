@@ -3,13 +3,22 @@
 //! Rendezvous: one copy, straight from a blocked writer's memory.
 //!
 //! The rules of an offer are in [`Offer`]. What is here brings them together with the memory they
-//! are about.
+//! are about: [`Ahead`] is the writer's, [`Direct`] what stands in the pipe's ring meanwhile.
 
 use crate::{
-    mm::{Dest, Pulled, RemoteSource},
+    mm::{Dest, Pulled, RemoteSource, Source},
+    pipe::Request,
     sync::Word,
-    zcore::{offer::Offer, state::Offered, PAGE_SIZE},
+    zcore::{
+        offer::{part, Offer},
+        state::Offered,
+        PAGE_SIZE,
+    },
 };
+use kernel::{fs::File, sync::aref::ARef};
+
+/// Bytes of its memory that a writer looks at, at a time.
+const LOOK: usize = 1 << 20;
 
 /// What [`least`] says.
 static LEAST: Word = Word::new(0);
@@ -26,24 +35,116 @@ pub(crate) fn least() -> usize {
     LEAST.read() as usize
 }
 
-/// The memory of a writer that waits for readers to take it.
+/// What a writer has left to write, as readers would find it in its memory.
+///
+/// Only what is present is offered: to fault it in is the writer's business, and as with pipe(2) it
+/// does so, and may fail or wait for long, no sooner than there is a free slot for it. All numbers
+/// count from the start of the write.
+pub(crate) struct Ahead {
+    /// [`None`] while it is offered.
+    memory: Option<RemoteSource>,
+    /// Where that begins.
+    start: usize,
+    /// As far as this the writer found it present.
+    present: usize,
+    /// What was written when it last looked.
+    looked: usize,
+    /// As far as this it is offered.
+    offered: usize,
+}
+
+impl Ahead {
+    /// Begins with what is left of `source`, of which `done` bytes are written; [`None`] if nobody
+    /// else may read that, or there is no memory to remember where it is. Sleeps.
+    pub(crate) fn new(source: &mut Source<'_, '_>, done: usize) -> Option<Self> {
+        let memory = RemoteSource::new(source).ok()??;
+        let mut this = Self {
+            memory: Some(memory),
+            start: done,
+            present: done,
+            looked: done,
+            offered: done,
+        };
+        this.look(source, done);
+        Some(this)
+    }
+
+    /// Looks a bit further ahead than before; says whether that led anywhere. `source` is what is
+    /// left with `done` bytes written.
+    ///
+    /// Does not fault, but takes its time: not for under the lock.
+    pub(crate) fn look(&mut self, source: &mut Source<'_, '_>, done: usize) -> bool {
+        let before = self.present.max(done);
+
+        self.looked = done;
+        self.present = before + source.present(before - done, LOOK);
+        self.present > before
+    }
+
+    /// Whether something was written since it looked.
+    pub(crate) fn stale(&self, done: usize) -> bool {
+        done > self.looked
+    }
+
+    /// What could be offered of `total` bytes of which `done` are written: all, or as much as fills
+    /// slots, the first of them behind `phase` other bytes.
+    pub(crate) fn offer(&self, done: usize, total: usize, phase: usize) -> Offer {
+        let present = self.present.saturating_sub(done);
+        let odd = if self.present < total {
+            part(phase, present)
+        } else {
+            0
+        };
+        Offer::new(present - odd, phase)
+    }
+
+    /// Makes of that what stands in the ring; [`None`] if it stands there.
+    pub(crate) fn put_out(&mut self, offer: Offer, done: usize, file: &File) -> Option<Direct> {
+        let mut memory = self.memory.take()?;
+
+        memory.skip(done - self.start);
+        self.offered = done + offer.left();
+        Some(Direct {
+            offer,
+            memory,
+            file: ARef::from(file),
+        })
+    }
+
+    /// Offers more, if more was found, and if nobody called for the owner meanwhile.
+    pub(crate) fn extend(&mut self, direct: &mut Direct, free: usize, all: Offer, done: usize) {
+        let more = done + all.left() - self.offered;
+
+        if !direct.offer.due(free) {
+            direct.offer.extend(more);
+            self.offered += more;
+        }
+    }
+
+    /// Takes back what stood in the ring; returns how many bytes are written now, and how many of
+    /// them are in the slot that would be next.
+    pub(crate) fn take_back(&mut self, direct: Direct) -> (usize, usize) {
+        let done = self.offered - direct.offer.left();
+
+        self.memory = Some(direct.memory);
+        self.start = done;
+        // What is present now will show when something is written.
+        self.present = done;
+        self.looked = done;
+        (done, direct.offer.phase())
+    }
+}
+
+/// The memory of a writer that waits, for readers to take it.
 ///
 /// It stands in the pipe's ring only as long as the writer waits.
 pub(crate) struct Direct {
     offer: Offer,
     memory: RemoteSource,
+    file: ARef<File>,
 }
 
 impl Direct {
-    /// Offers the first `bytes` bytes of `memory`, of which the first would be in a slot behind
-    /// `phase` others.
-    pub(crate) fn new(bytes: usize, phase: usize, memory: RemoteSource) -> Self {
-        Self {
-            offer: Offer::new(bytes, phase),
-            memory,
-        }
-    }
-
     /// What can be told of it, with `free` slots free.
     pub(crate) fn state(&self, free: usize) -> Offered {
         Offered {
@@ -76,10 +177,21 @@ impl Direct {
             dest.rewind(part);
             copied -= part;
         }
+        if self.offer.phase() + copied >= PAGE_SIZE {
+            self.slot_freed();
+        }
         self.offer.take(copied);
         if let Pulled::Missed(_) = end {
             self.offer.miss();
         }
         (copied, end)
+    }
+
+    /// There is a free slot: its owner would look whether it may still wait, and whether what it
+    /// writes is still a stream.
+    pub(crate) fn slot_freed(&mut self) {
+        if !Request::of(&self.file).may_offer() {
+            self.offer.recall();
+        }
     }
 }

@@ -86,6 +86,19 @@ size_t zpipe_user_spans(const struct iov_iter *from, struct zpipe_span *spans,
 	return n;
 }
 
+/* How many of @bytes bytes behind @skip others can be read without a fault. */
+size_t zpipe_present(const struct iov_iter *from, size_t skip, size_t bytes)
+{
+	struct iov_iter i = *from;
+	size_t missing;
+
+	iov_iter_advance(&i, skip);
+	pagefault_disable();
+	missing = fault_in_iov_iter_readable(&i, bytes);
+	pagefault_enable();
+	return bytes - missing;
+}
+
 bool zpipe_vma_has_pkey(struct vm_area_struct *vma)
 {
 	return vma_pkey(vma) != 0;

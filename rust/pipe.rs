@@ -49,7 +49,21 @@ pub(crate) struct Request<'a> {
     pub(crate) nosignal: bool,
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
+    /// A call without flags.
+    pub(crate) fn of(file: &'a File) -> Self {
+        Self {
+            file,
+            nowait: false,
+            nosignal: false,
+        }
+    }
+
+    /// Whether what is written may be left to readers, as things stand.
+    pub(crate) fn may_offer(&self) -> bool {
+        !self.nonblock() && self.kind() == Kind::Stream
+    }
+
     /// Whether to fail with `EAGAIN` rather than wait, as things stand.
     pub(crate) fn nonblock(&self) -> bool {
         self.nowait || self.file.flags() & flags::O_NONBLOCK != 0

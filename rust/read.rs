@@ -17,6 +17,10 @@ use crate::{
 use core::mem;
 use kernel::prelude::*;
 
+/// Bytes that one call takes from a writer's memory at most: others wait for the lock meanwhile. As
+/// much as the largest pipe has that anybody may make.
+const PULL_MOST: usize = 1 << 20;
+
 /// Why taking data came to an end.
 enum Step {
     /// All is read that this call may read.
@@ -41,9 +45,8 @@ struct Read<'r, 'a, 'data> {
     left: usize,
     /// What it owes to others.
     turn: ReaderTurn,
-    /// Bytes that a pipe would have had when the first was read: more than that comes only when
-    /// a writer has filled them in.
-    visible: usize,
+    /// Bytes taken from a writer's memory.
+    pulled: usize,
     /// The destination of the next slot has just been faulted in. It may be copied in several
     /// pieces, of which one stops short all the same: what arrives now stays, or it might go on
     /// like this.
@@ -53,9 +56,6 @@ struct Read<'r, 'a, 'data> {
 impl Read<'_, '_, '_> {
     /// Reads as much as can be read now.
     fn advance(&mut self, locked: &mut Locked<'_>) -> Step {
-        if self.done == 0 && locked.ring.offered().present {
-            self.visible = locked.ring.bytes();
-        }
         loop {
             let inner = &mut **locked;
             let was_full = inner.ring.is_full();
@@ -99,8 +99,8 @@ impl Read<'_, '_, '_> {
 
     /// Takes from the memory of a writer that waits; [`None`] if there may be more.
     fn pull(&mut self, inner: &mut Inner) -> Option<Step> {
-        let most = self.left.min(self.visible.saturating_sub(self.done));
-        if most == 0 && self.done > 0 {
+        let most = self.left.min(PULL_MOST.saturating_sub(self.pulled));
+        if most == 0 {
             return Some(Step::Done);
         }
         let parts = mem::take(&mut self.faulted);
@@ -116,6 +116,7 @@ impl Read<'_, '_, '_> {
         self.turn.took();
         self.done += bytes;
         self.left -= bytes;
+        self.pulled += bytes;
         inner.stats.pulled(bytes, end);
         match end {
             _ if self.left == 0 => Some(Step::Done),
@@ -155,7 +156,7 @@ impl Pipe {
             done: 0,
             left: total,
             turn: ReaderTurn::default(),
-            visible: 0,
+            pulled: 0,
             faulted: false,
         };
         let mut inner = self.lock();

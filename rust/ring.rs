@@ -182,6 +182,11 @@ impl Ring {
         self.places.iter().flatten().map(Slot::len).sum::<usize>() + behind
     }
 
+    /// Whether a writer's memory is behind the slots.
+    pub(crate) fn is_offered(&self) -> bool {
+        self.direct.is_some()
+    }
+
     /// What can be told of the writer's memory behind the slots.
     pub(crate) fn offered(&self) -> Offered {
         self.direct
@@ -192,6 +197,11 @@ impl Ring {
     /// Puts a writer's memory behind the slots. There is none yet.
     pub(crate) fn offer(&mut self, direct: Direct) {
         self.direct = Some(direct);
+    }
+
+    /// The writer's memory behind the slots.
+    pub(crate) fn direct(&mut self) -> Option<&mut Direct> {
+        self.direct.as_mut()
     }
 
     /// Takes the writer's memory away, for the writer.
@@ -216,7 +226,10 @@ impl Ring {
         dest: &mut Dest<'_, '_>,
     ) -> Option<(usize, Pulled)> {
         let direct = self.direct.as_mut()?;
-        direct.offer().takeable().then(|| direct.pull(bytes, parts, dest))
+        direct
+            .offer()
+            .takeable()
+            .then(|| direct.pull(bytes, parts, dest))
     }
 
     /// The slot that is read next.
@@ -282,6 +295,9 @@ impl Ring {
 
         // INVARIANT: The first full place became empty.
         self.tail = self.tail.wrapping_add(1);
+        if let Some(direct) = &mut self.direct {
+            direct.slot_freed();
+        }
         Some(slot)
     }
 }

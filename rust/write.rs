@@ -11,27 +11,27 @@
 //! [`direct`](crate::direct), and sleeps until it is called back.
 
 use crate::{
-    direct::{self, Direct},
+    direct::{self, Ahead},
     lock::{Inner, Locked},
-    mm::{BufferPage, PageStock, RemoteSource, Source},
+    mm::{BufferPage, PageStock, Source},
     pipe::{Pipe, Request},
-    ring::{Kind, Slot},
+    ring::Slot,
     sync::raise_sigpipe,
     zcore::{merge::merge_len, offer::Offer, state::Room, turn::WriterTurn, PAGE_SIZE},
 };
 use kernel::prelude::*;
 
-/// Bytes that are faulted in before memory is offered: nobody else may do that.
-const FAULT_AHEAD: usize = 1 << 20;
-
 /// Why filling slots came to an end.
+#[derive(Clone, Copy)]
 enum Step {
     /// All is written.
     Done,
     /// No slot is free.
     Full,
-    /// What is left does not fit, and is for readers to take.
-    Offer,
+    /// What is left does not fit, and might be offered: look ahead.
+    Look,
+    /// What is left does not fit, and is for readers to take, so much of it.
+    Offer(Offer),
     /// Nobody reads.
     Broken,
     /// A page is missing.
@@ -59,12 +59,10 @@ struct Write<'w, 'a, 'data> {
     blank: Option<BufferPage>,
     /// Pages of our own; none for the many writes that need none.
     stock: Option<PageStock>,
-    /// What is left may be offered.
+    /// What is left may be offered: as far as is known, others may read it.
     offers: bool,
-    /// Where it is, for the next offer, and the bytes that were written when that was found out.
-    memory: Option<(usize, RemoteSource)>,
-    /// An offer that is over, to be freed without the lock.
-    over: Option<Direct>,
+    /// Where it is. It is freed at the end, without the lock.
+    ahead: Option<Ahead>,
     /// An offer was withdrawn: what fits of it goes into slots before anything else.
     withdrawn: bool,
     /// Bytes that readers took of the slot that would be next.
@@ -83,16 +81,30 @@ impl Write<'_, '_, '_> {
     }
 
     /// Whether to offer what is left: it would have to wait.
-    fn offers(&self, inner: &Inner) -> bool {
-        self.offers
+    fn offer(&self, inner: &Inner) -> Result<(), Step> {
+        let offers = self.offers
             // What is staged has been taken from the source, and is not in the pipe.
             && self.staged.is_none()
             && self.left() >= direct::least()
-            && !inner.ring.offered().present
+            && !inner.ring.is_offered()
             && !Offer::new(self.left(), self.phase).fits(inner.ring.free())
-            && self.request.kind() == Kind::Stream
-            && !self.request.nonblock()
-            && !current!().signal_pending()
+            && self.request.may_offer()
+            && !current!().signal_pending();
+        if !offers {
+            return Ok(());
+        }
+
+        let Some(ahead) = &self.ahead else {
+            return Err(Step::Look);
+        };
+        let offer = ahead.offer(self.done, self.total, self.phase);
+        if offer.left() >= direct::least() && !offer.fits(inner.ring.free()) {
+            return Err(Step::Offer(offer));
+        }
+        if ahead.stale(self.done) {
+            return Err(Step::Look);
+        }
+        Ok(())
     }
 
     /// Pages still needed if nothing is merged.
@@ -166,14 +178,14 @@ impl Write<'_, '_, '_> {
         if self.merge {
             self.merge(inner)?;
         }
-        if !self.withdrawn && self.offers(inner) {
-            return Err(Step::Offer);
+        if !self.withdrawn {
+            self.offer(inner)?;
         }
         while self.done < self.total {
             let inner = &mut **locked;
             let was_empty = inner.ring.is_empty();
             let Some(vacancy) = inner.ring.vacancy() else {
-                return Err(self.stuck(inner));
+                return self.stuck(inner);
             };
             let bytes = self.next();
             let page = self.page(&mut inner.spare)?;
@@ -190,40 +202,62 @@ impl Write<'_, '_, '_> {
     }
 
     /// What to do when no slot is free.
-    fn stuck(&mut self, inner: &Inner) -> Step {
+    fn stuck(&mut self, inner: &Inner) -> Result<(), Step> {
         self.withdrawn = false;
         if !inner.has_readers() {
-            Step::Broken
-        } else if self.offers(inner) {
-            Step::Offer
-        } else {
-            Step::Full
+            return Err(Step::Broken);
+        }
+        self.offer(inner)?;
+        Err(Step::Full)
+    }
+
+    /// Finds out what of the rest could be offered. Sleeps: not under the lock.
+    fn look_ahead(&mut self) {
+        match &mut self.ahead {
+            Some(ahead) => {
+                ahead.look(self.source, self.done);
+            }
+            None => {
+                self.ahead = Ahead::new(self.source, self.done);
+                self.offers = self.ahead.is_some();
+            }
         }
     }
 
-    /// Finds out where what is left is, for an offer. Sleeps: not under the lock.
-    fn prepare_offer(&mut self) -> Result {
-        self.over = None;
-        // What cannot be read is found out as the slots are filled.
-        self.memory = if self.source.fault_in(FAULT_AHEAD.min(self.left())) {
-            RemoteSource::new(self.source)?.map(|memory| (self.done, memory))
-        } else {
-            None
-        };
-        self.offers = self.memory.is_some();
-        Ok(())
+    /// Puts memory behind the slots, for readers to take.
+    fn put_out(&mut self, inner: &mut Inner, offer: Offer) {
+        let Some(ahead) = &mut self.ahead else { return };
+        if let Some(direct) = ahead.put_out(offer, self.done, self.request.file) {
+            inner.ring.offer(direct);
+            inner.stats.write.offers += 1;
+        }
     }
 
-    /// Counts what readers took of an offer that is over.
-    fn withdraw(&mut self, direct: Direct) {
-        let offer = direct.offer();
-        let taken = self.left() - offer.left();
+    /// Offers more and more of it, as long as it is present. Not under the lock.
+    fn extend(&mut self, pipe: &Pipe) {
+        let Some(ahead) = &mut self.ahead else { return };
 
-        self.source.skip(taken);
-        self.done += taken;
-        self.phase = offer.phase();
+        while !pipe.state().offer_over() && ahead.look(self.source, self.done) {
+            let all = ahead.offer(self.done, self.total, self.phase);
+            let mut inner = pipe.lock();
+            let free = inner.ring.free();
+            if let Some(direct) = inner.ring.direct() {
+                ahead.extend(direct, free, all, self.done);
+            }
+        }
+    }
+
+    /// Takes an offer back, and counts what readers took of it.
+    fn withdraw(&mut self, inner: &mut Inner) {
+        let (Some(ahead), Some(direct)) = (&mut self.ahead, inner.ring.withdraw()) else {
+            return;
+        };
+        let (done, phase) = ahead.take_back(direct);
+
+        self.source.skip(done - self.done);
+        self.done = done;
+        self.phase = phase;
         self.withdrawn = true;
-        self.over = Some(direct);
     }
 
     /// Has the next bytes with faults. Sleeps: not under the lock.
@@ -345,14 +379,13 @@ impl Pipe {
             blank: None,
             stock: None,
             offers: total >= direct::least(),
-            memory: None,
-            over: None,
+            ahead: None,
             withdrawn: false,
             phase: 0,
         };
         let room = self.state().room;
-        if job.offers && total / PAGE_SIZE > room.limit as usize && !request.nonblock() {
-            job.prepare_offer()?;
+        if job.offers && total / PAGE_SIZE > room.limit as usize && request.may_offer() {
+            job.look_ahead();
         } else if total > PAGE_SIZE {
             job.stock_up(room);
         }
@@ -367,38 +400,30 @@ impl Pipe {
                 Step::BadAddress => break Err(EFAULT),
                 Step::Full if request.nonblock() => break Err(EAGAIN),
                 Step::Full if current!().signal_pending() => break Err(ERESTARTSYS),
-                Step::Full | Step::Offer | Step::NeedPage | Step::NeedBytes => (),
-            }
-
-            let memory = match step {
-                Step::Offer => job.memory.take(),
-                _ => None,
-            };
-            let offered = memory.is_some();
-            if let Some((then, mut memory)) = memory {
-                memory.skip(job.done - then);
-                inner.ring.offer(Direct::new(job.left(), job.phase, memory));
-                inner.stats.write.offers += 1;
-            }
-            match step {
                 Step::Full => inner.stats.write.waits += 1,
                 Step::NeedBytes => inner.stats.write.faults += 1,
-                _ => (),
+                Step::Offer(offer) => job.put_out(&mut inner, offer),
+                Step::Look | Step::NeedPage => (),
             }
+
             let wakes = match step {
-                Step::NeedPage => turn.pause_for_pages(job.done),
+                Step::Look | Step::NeedPage => turn.pause_for_pages(job.done),
                 _ => turn.pause(job.done, inner.ring.is_full()),
             };
             drop(inner);
             self.wake(wakes);
 
             let resolved = match step {
-                Step::Offer if offered => {
+                Step::Offer(_) => {
+                    job.extend(self);
                     let _ = self.offer_wait.wait_exclusive(|| self.state().offer_over());
                     turn.waited();
                     Ok(())
                 }
-                Step::Offer => job.prepare_offer(),
+                Step::Look => {
+                    job.look_ahead();
+                    Ok(())
+                }
                 Step::NeedPage => job.stock_one(self.state().room),
                 Step::NeedBytes => job.stage(),
                 _ => {
@@ -409,10 +434,8 @@ impl Pipe {
                 }
             };
             inner = self.lock();
-            if offered {
-                if let Some(direct) = inner.ring.withdraw() {
-                    job.withdraw(direct);
-                }
+            if let Step::Offer(_) = step {
+                job.withdraw(&mut inner);
             }
             turn.resume(inner.ring.is_empty());
             if let Err(e) = resolved {

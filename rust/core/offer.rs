@@ -9,7 +9,8 @@
 //! The writer that made the offer, its *owner*, is called back when it is due: when all is taken,
 //! when what is left would fit into free slots (then a write into a pipe returns), or when a reader
 //! missed a page of the owner's memory, which nobody else may fault in. The owner then withdraws the
-//! offer, under the pipe's lock as everything here, and goes on as a writer that finds room.
+//! offer, under the pipe's lock as everything here, and goes on as a writer that finds room. Until
+//! then it may offer more, of what it finds to be present in its memory.
 
 use super::PAGE_SIZE;
 
@@ -22,6 +23,8 @@ pub(crate) struct Offer {
     phase: usize,
     /// A reader could not take the next bytes without a fault.
     missed: bool,
+    /// Its owner is no longer to wait for readers.
+    recalled: bool,
 }
 
 impl Offer {
@@ -31,6 +34,7 @@ impl Offer {
             left: bytes,
             phase: phase % PAGE_SIZE,
             missed: false,
+            recalled: false,
         }
     }
 
@@ -62,7 +66,7 @@ impl Offer {
 
     /// Whether the owner has to come back, with `free` slots free.
     pub(crate) fn due(&self, free: usize) -> bool {
-        self.missed || self.fits(free)
+        self.missed || self.recalled || self.fits(free)
     }
 
     /// Takes bytes, from the front; returns how many, which is less if there are not so many.
@@ -73,15 +77,31 @@ impl Offer {
         bytes
     }
 
+    /// Offers `bytes` bytes more, behind the others.
+    pub(crate) fn extend(&mut self, bytes: usize) {
+        self.left += bytes;
+    }
+
     /// Of the next `bytes` bytes, how many would be in a slot of which others still follow.
     pub(crate) fn part(&self, bytes: usize) -> usize {
-        ((self.phase + bytes) % PAGE_SIZE).min(bytes)
+        part(self.phase, bytes)
     }
 
     /// Notes that the next bytes cannot be had without a fault: from now on there are none.
     pub(crate) fn miss(&mut self) {
         self.missed = true;
     }
+
+    /// Calls the owner back, who is not to wait any more.
+    pub(crate) fn recall(&mut self) {
+        self.recalled = true;
+    }
+}
+
+/// Of `bytes` bytes behind `phase` others in a slot, how many are in a last slot that they do not
+/// fill.
+pub(crate) fn part(phase: usize, bytes: usize) -> usize {
+    ((phase + bytes) % PAGE_SIZE).min(bytes)
 }
 
 #[cfg_attr(not(test), kernel::macros::kunit_tests(zpipe_core_offer))]

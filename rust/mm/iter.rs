@@ -42,12 +42,15 @@ impl<'a, 'data> Source<'a, 'data> {
         // INVARIANT: The iterator was advanced, and the count was not.
     }
 
-    /// Faults in the next `bytes` bytes; returns whether all of them can be read.
-    ///
-    /// Sleeps, and takes the mmap_lock of the caller's own memory: call it without locks.
-    pub(crate) fn fault_in(&mut self, bytes: usize) -> bool {
-        // SAFETY: The wrapped type vouches for the iterator.
-        unsafe { bindings::fault_in_iov_iter_readable(self.iter.as_raw(), bytes) == 0 }
+    /// How many of the `bytes` bytes behind the next `skip` ones are present: from the first on,
+    /// those that can be read without a fault.
+    pub(crate) fn present(&mut self, skip: usize, bytes: usize) -> usize {
+        let left = self.remaining();
+        let skip = skip.min(left);
+
+        // SAFETY: The wrapped type vouches for the iterator, which is only read, and not beyond its
+        // end.
+        unsafe { sys::zpipe_present(self.iter.as_raw(), skip, bytes.min(left - skip)) }
     }
 
     /// Writes to `spans`, as far as there is room, where what is left is in the user's memory;
