@@ -6,7 +6,7 @@
 //! are about: [`Ahead`] is the writer's, [`Direct`] what stands in the pipe's ring meanwhile.
 
 use crate::{
-    mm::{Dest, Pulled, RemoteSource, Source},
+    mm::{Dest, Ended, RemoteSource, Source},
     pipe::Request,
     sync::Word,
     zcore::{
@@ -19,6 +19,10 @@ use kernel::{fs::File, sync::aref::ARef};
 
 /// Bytes of its memory that a writer looks at, at a time.
 const LOOK: usize = 1 << 20;
+
+/// Bytes that one call copies straight from one process to the other at most: others wait for the
+/// pipe's lock meanwhile. As much as the largest pipe holds that anybody may make.
+pub(crate) const DIRECT_MOST: usize = 1 << 20;
 
 /// What [`least`] says.
 static LEAST: Word = Word::new(0);
@@ -168,10 +172,10 @@ impl Direct {
         bytes: usize,
         parts: bool,
         dest: &mut Dest<'_, '_>,
-    ) -> (usize, Pulled) {
+    ) -> (usize, Ended) {
         let (mut copied, end) = self.memory.pull(bytes.min(self.offer.left()), dest);
 
-        if end != Pulled::All && !(parts && end == Pulled::NoRoom) {
+        if end != Ended::All && !(parts && end == Ended::Stopped) {
             let part = self.offer.part(copied);
             self.memory.rewind(part);
             dest.rewind(part);
@@ -181,7 +185,7 @@ impl Direct {
             self.slot_freed();
         }
         self.offer.take(copied);
-        if let Pulled::Missed(_) = end {
+        if let Ended::Missed(_) = end {
             self.offer.miss();
         }
         (copied, end)

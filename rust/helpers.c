@@ -104,6 +104,11 @@ bool zpipe_vma_has_pkey(struct vm_area_struct *vma)
 	return vma_pkey(vma) != 0;
 }
 
+bool zpipe_vma_is_anonymous(struct vm_area_struct *vma)
+{
+	return vma_is_anonymous(vma);
+}
+
 void zpipe_put_page(struct page *page)
 {
 	put_page(page);

@@ -34,6 +34,7 @@ size_t zpipe_user_spans(const struct iov_iter *from, struct zpipe_span *spans,
 			size_t max);
 size_t zpipe_present(const struct iov_iter *from, size_t skip, size_t bytes);
 bool zpipe_vma_has_pkey(struct vm_area_struct *vma);
+bool zpipe_vma_is_anonymous(struct vm_area_struct *vma);
 void zpipe_put_page(struct page *page);
 bool zpipe_fatal_signal_pending(void);
 

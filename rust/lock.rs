@@ -3,6 +3,7 @@
 //! What a pipe's inner lock protects, and what of it is visible without the lock.
 
 use crate::{
+    demand::Demand,
     mm::{BufferPage, PageStock, UserPages},
     ring::Ring,
     stats::Stats,
@@ -32,6 +33,8 @@ pub(crate) struct Inner {
     pub(crate) account: UserPages,
     /// What has been done.
     pub(crate) stats: KBox<Stats>,
+    /// A reader that waits, and where it wants its bytes.
+    pub(crate) demand: Option<Demand>,
 }
 
 impl Inner {
@@ -45,6 +48,7 @@ impl Inner {
             opens: Opens::default(),
             unpublished: false,
             stats: KBox::new(Stats::default(), GFP_KERNEL_ACCOUNT)?,
+            demand: None,
         })
     }
 
@@ -124,6 +128,10 @@ impl Inner {
             // CAST: At most `PageStock::MAX`.
             spare: self.spare.len() as u32,
             offer: self.ring.offered(),
+            pushed: self
+                .demand
+                .as_ref()
+                .is_some_and(|demand| demand.filled() != 0),
         }
     }
 }

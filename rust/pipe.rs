@@ -209,7 +209,10 @@ impl Pipe {
         if wakes.owner {
             self.offer_wait.wake_sync(Event::Output);
         }
-        if wakes.reader {
+        if wakes.taker {
+            // It may not be the first that waits.
+            self.rd_wait.wake_each(Event::Input);
+        } else if wakes.reader {
             self.rd_wait.wake_sync(Event::Input);
         }
         if wakes.input {

@@ -7,8 +7,10 @@
 //! what the pipe then holds.
 
 use crate::{
+    demand::Demand,
+    direct::DIRECT_MOST,
     lock::{Inner, Locked},
-    mm::{Dest, Pulled},
+    mm::{Dest, Ended},
     pipe::{Pipe, Request},
     ring::Kind,
     sync::{killed, Event},
@@ -16,10 +18,6 @@ use crate::{
 };
 use core::mem;
 use kernel::prelude::*;
-
-/// Bytes that one call takes from a writer's memory at most: others wait for the lock meanwhile. As
-/// much as the largest pipe has that anybody may make.
-const PULL_MOST: usize = 1 << 20;
 
 /// Why taking data came to an end.
 enum Step {
@@ -97,9 +95,16 @@ impl Read<'_, '_, '_> {
         }
     }
 
+    /// A writer has copied so many bytes to `dest`.
+    fn given(&mut self, bytes: usize) {
+        self.dest.skip(bytes);
+        self.done += bytes;
+        self.left -= bytes;
+    }
+
     /// Takes from the memory of a writer that waits; [`None`] if there may be more.
     fn pull(&mut self, inner: &mut Inner) -> Option<Step> {
-        let most = self.left.min(PULL_MOST.saturating_sub(self.pulled));
+        let most = self.left.min(DIRECT_MOST.saturating_sub(self.pulled));
         if most == 0 {
             return Some(Step::Done);
         }
@@ -117,12 +122,12 @@ impl Read<'_, '_, '_> {
         self.done += bytes;
         self.left -= bytes;
         self.pulled += bytes;
-        inner.stats.pulled(bytes, end);
+        inner.stats.pull.moved(bytes, end);
         match end {
             _ if self.left == 0 => Some(Step::Done),
-            Pulled::All => None,
-            Pulled::Missed(_) => Some(Step::Empty),
-            Pulled::NoRoom => Some(Step::NeedRoom {
+            Ended::All => None,
+            Ended::Missed(_) => Some(Step::Empty),
+            Ended::Stopped => Some(Step::NeedRoom {
                 next: inner.ring.next_part().min(self.left),
                 all: most - bytes,
             }),
@@ -159,6 +164,12 @@ impl Pipe {
             pulled: 0,
             faulted: false,
         };
+        // What is waited for may come straight here.
+        let mut demand = if request.nonblock() || self.state().readable() {
+            None
+        } else {
+            Demand::new(job.dest)
+        };
         let mut inner = self.lock();
         let result = loop {
             match job.advance(&mut inner) {
@@ -167,12 +178,34 @@ impl Pipe {
                 Step::Empty if request.nonblock() => break Err(EAGAIN),
                 Step::Empty => {
                     inner.stats.read.waits += 1;
+                    let demands = demand.is_some() && inner.demand.is_none();
+                    if demands {
+                        inner.demand = demand.take();
+                        inner.stats.read.offers += 1;
+                    }
                     let wakes = job.turn.pause(self.left_behind(&inner));
                     drop(inner);
                     self.wake(wakes);
-                    self.rd_wait.wait_exclusive(|| self.state().readable())?;
-                    job.turn.waited();
+                    let waited = self.rd_wait.wait_exclusive(|| {
+                        let state = self.state();
+                        state.readable() || (demands && state.room.pushed)
+                    });
+                    if waited.is_ok() {
+                        job.turn.waited();
+                    }
+                    if !demands {
+                        waited?;
+                    }
                     inner = self.lock();
+                    if demands {
+                        demand = inner.demand.take();
+                        job.given(demand.as_ref().map_or(0, Demand::filled));
+                    }
+                    if job.done > 0 {
+                        // What is in the pipe need not be what follows: there are other readers.
+                        break Ok(());
+                    }
+                    waited?;
                 }
                 Step::NeedRoom { next, all } => {
                     inner.stats.read.faults += 1;

@@ -4,7 +4,7 @@
 
 use crate::{
     direct::Direct,
-    mm::{BufferPage, Dest, Pulled, Source},
+    mm::{BufferPage, Dest, Ended, Source},
     zcore::{merge::LastSlot, state::Offered},
 };
 use kernel::{
@@ -224,7 +224,7 @@ impl Ring {
         bytes: usize,
         parts: bool,
         dest: &mut Dest<'_, '_>,
-    ) -> Option<(usize, Pulled)> {
+    ) -> Option<(usize, Ended)> {
         let direct = self.direct.as_mut()?;
         direct
             .offer()

@@ -2,7 +2,7 @@
 
 //! What a pipe has done, counted under its inner lock.
 
-use crate::mm::{Miss, Pulled};
+use crate::mm::{Ended, Miss};
 use kernel::fmt;
 
 /// Counters of one side of a pipe, since it was made.
@@ -14,13 +14,15 @@ use kernel::fmt;
 pub(crate) struct Side {
     /// Bytes moved.
     pub(crate) bytes: u64,
+    /// Of those that write: bytes that went straight from one process to the other.
+    pub(crate) direct: u64,
     /// Calls that moved some.
     pub(crate) calls: u64,
     /// Waits: of writers for room, of readers for data.
     pub(crate) waits: u64,
     /// Times a copy stopped short since the caller's memory had to be faulted in.
     pub(crate) faults: u64,
-    /// Of those that write: times the memory was offered.
+    /// Times their memory was there for the other side: offers and demands.
     pub(crate) offers: u64,
 }
 
@@ -39,17 +41,29 @@ pub(crate) struct Stats {
     pub(crate) write: Side,
     /// Of those that read.
     pub(crate) read: Side,
-    /// Bytes that readers took straight from a writer's memory.
-    pub(crate) pulled: u64,
-    /// Times they could not, by [`Miss`].
-    pub(crate) misses: [u64; 3],
+    /// Readers that took straight from a writer's memory.
+    pub(crate) pull: Direct,
+    /// Writers that put straight into a reader's memory.
+    pub(crate) push: Direct,
 }
 
-impl Stats {
-    /// Counts what came of a pull.
-    pub(crate) fn pulled(&mut self, bytes: usize, end: Pulled) {
-        self.pulled += bytes as u64;
-        if let Pulled::Missed(miss) = end {
+/// Counters of one way to copy straight from one process to the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Direct {
+    /// Bytes copied.
+    pub(crate) bytes: u64,
+    /// Times some were.
+    pub(crate) copies: u64,
+    /// Times the other's memory could not be had, by [`Miss`].
+    misses: [u64; 3],
+}
+
+impl Direct {
+    /// Counts what came of a copy.
+    pub(crate) fn moved(&mut self, bytes: usize, end: Ended) {
+        self.bytes += bytes as u64;
+        self.copies += u64::from(bytes != 0);
+        if let Ended::Missed(miss) = end {
             self.misses[match miss {
                 Miss::Busy => 0,
                 Miss::Mapping => 1,
@@ -65,6 +79,7 @@ impl fmt::Display for Stats {
         for (name, value) in [
             ("bytes-written", self.write.bytes),
             ("bytes-read", self.read.bytes),
+            ("bytes-buffered", self.write.bytes - self.write.direct),
             ("writes", self.write.calls),
             ("reads", self.read.calls),
             ("write-waits", self.write.waits),
@@ -72,10 +87,17 @@ impl fmt::Display for Stats {
             ("write-faults", self.write.faults),
             ("read-faults", self.read.faults),
             ("offers", self.write.offers),
-            ("bytes-pulled", self.pulled),
-            ("misses-busy", self.misses[0]),
-            ("misses-mapping", self.misses[1]),
-            ("misses-page", self.misses[2]),
+            ("demands", self.read.offers),
+            ("bytes-pulled", self.pull.bytes),
+            ("pulls", self.pull.copies),
+            ("pull-misses-busy", self.pull.misses[0]),
+            ("pull-misses-mapping", self.pull.misses[1]),
+            ("pull-misses-page", self.pull.misses[2]),
+            ("bytes-pushed", self.push.bytes),
+            ("pushes", self.push.copies),
+            ("push-misses-busy", self.push.misses[0]),
+            ("push-misses-mapping", self.push.misses[1]),
+            ("push-misses-page", self.push.misses[2]),
         ] {
             writeln!(f, "zpipe-{name}:\t{value}")?;
         }

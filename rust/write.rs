@@ -11,14 +11,15 @@
 //! [`direct`](crate::direct), and sleeps until it is called back.
 
 use crate::{
-    direct::{self, Ahead},
+    direct::{self, Ahead, DIRECT_MOST},
     lock::{Inner, Locked},
     mm::{BufferPage, PageStock, Source},
     pipe::{Pipe, Request},
-    ring::Slot,
+    ring::{Kind, Slot},
     sync::raise_sigpipe,
     zcore::{merge::merge_len, offer::Offer, state::Room, turn::WriterTurn, PAGE_SIZE},
 };
+use core::mem;
 use kernel::prelude::*;
 
 /// Why filling slots came to an end.
@@ -67,6 +68,10 @@ struct Write<'w, 'a, 'data> {
     withdrawn: bool,
     /// Bytes that readers took of the slot that would be next.
     phase: usize,
+    /// A reader that waits was given something, and is to be told.
+    pushed: bool,
+    /// Bytes that went straight to readers.
+    direct: usize,
 }
 
 impl Write<'_, '_, '_> {
@@ -175,6 +180,7 @@ impl Write<'_, '_, '_> {
         if !inner.has_readers() && !self.withdrawn {
             return Err(Step::Broken);
         }
+        self.push(inner);
         if self.merge {
             self.merge(inner)?;
         }
@@ -209,6 +215,28 @@ impl Write<'_, '_, '_> {
         }
         self.offer(inner)?;
         Err(Step::Full)
+    }
+
+    /// Copies to a reader that waits, if one does: what would be in the pipe then.
+    fn push(&mut self, inner: &mut Inner) {
+        let Some(demand) = &mut inner.demand else {
+            return;
+        };
+        let pushes = demand.is_open()
+            && self.left() >= direct::least()
+            && self.staged.is_none()
+            && inner.ring.used() == 0
+            && !inner.ring.is_offered()
+            && self.request.kind() == Kind::Stream;
+        if pushes {
+            let (bytes, end) = demand.push(self.left().min(DIRECT_MOST), self.source);
+
+            self.done += bytes;
+            self.direct += bytes;
+            self.merge &= bytes == 0;
+            self.pushed |= bytes != 0;
+            inner.stats.push.moved(bytes, end);
+        }
     }
 
     /// Finds out what of the rest could be offered. Sleeps: not under the lock.
@@ -255,6 +283,7 @@ impl Write<'_, '_, '_> {
         let (done, phase) = ahead.take_back(direct);
 
         self.source.skip(done - self.done);
+        self.direct += done - self.done;
         self.done = done;
         self.phase = phase;
         self.withdrawn = true;
@@ -382,6 +411,8 @@ impl Pipe {
             ahead: None,
             withdrawn: false,
             phase: 0,
+            pushed: false,
+            direct: 0,
         };
         let room = self.state().room;
         if job.offers && total / PAGE_SIZE > room.limit as usize && request.may_offer() {
@@ -394,6 +425,9 @@ impl Pipe {
         let mut turn = WriterTurn::new(inner.has_readers() && inner.ring.is_empty());
         let result = loop {
             let step = job.advance(&mut inner);
+            if mem::take(&mut job.pushed) {
+                turn.pushed();
+            }
             match step {
                 Step::Done => break Ok(()),
                 Step::Broken => break Err(EPIPE),
@@ -451,6 +485,7 @@ impl Pipe {
             inner.restock(stock);
         }
         inner.stats.write.moved(job.done);
+        inner.stats.write.direct += job.direct as u64;
         let wakes = turn.end(inner.ring.is_full(), self.polled());
         drop(inner);
         // What is left in the stock is freed at the end, without the lock.

@@ -12,6 +12,7 @@ use kernel::prelude::*;
 
 mod chrdev;
 mod compat;
+mod demand;
 mod device;
 mod direct;
 mod fops;

@@ -262,6 +262,8 @@ static inline long stuck_run(struct child *c)
 		       -1, 0);
 	long ret;
 
+	/* A huge page would be there up to behind the good ones. */
+	madvise(p, good + (size_t)s->bad * PAGE, MADV_NOHUGEPAGE);
 	close(s->e->fd[s->writes ? 0 : 1]);
 	stream_fill(p, s->off - s->skip, good);
 	if (s->fresh && madvise(p, good, MADV_DONTNEED))

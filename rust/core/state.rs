@@ -24,6 +24,8 @@ pub(crate) struct Room {
     pub(crate) spare: u32,
     /// What a blocked writer offers, behind the slots.
     pub(crate) offer: Offered,
+    /// A reader that waits has been given something.
+    pub(crate) pushed: bool,
 }
 
 /// What can be told of an [`Offer`](super::offer::Offer) from outside.
@@ -48,6 +50,7 @@ impl Room {
             | bit(self.offer.present, 56)
             | bit(self.offer.takeable, 57)
             | bit(self.offer.due, 58)
+            | bit(self.pushed, 59)
     }
 
     /// Out of one word.
@@ -65,6 +68,7 @@ impl Room {
                 takeable: bit(57),
                 due: bit(58),
             },
+            pushed: bit(59),
         }
     }
 
@@ -209,13 +213,18 @@ mod tests {
             ..Room::default()
         };
         assert_eq!(Room::unpack(room.pack()), room);
-        for bits in 0..8 {
+        for bits in 0..16 {
             let offer = Offered {
                 present: bits & 1 != 0,
                 takeable: bits & 2 != 0,
                 due: bits & 4 != 0,
             };
-            let room = Room { offer, ..room };
+            let pushed = bits & 8 != 0;
+            let room = Room {
+                offer,
+                pushed,
+                ..room
+            };
             assert_eq!(Room::unpack(room.pack()), room);
         }
 

@@ -20,6 +20,8 @@ pub(crate) struct Wakes {
     pub(crate) writer: bool,
     /// The owner of the offer.
     pub(crate) owner: bool,
+    /// The reader that was given something.
+    pub(crate) taker: bool,
     /// There is news for readers that want SIGIO.
     pub(crate) input: bool,
 }
@@ -30,6 +32,7 @@ pub(crate) struct WriterTurn {
     was_empty: bool,
     wake_next: bool,
     told: usize,
+    pushed: bool,
 }
 
 impl WriterTurn {
@@ -39,6 +42,7 @@ impl WriterTurn {
             was_empty: empty,
             wake_next: false,
             told: 0,
+            pushed: false,
         }
     }
 
@@ -56,6 +60,7 @@ impl WriterTurn {
             input: news,
             writer: !full && mem::take(&mut self.wake_next),
             owner: false,
+            taker: mem::take(&mut self.pushed),
         }
     }
 
@@ -66,6 +71,11 @@ impl WriterTurn {
         let wakes = self.pause(done, false);
         self.wake_next = next;
         wakes
+    }
+
+    /// Bytes were copied to a reader that waits.
+    pub(crate) fn pushed(&mut self) {
+        self.pushed = true;
     }
 
     /// The wait for room, or for the end of an offer, is over, whatever ended it: there may be
@@ -87,6 +97,7 @@ impl WriterTurn {
             input: true,
             writer: self.wake_next && !full,
             owner: false,
+            taker: self.pushed,
         }
     }
 }
@@ -141,6 +152,7 @@ impl ReaderTurn {
             input: refilled,
             writer: made_room && !left.offered,
             owner: (took || made_room) && left.due,
+            taker: false,
         }
     }
 }

@@ -147,6 +147,20 @@ impl<'a, 'data> Dest<'a, 'data> {
         unsafe { self.iter.revert(bytes) };
     }
 
+    /// Skips `bytes` bytes that were filled by other means.
+    pub(crate) fn skip(&mut self, bytes: usize) {
+        // SAFETY: The wrapped type vouches for the iterator; it does not go beyond its end.
+        unsafe { bindings::iov_iter_advance(self.iter.as_raw(), bytes.min(self.iter.len())) };
+        // INVARIANT: The iterator was advanced, and the count was not.
+    }
+
+    /// As [`Source::user_spans`], of where there is room.
+    pub(super) fn user_spans(&mut self, spans: &mut [sys::zpipe_span]) -> usize {
+        // SAFETY: The wrapped type vouches for the iterator, which is only read; there is room for
+        // as many spans as the slice is long.
+        unsafe { sys::zpipe_user_spans(self.iter.as_raw(), spans.as_mut_ptr(), spans.len()) }
+    }
+
     /// Faults in the next `bytes` bytes for writing; returns how many of them, from the front, are
     /// writable now.
     ///

@@ -6,6 +6,9 @@
 //! mmap_lock that is only tried, and a batch of them is held only while it is copied. So all of
 //! this may be done under a lock that the memory's owner waits for.
 //!
+//! Pages that are read are referenced, those that are written are pinned, as
+//! Documentation/core-api/pin_user_pages.rst has it.
+//!
 //! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h)
 
 use super::{Dest, Source};
@@ -31,19 +34,19 @@ pub(crate) enum Miss {
     Page,
 }
 
-/// Why a pull came to an end.
+/// Why a copy between a task's own memory and another's came to an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pulled {
-    /// There is more, or all was pulled.
+pub(crate) enum Ended {
+    /// There is more, or all was copied.
     All,
-    /// The next byte cannot be read.
+    /// The next byte of the other's memory cannot be had.
     Missed(Miss),
-    /// The next byte cannot be delivered without a fault.
-    NoRoom,
+    /// The next byte of the task's own cannot be had without a fault.
+    Stopped,
 }
 
-/// What a task has to write, wherever it is in its memory.
-pub(crate) struct RemoteSource {
+/// A buffer of a task's, wherever it is in its memory.
+struct Remote {
     mm: ARef<MmWithUser>,
     /// None of them is empty.
     spans: KVec<Span>,
@@ -53,42 +56,31 @@ pub(crate) struct RemoteSource {
     skip: usize,
 }
 
-impl RemoteSource {
-    /// Pages that are looked up, and held, at a time.
-    const BATCH: usize = 16;
-
-    /// What is left of `source`, a source of the current task's. [`None`] if it is not user memory.
-    ///
-    /// Sleeps.
-    pub(crate) fn new(source: &mut Source<'_, '_>) -> Result<Option<Self>, AllocError> {
+impl Remote {
+    /// A buffer of the current task's: `list` writes its spans, as far as there is room, and
+    /// returns how many there are. [`None`] if there is none. Sleeps.
+    fn new(mut list: impl FnMut(&mut [Span]) -> usize) -> Result<Option<Self>, AllocError> {
         let task = current!();
         let Some(mm) = task.mm() else {
             return Ok(None);
         };
-        let count = source.user_spans(&mut []);
+        let count = list(&mut []);
         if count == 0 {
             return Ok(None);
         }
 
         let mut spans = KVec::from_elem(Span::default(), count, GFP_KERNEL_ACCOUNT)?;
-        source.user_spans(&mut spans);
-        let this = Self {
+        list(&mut spans);
+        Ok(Some(Self {
             mm: mm.into(),
             spans,
             next: 0,
             skip: 0,
-        };
-        Ok((!this.is_private()).then_some(this))
-    }
-
-    /// Whether its memory is of a kind that only its owner may read.
-    fn is_private(&self) -> bool {
-        let first = self.spans.first().map_or(0, |span| span.start);
-        matches!(Batch::new(&self.mm, first, 1), Err(Miss::Mapping))
+        }))
     }
 
     /// Skips `bytes` bytes, at most those there are.
-    pub(crate) fn skip(&mut self, mut bytes: usize) {
+    fn skip(&mut self, mut bytes: usize) {
         while let Some(span) = self.spans.get(self.next) {
             let step = bytes.min(span.bytes - self.skip);
 
@@ -103,7 +95,7 @@ impl RemoteSource {
     }
 
     /// Goes back by `bytes` bytes, at most to the start.
-    pub(crate) fn rewind(&mut self, mut bytes: usize) {
+    fn rewind(&mut self, mut bytes: usize) {
         while bytes > self.skip {
             let Some(next) = self.next.checked_sub(1) else {
                 self.skip = 0;
@@ -116,74 +108,182 @@ impl RemoteSource {
         self.skip -= bytes;
     }
 
-    /// Copies at most `bytes` bytes to `dest`, without a fault of anybody's; returns how many.
+    /// Copies at most `bytes` bytes, without a fault of anybody's; returns how many. `copy` does so
+    /// with what is held of them: a batch, an offset in it, and how many it may copy.
     ///
-    /// They are consumed: what did not come is what a next call begins with.
-    pub(crate) fn pull(&mut self, bytes: usize, dest: &mut Dest<'_, '_>) -> (usize, Pulled) {
+    /// They are consumed: what was not copied is what a next call begins with.
+    fn copy(
+        &mut self,
+        kind: Access,
+        bytes: usize,
+        mut copy: impl FnMut(&Batch, usize, usize) -> usize,
+    ) -> (usize, Ended) {
         let mut done = 0;
 
         while done < bytes {
             let Some(span) = self.spans.get(self.next) else {
-                return (done, Pulled::Missed(Miss::Mapping));
+                return (done, Ended::Missed(Miss::Mapping));
             };
             let start = span.start.wrapping_add(self.skip);
             let want = (span.bytes - self.skip).min(bytes - done);
-            let batch = match Batch::new(&self.mm, start, want) {
+            let batch = match Batch::new(&self.mm, start, want, kind) {
                 Ok(batch) => batch,
-                Err(miss) => return (done, Pulled::Missed(miss)),
+                Err(miss) => return (done, Ended::Missed(miss)),
             };
-            let copied = batch.copy(start % PAGE_SIZE, want, dest);
+            let offset = start % PAGE_SIZE;
+            let held = want.min(batch.bytes(offset));
+            let copied = copy(&batch, offset, held);
+            drop(batch);
 
             self.skip(copied);
             done += copied;
-            if copied < want.min(batch.bytes(start % PAGE_SIZE)) {
-                return (done, Pulled::NoRoom);
+            if copied < held {
+                return (done, Ended::Stopped);
             }
         }
-        (done, Pulled::All)
+        (done, Ended::All)
     }
+
+    /// Whether its memory is of a kind that only its owner may read.
+    fn is_private(&self) -> bool {
+        let first = self.spans.first().map_or(0, |span| span.start);
+        matches!(
+            Batch::new(&self.mm, first, 1, Access::Read),
+            Err(Miss::Mapping)
+        )
+    }
+}
+
+/// What a task has to write.
+pub(crate) struct RemoteSource(Remote);
+
+impl RemoteSource {
+    /// What is left of `source`, a source of the current task's. [`None`] if it is not user memory,
+    /// or of a kind that only its owner may read.
+    ///
+    /// Sleeps.
+    pub(crate) fn new(source: &mut Source<'_, '_>) -> Result<Option<Self>, AllocError> {
+        let remote = Remote::new(|spans| source.user_spans(spans))?;
+        Ok(remote.filter(|remote| !remote.is_private()).map(Self))
+    }
+
+    /// Skips `bytes` bytes, at most those there are.
+    pub(crate) fn skip(&mut self, bytes: usize) {
+        self.0.skip(bytes);
+    }
+
+    /// Goes back by `bytes` bytes, at most to the start.
+    pub(crate) fn rewind(&mut self, bytes: usize) {
+        self.0.rewind(bytes);
+    }
+
+    /// Copies at most `bytes` bytes to `dest`, without a fault of anybody's; returns how many.
+    ///
+    /// They are consumed: what did not come is what a next call begins with.
+    pub(crate) fn pull(&mut self, bytes: usize, dest: &mut Dest<'_, '_>) -> (usize, Ended) {
+        self.0.copy(Access::Read, bytes, |batch, offset, bytes| {
+            batch.each(offset, bytes, |page, offset, bytes| {
+                // SAFETY: The page is valid, and the part lies in it. It is user memory:
+                // initialised, and what its owner writes to it meanwhile shows or does not, as in
+                // any copy from a user's memory.
+                unsafe { dest.copy_from_page_atomic(page, offset, bytes) }
+            })
+        })
+    }
+}
+
+/// Where a task wants to read to.
+pub(crate) struct RemoteDest(Remote);
+
+impl RemoteDest {
+    /// What is left of `dest`, a destination of the current task's. [`None`] if it is not user
+    /// memory.
+    ///
+    /// Sleeps.
+    pub(crate) fn new(dest: &mut Dest<'_, '_>) -> Result<Option<Self>, AllocError> {
+        Ok(Remote::new(|spans| dest.user_spans(spans))?.map(Self))
+    }
+
+    /// Copies at most `bytes` bytes of `source`, without a fault of anybody's; returns how many.
+    pub(crate) fn push(&mut self, bytes: usize, source: &mut Source<'_, '_>) -> (usize, Ended) {
+        self.0.copy(Access::Write, bytes, |batch, offset, bytes| {
+            batch.each(offset, bytes, |page, offset, bytes| {
+                // SAFETY: The page is valid, pinned for writing, and the part lies in it. It is
+                // user memory: what its owner reads or writes of it meanwhile is as with any copy
+                // to a user's memory, and no Rust code borrows it.
+                unsafe { source.copy_to_page_atomic(page, offset, bytes) }
+            })
+        })
+    }
+}
+
+/// What is done with somebody's memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
 }
 
 /// A few pages of somebody's memory, one after the other, held.
 ///
 /// # Invariants
 ///
-/// Of `pages` the first `count` are valid, with a reference of ours each.
+/// Of `pages` the first `count` are valid, with a reference of ours each; a pin, if it is for
+/// writing.
 struct Batch {
-    pages: [*mut bindings::page; RemoteSource::BATCH],
+    pages: [*mut bindings::page; Batch::MOST],
     count: usize,
+    access: Access,
 }
 
 impl Batch {
+    /// Pages that are looked up, and held, at a time.
+    const MOST: usize = 16;
+
     /// Holds the pages of `bytes` bytes at `start`, from the first on, at least that one and as
     /// many as there are.
-    fn new(mm: &MmWithUser, start: usize, bytes: usize) -> Result<Self, Miss> {
+    fn new(mm: &MmWithUser, start: usize, bytes: usize, access: Access) -> Result<Self, Miss> {
         let first = start & PAGE_MASK;
         let guard = mm.mmap_read_trylock().ok_or(Miss::Busy)?;
         let vma = guard.vma_lookup(first).ok_or(Miss::Mapping)?;
-        if has_pkey(vma) {
-            // Whether this task may read it, only this task knows.
+        // Whether this task may access it, only this task knows; and to write to a file may take
+        // more than the page.
+        if has_pkey(vma) || (access == Access::Write && !is_anonymous(vma)) {
             return Err(Miss::Mapping);
         }
 
         let end = start.saturating_add(bytes).min(vma.end());
-        let wanted = (end - first).div_ceil(PAGE_SIZE).min(RemoteSource::BATCH);
-        let mut pages = [ptr::null_mut(); RemoteSource::BATCH];
+        let wanted = (end - first).div_ceil(PAGE_SIZE).min(Self::MOST);
+        let mut pages = [ptr::null_mut(); Self::MOST];
         // SAFETY: `mm` is valid, with its mmap_lock held for reading, and `pages` has room for
         // `wanted` pointers.
         let got = unsafe {
-            bindings::get_user_pages_remote(
-                mm.as_raw(),
-                first,
-                wanted,
-                bindings::FOLL_NOFAULT,
-                pages.as_mut_ptr(),
-                ptr::null_mut(),
-            )
+            match access {
+                Access::Read => bindings::get_user_pages_remote(
+                    mm.as_raw(),
+                    first,
+                    wanted,
+                    bindings::FOLL_NOFAULT,
+                    pages.as_mut_ptr(),
+                    ptr::null_mut(),
+                ),
+                Access::Write => bindings::pin_user_pages_remote(
+                    mm.as_raw(),
+                    first,
+                    wanted,
+                    bindings::FOLL_NOFAULT | bindings::FOLL_WRITE,
+                    pages.as_mut_ptr(),
+                    ptr::null_mut(),
+                ),
+            }
         };
         match usize::try_from(got) {
-            // INVARIANT: So many pages are valid and referenced.
-            Ok(count @ 1..) => Ok(Self { pages, count }),
+            // INVARIANT: So many pages are valid and referenced, or pinned.
+            Ok(count @ 1..) => Ok(Self {
+                pages,
+                count,
+                access,
+            }),
             _ => Err(Miss::Page),
         }
     }
@@ -193,9 +293,14 @@ impl Batch {
         self.count * PAGE_SIZE - offset
     }
 
-    /// Copies at most `bytes` bytes, from `offset` in the first page, as far as it goes without a
-    /// fault; returns how many.
-    fn copy(&self, mut offset: usize, bytes: usize, dest: &mut Dest<'_, '_>) -> usize {
+    /// Has `bytes` bytes copied, from `offset` in the first page, page by page until one stops
+    /// short; returns how many were.
+    fn each(
+        &self,
+        mut offset: usize,
+        bytes: usize,
+        mut copy: impl FnMut(*mut bindings::page, usize, usize) -> usize,
+    ) -> usize {
         let mut done = 0;
 
         for page in self.pages.iter().take(self.count) {
@@ -203,10 +308,7 @@ impl Batch {
             if want == 0 {
                 break;
             }
-            // SAFETY: By the type invariants the page is valid. It is user memory: initialised,
-            // and what its owner writes to it meanwhile shows or does not, as in any copy from a
-            // user's memory.
-            let copied = unsafe { dest.copy_from_page_atomic(*page, offset, want) };
+            let copied = copy(*page, offset, want);
             done += copied;
             offset = 0;
             if copied < want {
@@ -219,10 +321,20 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        for page in self.pages.iter().take(self.count) {
-            // SAFETY: By the type invariants there is a reference of ours, and it goes away with
-            // the batch.
-            unsafe { sys::zpipe_put_page(*page) };
+        match self.access {
+            Access::Read => {
+                for page in self.pages.iter().take(self.count) {
+                    // SAFETY: By the type invariants there is a reference of ours, and it goes away
+                    // with the batch.
+                    unsafe { sys::zpipe_put_page(*page) };
+                }
+            }
+            // SAFETY: By the type invariants so many pages are pinned by us, and the pins go away
+            // with the batch. It sleeps only where a page of anonymous memory is not dirty, which it
+            // is since it was pinned for writing, and somebody has it locked.
+            Access::Write => unsafe {
+                bindings::unpin_user_pages_dirty_lock(self.pages.as_mut_ptr(), self.count, true)
+            },
         }
     }
 }
@@ -231,4 +343,10 @@ impl Drop for Batch {
 fn has_pkey(vma: &VmaRef) -> bool {
     // SAFETY: The mapping is valid, and its mm is locked for as long as it is borrowed.
     unsafe { sys::zpipe_vma_has_pkey(vma.as_ptr()) }
+}
+
+/// Whether it is memory of the task's alone.
+fn is_anonymous(vma: &VmaRef) -> bool {
+    // SAFETY: As above.
+    unsafe { sys::zpipe_vma_is_anonymous(vma.as_ptr()) }
 }

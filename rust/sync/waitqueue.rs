@@ -176,16 +176,20 @@ impl WaitQueue {
         unsafe { sys::zpipe_wake_sync(self.head.get(), event.mask()) };
     }
 
+    /// Wakes everybody who waits for `event`, also exclusively.
+    pub(crate) fn wake_each(&self, event: Event) {
+        self.wake_up_all(ptr::without_provenance_mut(event.mask() as usize));
+    }
+
     /// Wakes everybody, whatever they wait for.
     pub(crate) fn wake_all(&self) {
-        // SAFETY: The head is initialised, and there is no key.
+        self.wake_up_all(ptr::null_mut());
+    }
+
+    fn wake_up_all(&self, key: *mut c_void) {
+        // SAFETY: The head is initialised, and the key is an event's mask or none.
         unsafe {
-            bindings::__wake_up(
-                self.head.get(),
-                bindings::TASK_INTERRUPTIBLE,
-                0,
-                ptr::null_mut(),
-            )
-        };
+            bindings::__wake_up(self.head.get(), bindings::TASK_INTERRUPTIBLE, 0, key);
+        }
     }
 }

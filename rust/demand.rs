@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The other rendezvous: one copy, straight to a waiting reader's memory.
+//!
+//! A reader that waits leaves in the pipe where it wants its bytes. A writer that finds the pipe empty
+//! may then copy there instead of into slots: as if the reader had been at it while the writer
+//! still wrote.
+
+use crate::{
+    direct,
+    mm::{Dest, Ended, RemoteDest, Source},
+    zcore::PAGE_SIZE,
+};
+
+/// A reader that waits, and where it wants what it waits for.
+pub(crate) struct Demand {
+    memory: RemoteDest,
+    room: usize,
+    filled: usize,
+    open: bool,
+}
+
+impl Demand {
+    /// Of a reader with room in `dest`; [`None`] if that is little, or not its own memory, or if
+    /// there is none to remember where it is. Sleeps.
+    pub(crate) fn new(dest: &mut Dest<'_, '_>) -> Option<Self> {
+        let room = dest.remaining();
+        if room < direct::least() {
+            return None;
+        }
+        Some(Self {
+            memory: RemoteDest::new(dest).ok()??,
+            room,
+            filled: 0,
+            open: true,
+        })
+    }
+
+    /// Whether a writer may copy there. One may, once: others would have to know that nobody else
+    /// read in between.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Bytes that were copied there.
+    pub(crate) fn filled(&self) -> usize {
+        self.filled
+    }
+
+    /// Copies at most `bytes` bytes of `source`, with the pipe's lock held; returns how many.
+    ///
+    /// What cannot be copied up to the end of a slot, if it were in slots, is not copied from its
+    /// start.
+    pub(crate) fn push(&mut self, bytes: usize, source: &mut Source<'_, '_>) -> (usize, Ended) {
+        let (mut copied, end) = self.memory.push(bytes.min(self.room), source);
+
+        if end != Ended::All {
+            let part = copied % PAGE_SIZE;
+            source.rewind(part);
+            copied -= part;
+        }
+        self.filled = copied;
+        self.open = false;
+        (copied, end)
+    }
+}
