@@ -13,7 +13,7 @@
 //! happen.
 
 use super::{
-    offer::Offer,
+    offer::{part, Offer},
     state::{Ends, Offered, Room, State},
     turn::{Left, ReaderTurn, Wakes, WriterTurn},
     PAGE_SIZE,
@@ -66,12 +66,17 @@ enum Job {
         turn: Option<WriterTurn>,
         done: usize,
         left: usize,
-        owner: bool,
+        /// Units that were offered, of an offer that is out.
+        offered: Option<usize>,
     },
     Read {
         turn: ReaderTurn,
         done: usize,
         want: usize,
+        /// The demand is its own.
+        demands: bool,
+        /// The wait ended with a signal.
+        interrupted: bool,
     },
 }
 
@@ -92,11 +97,20 @@ struct Process {
     next_read: usize,
 }
 
+/// Where a waiting reader wants its units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Demand {
+    room: usize,
+    filled: usize,
+    open: bool,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct World {
     slots: Vec<Vec<Unit>>,
     limit: usize,
     offer: Option<(usize, Offer)>,
+    demand: Option<Demand>,
     /// Units of each writer that were put into slots or taken from offers.
     sent: Vec<usize>,
     ends: Ends,
@@ -107,6 +121,8 @@ struct World {
     signals: usize,
     misses: usize,
     faults: usize,
+    /// Units that an owner finds present at first.
+    look: usize,
 }
 
 impl World {
@@ -138,15 +154,17 @@ impl World {
                 limit: self.limit as u32,
                 spare: 0,
                 offer: self.offered(),
+                pushed: self.demand.is_some_and(|demand| demand.filled != 0),
             },
             ends: self.ends,
             ..State::default()
         };
     }
 
-    fn ready(&self, queue: Queue) -> bool {
-        match queue {
-            Queue::Readers => self.published.readable(),
+    fn ready(&self, who: usize) -> bool {
+        let demands = matches!(self.processes[who].job, Job::Read { demands: true, .. });
+        match self.processes[who].queue {
+            Queue::Readers => self.published.readable() || (demands && self.published.room.pushed),
             Queue::Writers => self.published.writable(),
             Queue::Owner => self.published.offer_over(),
         }
@@ -161,11 +179,15 @@ impl World {
         }
     }
 
+    fn wake_each(&mut self, queue: Queue) {
+        while !self.queues[queue as usize].is_empty() {
+            self.wake(queue);
+        }
+    }
+
     fn wake_all(&mut self) {
         for queue in [Queue::Readers, Queue::Writers, Queue::Owner] {
-            while !self.queues[queue as usize].is_empty() {
-                self.wake(queue);
-            }
+            self.wake_each(queue);
         }
     }
 
@@ -201,22 +223,42 @@ impl World {
         left > 2 && self.offer.is_none() && left * UNIT > self.free() * PAGE_SIZE
     }
 
-    fn write(&mut self, who: usize) {
+    /// Gives units to a reader that waits; returns how many. With `miss` the first cannot be had.
+    fn push(&mut self, who: usize, left: usize, miss: bool) -> usize {
+        let Some(demand) = self.demand.as_mut().filter(|demand| demand.open) else {
+            return 0;
+        };
+        if left <= 2 || !self.slots.is_empty() || self.offer.is_some() {
+            return 0;
+        }
+        let units = if miss { 0 } else { left.min(demand.room) };
+        demand.open = false;
+        demand.filled = units;
+        for _ in 0..units {
+            let unit = (who, self.sent[who]);
+            self.sent[who] += 1;
+            self.delivered(unit);
+        }
+        units
+    }
+
+    fn write(&mut self, who: usize, miss: bool) {
         let process = self.processes[who].clone();
         let Job::Write {
             turn,
             mut done,
             mut left,
-            owner,
+            offered,
         } = process.job
         else {
             unreachable!()
         };
         let mut phase = 0;
-        if owner {
+        let owner = offered.is_some();
+        if let Some(offered) = offered {
             // Nobody else withdraws it.
             let (_, offer) = self.offer.take().expect("an offer is lost");
-            let taken = left - offer.left() / UNIT;
+            let taken = offered - offer.left() / UNIT;
             done += taken;
             left -= taken;
             phase = offer.phase();
@@ -226,6 +268,14 @@ impl World {
             turn
         });
 
+        if self.ends.readers != 0 {
+            let units = self.push(who, left, miss);
+            done += units;
+            left -= units;
+            if units != 0 {
+                turn.pushed();
+            }
+        }
         // What is withdrawn goes into slots first, as if it had been there all the time.
         let offers = !owner && !process.signal && self.offers(left);
         if !offers && (owner || self.ends.readers != 0) {
@@ -234,6 +284,7 @@ impl World {
             left -= units;
         }
         let mut queue = Queue::Writers;
+        let mut now_offered = None;
         let at = if self.ends.readers == 0 && left > 0 {
             At::Close
         } else if left == 0 || process.signal {
@@ -241,7 +292,19 @@ impl World {
         } else {
             if self.offers(left) {
                 queue = Queue::Owner;
-                self.offer = Some((who, Offer::new(left * UNIT, phase)));
+                let units = left.min(self.look);
+                let whole = if units < left {
+                    units - part(phase, units * UNIT) / UNIT
+                } else {
+                    units
+                };
+                let offer = Offer::new(whole * UNIT, phase);
+                if offer.fits(self.free()) {
+                    queue = Queue::Writers;
+                } else {
+                    now_offered = Some(whole);
+                    self.offer = Some((who, offer));
+                }
             }
             At::Enqueue
         };
@@ -261,10 +324,31 @@ impl World {
                 turn: Some(turn),
                 done,
                 left,
-                owner: queue == Queue::Owner,
+                offered: now_offered,
             };
         }
         self.publish();
+    }
+
+    /// The owner of an offer has found the rest present: it offers that, too.
+    fn extend(&mut self, who: usize) {
+        let free = self.free();
+        if let (Job::Write { left, offered, .. }, Some((_, offer))) =
+            (&mut self.processes[who].job, &mut self.offer)
+        {
+            let more = *left - offered.unwrap_or(*left);
+            if !offer.due(free) {
+                offer.extend(more * UNIT);
+                *offered = Some(*left);
+            }
+        }
+        self.publish();
+    }
+
+    /// Whether a process has an offer out with more to come.
+    fn can_extend(&self, who: usize) -> bool {
+        matches!(self.processes[who].job,
+            Job::Write { left, offered: Some(offered), .. } if offered < left)
     }
 
     fn read(&mut self, who: usize, miss: bool) {
@@ -273,11 +357,30 @@ impl World {
             mut turn,
             mut done,
             want,
+            demands,
+            interrupted,
         } = process.job
         else {
             unreachable!()
         };
-        while done < want {
+        if demands {
+            let demand = self.demand.take().expect("a demand is lost");
+            done += demand.filled;
+        }
+        if interrupted && done == 0 {
+            // Called again.
+            self.processes[who].job = Job::Read {
+                turn: ReaderTurn::default(),
+                done,
+                want,
+                demands: false,
+                interrupted: false,
+            };
+            self.publish();
+            return;
+        }
+        let given = done > 0;
+        while done < want && !given {
             if let Some(slot) = self.slots.first_mut() {
                 let unit = slot.remove(0);
                 if slot.is_empty() {
@@ -316,8 +419,22 @@ impl World {
         let process = &mut self.processes[who];
         process.wakes = wakes;
         if waits {
+            let demands = want > 2 && self.demand.is_none();
             process.at = At::Enqueue;
-            process.job = Job::Read { turn, done, want };
+            process.job = Job::Read {
+                turn,
+                done,
+                want,
+                demands,
+                interrupted: false,
+            };
+            if demands {
+                self.demand = Some(Demand {
+                    room: want,
+                    filled: 0,
+                    open: true,
+                });
+            }
         } else {
             process.at = if done == 0 { At::Close } else { At::Lock };
             process.signal = false;
@@ -343,13 +460,15 @@ impl World {
                 turn: ReaderTurn::default(),
                 done: 0,
                 want: size,
+                demands: false,
+                interrupted: false,
             }
         } else {
             Job::Write {
                 turn: None,
                 done: 0,
                 left: size,
-                owner: false,
+                offered: None,
             }
         };
     }
@@ -397,6 +516,9 @@ impl World {
                     wakes.input = false;
                     if core::mem::take(&mut wakes.owner) {
                         world.wake(Queue::Owner);
+                    } else if core::mem::take(&mut wakes.taker) {
+                        wakes.reader = false;
+                        world.wake_each(Queue::Readers);
                     } else if core::mem::take(&mut wakes.reader) {
                         world.wake(Queue::Readers);
                     } else if core::mem::take(&mut wakes.writer) {
@@ -425,15 +547,26 @@ impl World {
                             });
                         }
                     } else {
-                        step(&|world| world.write(who));
+                        step(&|world| world.write(who, false));
+                        if self.misses > 0 && self.demand.is_some() {
+                            step(&|world| {
+                                world.misses -= 1;
+                                world.write(who, true);
+                            });
+                        }
                     }
                 }
                 At::Fault => step(&|world| world.processes[who].at = At::Lock),
-                At::Enqueue => step(&|world| {
-                    let queue = world.processes[who].queue;
-                    world.queues[queue as usize].push(who);
-                    world.processes[who].at = At::Look;
-                }),
+                At::Enqueue => {
+                    if self.can_extend(who) {
+                        step(&|world| world.extend(who));
+                    }
+                    step(&|world| {
+                        let queue = world.processes[who].queue;
+                        world.queues[queue as usize].push(who);
+                        world.processes[who].at = At::Look;
+                    });
+                }
                 At::Look => step(&|world| world.look(who)),
                 At::Close => step(&|world| world.close(who)),
                 At::Asleep | At::Through => (),
@@ -452,7 +585,7 @@ impl World {
                 turn,
                 done,
                 left,
-                owner: false,
+                offered: None,
             } if self.ends.readers != 0 && self.offer.is_none() && self.free() > first => {
                 let mut paid = turn.unwrap_or(WriterTurn::new(empty));
                 paid.resume(empty);
@@ -468,7 +601,11 @@ impl World {
                 process.job = job;
                 self.publish();
             }
-            Job::Read { turn, .. } if !empty && first == 0 => {
+            Job::Read {
+                turn,
+                demands: false,
+                ..
+            } if !empty && first == 0 => {
                 let process = &mut self.processes[who];
                 process.wakes = turn.pause(Left {
                     empty,
@@ -486,7 +623,7 @@ impl World {
     /// Looks, on the queue, whether to sleep.
     fn look(&mut self, who: usize) {
         let queue = self.processes[who].queue;
-        let ready = self.ready(queue);
+        let ready = self.ready(who);
         let process = &mut self.processes[who];
         let woken = !self.queues[queue as usize].contains(&who);
         if ready || process.signal {
@@ -494,9 +631,8 @@ impl World {
             match &mut process.job {
                 Job::Write { turn, .. } => turn.iter_mut().for_each(WriterTurn::waited),
                 Job::Read { turn, .. } if ready => turn.waited(),
-                // Interrupted, with nothing read, and called again.
-                Job::Read { turn, .. } => {
-                    *turn = ReaderTurn::default();
+                Job::Read { interrupted, .. } => {
+                    *interrupted = true;
                     process.signal = false;
                 }
             }
@@ -528,6 +664,7 @@ impl World {
             }
         }
         assert!(self.offer.is_none(), "an offer is left: {self:#?}");
+        assert!(self.demand.is_none(), "a demand is left: {self:#?}");
     }
 }
 
@@ -604,6 +741,7 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves: bool)
         slots: Vec::new(),
         limit,
         offer: None,
+        demand: None,
         sent: vec![0; count],
         ends: Ends {
             readers: readers.len() as u32,
@@ -616,17 +754,20 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves: bool)
         signals: 0,
         misses: 0,
         faults: 0,
+        look: usize::MAX,
     };
     let write = Job::Write {
         turn: None,
         done: 0,
         left: 0,
-        owner: false,
+        offered: None,
     };
     let read = Job::Read {
         turn: ReaderTurn::default(),
         done: 0,
         want: 0,
+        demands: false,
+        interrupted: false,
     };
     for (job, queue, calls) in writers
         .iter()
@@ -660,6 +801,18 @@ fn one_writer_one_reader() {
 #[test]
 fn two_writers_two_readers() {
     assert!(explore(world(2, &[&[7], &[1, 5]], &[&[1], &[3]], false)) > 100_000);
+}
+
+#[test]
+fn a_reader_waits_with_room() {
+    assert!(explore(world(2, &[&[7], &[3]], &[&[4], &[6]], false)) > 100_000);
+}
+
+#[test]
+fn the_rest_is_present() {
+    let mut world = world(2, &[&[11], &[1]], &[&[3], &[2]], false);
+    world.look = 7;
+    assert!(explore(world) > 10_000);
 }
 
 #[test]
