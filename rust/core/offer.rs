@@ -118,6 +118,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_recalled_is_due_and_still_there() {
+        let mut offer = Offer::new(3 * PAGE_SIZE, 0);
+        offer.recall();
+        assert!(offer.due(1) && offer.takeable());
+    }
+
+    #[test]
+    fn what_is_found_later_comes_behind() {
+        let mut offer = Offer::new(2 * PAGE_SIZE, 0);
+        offer.take(1);
+        offer.extend(3 * PAGE_SIZE);
+        assert_eq!((offer.left(), offer.phase()), (5 * PAGE_SIZE - 1, 1));
+        assert!(!offer.fits(4) && offer.fits(5));
+    }
+
+    #[test]
     fn a_slot_that_is_partly_taken_is_still_taken_up() {
         let mut offer = Offer::new(3 * PAGE_SIZE, 0);
         assert_eq!(offer.take(1), 1);
