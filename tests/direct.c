@@ -601,6 +601,62 @@ TEST_F_TIMEOUT(all, signal_does_not_restart_what_has_begun, TIMEOUT)
 	EXPECT_EQ(FULL + PAGE, child_join(&c));
 }
 
+/*
+ * DEVIATION: a read is not limited to what the pipe holds: as if the writer had
+ * filled in more while it read.
+ */
+TEST_F_TIMEOUT(all, one_read_takes_more_than_the_pipe_holds, TIMEOUT)
+{
+	unsigned char *buf = own_memory(2 * MIB);
+	struct child c;
+	long n;
+
+	child_offer(&c, &self->e, 0, 2 * MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	EXPECT_EQ(FULL, fionread(self->e.fd[0]));
+	n = read(self->e.fd[0], buf, 2 * MIB);
+	if (!is_zpipe(variant->kind))
+		EXPECT_EQ(FULL, n);
+	else if (copies_are_cut(variant->kind))
+		EXPECT_LT(0, n);
+	else
+		EXPECT_EQ(MIB, n);
+	EXPECT_EQ(-1, stream_diff(buf, 0, n));
+	EXPECT_EQ(2 * MIB - n, drain(self->e.fd[0], n, 2 * MIB - n, MIB));
+	EXPECT_EQ(2 * MIB, child_join(&c));
+}
+
+/*
+ * DEVIATION: of large writes that wait one is taken as long as it has much left,
+ * and then the next.
+ */
+TEST_F_TIMEOUT(all, large_writers_wait_for_each_other, TIMEOUT)
+{
+	struct child a, b;
+
+	child_offer(&a, &self->e, 0, MIB);
+	ASSERT_TRUE(child_asleep(&a));
+	child_offer(&b, &self->e, 5 * MIB, MIB);
+	ASSERT_TRUE(child_asleep(&b));
+	EXPECT_EQ(FULL, fionread(self->e.fd[0]));
+	if (is_zpipe(variant->kind)) {
+		EXPECT_EQ(MIB, drain(self->e.fd[0], 0, MIB, 50000));
+		EXPECT_EQ(MIB, drain(self->e.fd[0], 5 * MIB, MIB, 50000));
+	} else {
+		unsigned char *buf = own_memory(FULL);
+		long left = 2 * MIB;
+
+		while (left > 0) {
+			long n = read(self->e.fd[0], buf, FULL);
+
+			ASSERT_LT(0, n);
+			left -= n;
+		}
+	}
+	EXPECT_EQ(MIB, child_join(&a));
+	EXPECT_EQ(MIB, child_join(&b));
+}
+
 TEST_F_TIMEOUT(all, stop_and_continue, TIMEOUT)
 {
 	struct child c;
