@@ -20,16 +20,17 @@ use kernel::{fs::File, sync::aref::ARef};
 /// Bytes of its memory that a writer looks at, at a time.
 const LOOK: usize = 1 << 20;
 
-/// Bytes that one call copies straight from one process to the other at most: others wait for the
-/// pipe's lock meanwhile. As much as the largest pipe holds that anybody may make.
-pub(crate) const DIRECT_MOST: usize = 1 << 20;
-
 /// What [`least`] says.
 static LEAST: Word = Word::new(0);
 
-/// Sets the least that is offered, in bytes. Once, before there is a pipe.
-pub(crate) fn set_least(bytes: u32) {
-    LEAST.write(u64::from(bytes).max(PAGE_SIZE as u64 + 1));
+/// What [`most`] says.
+static MOST: Word = Word::new(0);
+
+/// Sets the least and the most that goes straight from one process to the other, in bytes. Once,
+/// before there is a pipe.
+pub(crate) fn set_limits(least: u32, most: u32) {
+    LEAST.write(u64::from(least).max(PAGE_SIZE as u64 + 1));
+    MOST.write(u64::from(most).max(PAGE_SIZE as u64));
 }
 
 /// Bytes below which what a writer has left is not offered: a second copy costs less than a
@@ -37,6 +38,13 @@ pub(crate) fn set_least(bytes: u32) {
 pub(crate) fn least() -> usize {
     // CAST: Of a u32.
     LEAST.read() as usize
+}
+
+/// Bytes that one call copies straight from one process to the other at most: others wait for the
+/// pipe's lock meanwhile.
+pub(crate) fn most() -> usize {
+    // CAST: Of a u32.
+    MOST.read() as usize
 }
 
 /// What a writer has left to write, as readers would find it in its memory.

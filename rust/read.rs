@@ -8,7 +8,7 @@
 
 use crate::{
     demand::Demand,
-    direct::DIRECT_MOST,
+    direct,
     lock::{Inner, Locked},
     mm::{Dest, Ended},
     pipe::{Pipe, Request},
@@ -104,7 +104,7 @@ impl Read<'_, '_, '_> {
 
     /// Takes from the memory of a writer that waits; [`None`] if there may be more.
     fn pull(&mut self, inner: &mut Inner) -> Option<Step> {
-        let most = self.left.min(DIRECT_MOST.saturating_sub(self.pulled));
+        let most = self.left.min(direct::most().saturating_sub(self.pulled));
         if most == 0 {
             return Some(Step::Done);
         }

@@ -11,7 +11,7 @@
 //! [`direct`](crate::direct), and sleeps until it is called back.
 
 use crate::{
-    direct::{self, Ahead, DIRECT_MOST},
+    direct::{self, Ahead},
     lock::{Inner, Locked},
     mm::{BufferPage, PageStock, Source},
     pipe::{Pipe, Request},
@@ -229,7 +229,7 @@ impl Write<'_, '_, '_> {
             && !inner.ring.is_offered()
             && self.request.kind() == Kind::Stream;
         if pushes {
-            let (bytes, end) = demand.push(self.left().min(DIRECT_MOST), self.source);
+            let (bytes, end) = demand.push(self.left().min(direct::most()), self.source);
 
             self.done += bytes;
             self.direct += bytes;

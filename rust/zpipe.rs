@@ -50,7 +50,15 @@ module! {
         },
         direct_min: u32 {
             default: 131072,
-            description: "Bytes a writer must have left to offer its memory instead of waiting",
+            description: "Bytes from which on a transfer that waits goes straight between the processes",
+        },
+        direct_most: u32 {
+            default: 1048576,
+            description: "Bytes copied straight between two processes at most in one call",
+        },
+        direct_batch: u32 {
+            default: 32,
+            description: "Pages of another process held at a time while they are copied, at most 64",
         },
         cut_copies: u8 {
             default: 0,
@@ -66,7 +74,11 @@ struct Zpipe {
 impl kernel::Module for Zpipe {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         table::init();
-        direct::set_least(compat::parameter(&module_parameters::direct_min));
+        direct::set_limits(
+            compat::parameter(&module_parameters::direct_min),
+            compat::parameter(&module_parameters::direct_most),
+        );
+        mm::set_batch(compat::parameter(&module_parameters::direct_batch));
         sync::set_spin_us(compat::parameter(&module_parameters::spin_us));
         if compat::parameter(&module_parameters::cut_copies) != 0 {
             mm::cut_copies();

@@ -13,5 +13,5 @@ mod stock;
 pub(crate) use account::{may_exceed_pipe_size, may_exceed_user_pages, UserPages};
 pub(crate) use iter::{cut_copies, Dest, Source};
 pub(crate) use page::BufferPage;
-pub(crate) use remote::{Ended, Miss, RemoteDest, RemoteSource};
+pub(crate) use remote::{set_batch, Ended, Miss, RemoteDest, RemoteSource};
 pub(crate) use stock::PageStock;

@@ -12,7 +12,10 @@
 //! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h)
 
 use super::{Dest, Source};
-use crate::sys::{self, zpipe_span as Span};
+use crate::{
+    sync::Word,
+    sys::{self, zpipe_span as Span},
+};
 use core::ptr;
 use kernel::{
     alloc::AllocError,
@@ -22,6 +25,20 @@ use kernel::{
     prelude::*,
     sync::aref::ARef,
 };
+
+/// What [`batch`] says.
+static BATCH: Word = Word::new(1);
+
+/// Sets how many pages are looked up, and held, at a time. Once, before there is a pipe.
+pub(crate) fn set_batch(pages: u32) {
+    BATCH.write(u64::from(pages).clamp(1, Batch::MOST as u64));
+}
+
+/// Pages that are looked up, and held, at a time.
+fn batch() -> usize {
+    // CAST: At most `Batch::MOST`.
+    BATCH.read() as usize
+}
 
 /// Why bytes could not be had without their owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,8 +254,8 @@ struct Batch {
 }
 
 impl Batch {
-    /// Pages that are looked up, and held, at a time.
-    const MOST: usize = 16;
+    /// Pages that are looked up, and held, at a time, whatever the parameter says.
+    const MOST: usize = 64;
 
     /// Holds the pages of `bytes` bytes at `start`, from the first on, at least that one and as
     /// many as there are.
@@ -253,7 +270,7 @@ impl Batch {
         }
 
         let end = start.saturating_add(bytes).min(vma.end());
-        let wanted = (end - first).div_ceil(PAGE_SIZE).min(Self::MOST);
+        let wanted = (end - first).div_ceil(PAGE_SIZE).min(batch());
         let mut pages = [ptr::null_mut(); Self::MOST];
         // SAFETY: `mm` is valid, with its mmap_lock held for reading, and `pages` has room for
         // `wanted` pointers.
