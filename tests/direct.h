@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the tests of large writes that wait have in common. */
+#ifndef ZPIPE_TESTS_DIRECT_H
+#define ZPIPE_TESTS_DIRECT_H
+
+#include "oracle.h"
+#include "child.h"
+#include "model.h"
+#include "trap.h"
+
+#define FULL		(SLOTS * PAGE)
+#define MIB		(1L << 20)
+
+/* Memory of one's own, all of it there. */
+static inline unsigned char *own_memory(size_t len)
+{
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	if (p == MAP_FAILED)
+		abort();
+	return p;
+}
+
+/*
+ * A child that writes @len bytes of the stream at @off from such memory, @skew
+ * bytes behind the start of a page.
+ */
+static inline void child_offer_at(struct child *c, struct ends *e, unsigned long off,
+				  size_t len, size_t skew)
+{
+	*c = (struct child) {
+		.nr = SYS_write, .fn = child_do_write,
+		.fd = e->fd[1], .drop = e->fd[0],
+		.len = len, .buf = own_memory(len + skew) + skew,
+	};
+	stream_fill(c->buf, off, len);
+	child_start(c, 0);
+}
+
+static inline void child_offer(struct child *c, struct ends *e, unsigned long off,
+			       size_t len)
+{
+	child_offer_at(c, e, off, len, 0);
+}
+
+/* Whether it was used, what all this is about; the kernel's pipes have none. */
+static inline bool was_direct(struct ends *e)
+{
+	return !is_zpipe(e->kind) ||
+	       fdinfo_number(e->fd[0], "zpipe-bytes-pulled") +
+	       fdinfo_number(e->fd[0], "zpipe-bytes-pushed") > 0;
+}
+
+/* Reads @total bytes of the stream, at most @size in a call; returns how many. */
+static inline long drain(int fd, unsigned long off, size_t total, size_t size)
+{
+	unsigned char *buf = own_memory(size);
+	size_t done = 0;
+	long n = 0;
+
+	while (done < total) {
+		n = sys(read(fd, buf, size < total - done ? size :
+						total - done));
+		if (n > 0 && stream_diff(buf, off + done, n) >= 0)
+			n = -EILSEQ;
+		if (n <= 0)
+			break;
+		done += n;
+	}
+	munmap(buf, size);
+	return n < 0 ? n : (long)done;
+}
+
+/* Another description of the write end that does not block. */
+static inline int open_nonblocking_writer(struct ends *e)
+{
+	char path[48];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", e->fd[1]);
+	return open(path, O_WRONLY | O_NONBLOCK);
+}
+
+#endif /* ZPIPE_TESTS_DIRECT_H */

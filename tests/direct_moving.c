@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Large writes that wait: what the pipe says of them, what it does not hold on
+ * to, and memory on the move.
+ */
+#include "direct.h"
+
+TEST_F_TIMEOUT(all, counts, TIMEOUT)
+{
+	int fd = self->e.fd[0];
+	struct child c;
+
+	child_offer(&c, &self->e, 0, MIB);
+	ASSERT_EQ(MIB, drain(fd, 0, MIB, 50000));
+	EXPECT_EQ(MIB, child_join(&c));
+	if (is_zpipe(variant->kind)) {
+		EXPECT_LE(1, fdinfo_number(fd, "zpipe-offers"));
+		/* The last pipeful may have gone by way of the slots. */
+		EXPECT_LE(1, fdinfo_number(fd, "zpipe-bytes-pulled"));
+		EXPECT_GE(MIB, fdinfo_number(fd, "zpipe-bytes-pulled"));
+		EXPECT_EQ(MIB, fdinfo_number(fd, "zpipe-bytes-written"));
+		EXPECT_EQ(MIB, fdinfo_number(fd, "zpipe-bytes-read"));
+		EXPECT_EQ(1, fdinfo_number(fd, "zpipe-writes"));
+		EXPECT_EQ(0, fdinfo_number(fd, "zpipe-pull-misses-mapping"));
+		EXPECT_EQ(0, fdinfo_number(fd, "zpipe-pull-misses-page"));
+	} else {
+		EXPECT_EQ(-1, fdinfo_number(fd, "zpipe-offers"));
+	}
+}
+
+/* A number after @name in a file of such lines, or -1. */
+static long number_in(const char *path, const char *name)
+{
+	size_t len = strlen(name);
+	char line[200];
+	long n = -1;
+	FILE *f = fopen(path, "r");
+
+	while (f && n < 0 && fgets(line, sizeof(line), f))
+		if (!strncmp(line, name, len) && strchr(" :\t", line[len]))
+			n = strtol(line + len + 1, NULL, 10);
+	if (f)
+		fclose(f);
+	return n;
+}
+
+static long pinned_now(void)
+{
+	return number_in("/proc/vmstat", "nr_foll_pin_acquired") -
+	       number_in("/proc/vmstat", "nr_foll_pin_released");
+}
+
+#define CROWD	200
+
+TEST_F_TIMEOUT(unnamed, blocked_writers_pin_nothing, 3 * TIMEOUT)
+{
+	static struct ends e[CROWD];
+	static struct child c[CROWD];
+	long locked = number_in("/proc/vmstat", "nr_mlock");
+	long unevictable = number_in("/proc/vmstat", "nr_unevictable");
+	long pinned = pinned_now();
+	unsigned char *buf = own_memory(4 * FULL);
+	char path[40];
+	int i;
+
+	stream_fill(buf, 0, 4 * FULL);
+	for (i = 0; i < CROWD; i++) {
+		ASSERT_EQ(0, ends_make(&e[i], variant->kind));
+		ASSERT_EQ(0, open_ends(&e[i], O_CLOEXEC));
+		c[i] = (struct child) {
+			.nr = SYS_write, .fn = child_do_write,
+			.fd = e[i].fd[1], .drop = e[i].fd[0],
+			.len = 4 * FULL, .buf = buf,
+		};
+		child_start(&c[i], 0);
+	}
+	for (i = 0; i < CROWD; i++) {
+		ASSERT_TRUE(child_asleep(&c[i]));
+		ASSERT_EQ(100, stream_read(e[i].fd[0], 0, 100));
+		snprintf(path, sizeof(path), "/proc/%d/status", c[i].pid);
+		EXPECT_EQ(0, number_in(path, "VmPin"));
+		EXPECT_EQ(0, number_in(path, "VmLck"));
+		EXPECT_TRUE(was_direct(&e[i]));
+	}
+	EXPECT_EQ(pinned, pinned_now());
+	EXPECT_EQ(locked, number_in("/proc/vmstat", "nr_mlock"));
+	EXPECT_GE(unevictable + 16, number_in("/proc/vmstat",
+					      "nr_unevictable"));
+	for (i = 0; i < CROWD; i++) {
+		child_kill(&c[i]);
+		EXPECT_EQ(FULL - 100, fionread(e[i].fd[0]));
+		ends_free(&e[i]);
+	}
+}
+
+/*
+ * A writer whose memory is on the move: each byte is what was there at some
+ * time, in its place.
+ */
+#define ROUNDS		8
+
+struct mover {
+	unsigned char *buf;
+	size_t from;		/* the part of it that is moved */
+	size_t len;
+	int how;
+	int stop;
+	pthread_t thread;
+};
+
+static void move_once(struct mover *m, unsigned long *dice)
+{
+	size_t pages = m->len / PAGE;
+	size_t at = rnd(dice) % pages, nr = 1 + rnd(dice) % 16;
+	unsigned char *p, *q;
+
+	nr = nr < pages - at ? nr : pages - at;
+	at += m->from / PAGE;
+	p = m->buf + at * PAGE;
+	switch (m->how ? m->how : 1 + rnd(dice) % 4) {
+	case 1:
+		/* Elsewhere. */
+		q = mmap(NULL, nr * PAGE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		*q = 1;
+		munmap(q, nr * PAGE);
+		break;
+	case 2:
+		mprotect(p, nr * PAGE, PROT_READ);
+		mprotect(p, nr * PAGE, PROT_READ | PROT_WRITE);
+		break;
+	case 3:
+		madvise(p, nr * PAGE, MADV_DONTNEED);
+		stream_fill(p, at * PAGE, nr * PAGE);
+		break;
+	case 4:
+		mmap(p, nr * PAGE, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+		stream_fill(p, at * PAGE, nr * PAGE);
+		break;
+	case 5:
+		/* A write may meet this. */
+		mprotect(p, nr * PAGE, PROT_NONE);
+		mprotect(p, nr * PAGE, PROT_READ | PROT_WRITE);
+		break;
+	}
+}
+
+static void *move(void *arg)
+{
+	struct mover *m = arg;
+	unsigned long dice = (unsigned long)m + m->how;
+
+	while (!__atomic_load_n(&m->stop, __ATOMIC_SEQ_CST))
+		move_once(m, &dice);
+	return NULL;
+}
+
+static long child_do_moved(struct child *c)
+{
+	struct mover m[2];
+	size_t done, i;
+	long n;
+	int round;
+
+	for (i = 0; i < 2; i++) {
+		m[i] = (struct mover) {
+			.buf = c->buf, .from = i * c->len / 2,
+			.len = c->len / 2, .how = c->flags,
+		};
+		pthread_create(&m[i].thread, NULL, move, &m[i]);
+	}
+	for (round = 0; round < ROUNDS; round++) {
+		for (done = 0; done < c->len; done += n) {
+			n = write(c->fd, c->buf + done, c->len - done);
+			/* Where a mover has just been. */
+			if (n < 0 && errno == EFAULT && c->flags == 5)
+				n = 0;
+			if (n < 0)
+				return -1;
+		}
+	}
+	for (i = 0; i < 2; i++) {
+		__atomic_store_n(&m[i].stop, 1, __ATOMIC_SEQ_CST);
+		pthread_join(m[i].thread, NULL);
+	}
+	return 0;
+}
+
+static void moved(struct __test_metadata *_metadata, struct ends *e, int how)
+{
+	size_t len = 3 * FULL + 2 * PAGE, at, i;
+	unsigned char *buf = own_memory(40000);
+	unsigned char *want = own_memory(len);
+	struct child c = {
+		.fn = child_do_moved, .fd = e->fd[1], .drop = e->fd[0],
+		.len = len, .buf = own_memory(len), .flags = how,
+	};
+	long off = 0, n;
+
+	stream_fill(want, 0, len);
+	memcpy(c.buf, want, len);
+	child_start(&c, 0);
+	close_end(e, 1);
+	while ((n = sys(read(e->fd[0], buf, 40000))) > 0) {
+		for (i = 0; i < n; i++) {
+			at = (off + i) % len;
+			/* Zero where it was as good as new. */
+			if (buf[i] != want[at] && (buf[i] || how == 1 ||
+						   how == 2))
+				break;
+		}
+		ASSERT_EQ(n, i) TH_LOG("at %zu of round %zu", (off + i) % len,
+				       (off + i) / len);
+		off += n;
+	}
+	EXPECT_EQ(0, n);
+	EXPECT_EQ(ROUNDS * len, off);
+	EXPECT_EQ(0, child_join(&c));
+}
+
+TEST_F_TIMEOUT(all, other_memory_is_mapped_meanwhile, TIMEOUT)
+{
+	moved(_metadata, &self->e, 1);
+}
+
+TEST_F_TIMEOUT(all, source_is_protected_meanwhile, TIMEOUT)
+{
+	moved(_metadata, &self->e, 2);
+}
+
+TEST_F_TIMEOUT(all, source_is_dropped_meanwhile, TIMEOUT)
+{
+	moved(_metadata, &self->e, 3);
+}
+
+TEST_F_TIMEOUT(all, source_is_replaced_meanwhile, TIMEOUT)
+{
+	moved(_metadata, &self->e, 4);
+}
+
+TEST_F_TIMEOUT(all, source_is_not_readable_at_times, TIMEOUT)
+{
+	moved(_metadata, &self->e, 5);
+}
+
+TEST_F_TIMEOUT(all, everything_moves, TIMEOUT)
+{
+	moved(_metadata, &self->e, 0);
+}
+
+TEST_HARNESS_MAIN
