@@ -8,7 +8,7 @@
 //! progress. A page that is missing is likewise allocated without the lock.
 //!
 //! A large write that would have to wait offers its memory to readers instead, see
-//! [`direct`](crate::direct), and sleeps until it is called back.
+//! [`direct`], and sleeps until it is called back.
 
 use crate::{
     direct::{self, Ahead},
