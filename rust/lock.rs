@@ -121,6 +121,11 @@ impl Inner {
         }
     }
 
+    /// Whether there is a demand of which that can be said.
+    fn demanded(&self, what: impl FnOnce(&Demand) -> bool) -> bool {
+        self.demand.as_ref().is_some_and(what)
+    }
+
     fn room(&self) -> Room {
         Room {
             used: self.ring.used(),
@@ -128,10 +133,8 @@ impl Inner {
             // CAST: At most `PageStock::MAX`.
             spare: self.spare.len() as u32,
             offer: self.ring.offered(),
-            pushed: self
-                .demand
-                .as_ref()
-                .is_some_and(|demand| demand.filled() != 0),
+            pushed: self.demanded(|demand| demand.filled() != 0),
+            demanded: self.demanded(Demand::is_open),
         }
     }
 }

@@ -225,6 +225,7 @@ impl Write<'_, '_, '_> {
         let pushes = demand.is_open()
             && self.left() >= direct::least()
             && self.staged.is_none()
+            && self.phase == 0
             && inner.ring.used() == 0
             && !inner.ring.is_offered()
             && self.request.kind() == Kind::Stream;
@@ -233,6 +234,7 @@ impl Write<'_, '_, '_> {
 
             self.done += bytes;
             self.direct += bytes;
+            self.phase = bytes % PAGE_SIZE;
             self.merge &= bytes == 0;
             self.pushed |= bytes != 0;
             inner.stats.push.moved(bytes, end);
@@ -265,7 +267,10 @@ impl Write<'_, '_, '_> {
     fn extend(&mut self, pipe: &Pipe) {
         let Some(ahead) = &mut self.ahead else { return };
 
-        while !pipe.state().offer_over() && ahead.look(self.source, self.done) {
+        while !pipe.state().offer_over()
+            && !current!().signal_pending()
+            && ahead.look(self.source, self.done)
+        {
             let all = ahead.offer(self.done, self.total, self.phase);
             let mut inner = pipe.lock();
             let free = inner.ring.free();
@@ -416,7 +421,10 @@ impl Pipe {
         };
         let room = self.state().room;
         if job.offers && total / PAGE_SIZE > room.limit as usize && request.may_offer() {
-            job.look_ahead();
+            // Unless a reader waits for it.
+            if !room.demanded {
+                job.look_ahead();
+            }
         } else if total > PAGE_SIZE {
             job.stock_up(room);
         }

@@ -26,6 +26,8 @@ pub(crate) struct Room {
     pub(crate) offer: Offered,
     /// A reader that waits has been given something.
     pub(crate) pushed: bool,
+    /// A reader that waits can be given something.
+    pub(crate) demanded: bool,
 }
 
 /// What can be told of an [`Offer`](super::offer::Offer) from outside.
@@ -51,6 +53,7 @@ impl Room {
             | bit(self.offer.takeable, 57)
             | bit(self.offer.due, 58)
             | bit(self.pushed, 59)
+            | bit(self.demanded, 60)
     }
 
     /// Out of one word.
@@ -69,6 +72,7 @@ impl Room {
                 due: bit(58),
             },
             pushed: bit(59),
+            demanded: bit(60),
         }
     }
 
@@ -213,7 +217,7 @@ mod tests {
             ..Room::default()
         };
         assert_eq!(Room::unpack(room.pack()), room);
-        for bits in 0..16 {
+        for bits in 0..32 {
             let offer = Offered {
                 present: bits & 1 != 0,
                 takeable: bits & 2 != 0,
@@ -223,6 +227,7 @@ mod tests {
             let room = Room {
                 offer,
                 pushed,
+                demanded: bits & 16 != 0,
                 ..room
             };
             assert_eq!(Room::unpack(room.pack()), room);

@@ -138,6 +138,7 @@ impl World {
                 limit: self.limit as u32,
                 spare: 0,
                 offer: self.offered(),
+                demanded: self.demand.is_some_and(|demand| demand.open),
                 pushed: self.demand.is_some_and(|demand| demand.filled != 0),
             },
             ends: self.ends,
