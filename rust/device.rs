@@ -16,7 +16,7 @@ use kernel::{
     fs::file::{flags, FileDescriptorReservation},
     iov::{IovIterDest, IovIterSource},
     prelude::*,
-    seq_file::{seq_print, SeqFile},
+    seq_file::SeqFile,
     uaccess::{UserPtr, UserSlice},
 };
 
@@ -78,7 +78,7 @@ impl FileOperations for End {
         }
 
         file.set_stream();
-        let pipe = PipeRef::get(file.inode_key())?;
+        let pipe = PipeRef::get(file.inode_key(), file.pipe_id())?;
         let end = if file.is_fifo() {
             Self::pair(pipe, access)
         } else {
@@ -168,22 +168,7 @@ impl FileOperations for End {
     }
 
     fn show_fdinfo(&self, seq: &SeqFile) {
-        let state = self.pipe.state();
-        let (bytes, stats) = {
-            let inner = self.pipe.lock();
-            (inner.ring.bytes(), *inner.stats)
-        };
-
-        seq_print!(
-            seq,
-            "zpipe-slots:\t{}/{}\n",
-            state.room.used,
-            state.room.limit
-        );
-        seq_print!(seq, "zpipe-buffered:\t{}\n", bytes);
-        seq_print!(seq, "zpipe-readers:\t{}\n", state.ends.readers);
-        seq_print!(seq, "zpipe-writers:\t{}\n", state.ends.writers);
-        seq_print!(seq, "{}", stats);
+        self.pipe.show(seq);
     }
 }
 
@@ -213,7 +198,7 @@ fn pipe2(arg: usize) -> Result {
     }
 
     let inode = FifoInode::new(&END_OPS)?;
-    let pipe = PipeRef::new_pair(inode.key(), MountPin::new()?)?;
+    let pipe = PipeRef::new_pair(inode.key(), inode.pipe_id(), MountPin::new()?)?;
     let read = End::pair(
         pipe.clone(),
         Access {

@@ -5,7 +5,7 @@
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
 use crate::{
-    pipe::Request,
+    pipe::{PipeId, Request},
     sync::WaitQueue,
     sys,
     table::InodeKey,
@@ -122,6 +122,12 @@ impl OpenFile<'_> {
     /// The name of the file's inode.
     pub(crate) fn inode_key(&self) -> InodeKey {
         InodeKey(self.inode() as usize)
+    }
+
+    /// The inode's name for people.
+    pub(crate) fn pipe_id(&self) -> PipeId {
+        // SAFETY: Valid by the type invariants.
+        unsafe { pipe_id(self.inode()) }
     }
 
     /// Whether the inode is a FIFO: a private pair's, for device nodes are not.
@@ -386,6 +392,21 @@ impl<T: FileOperations> FileOps<T> {
         let (this, seq) = unsafe { (Self::borrow(file), SeqFile::from_raw(seq)) };
 
         this.show_fdinfo(seq);
+    }
+}
+
+/// The name of an inode for people.
+///
+/// # Safety
+///
+/// `inode` is valid.
+pub(crate) unsafe fn pipe_id(inode: *const bindings::inode) -> PipeId {
+    // SAFETY: Valid, says the caller; the number does not change, and there is a super block.
+    unsafe {
+        PipeId {
+            device: (*(*inode).i_sb).s_dev,
+            inode: (*inode).i_ino,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 #include <linux/cred.h>
+#include <linux/debugfs.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/pkeys.h>
@@ -223,4 +224,22 @@ char *zpipe_dname(struct dentry *dentry, char *buffer, int buflen)
 	if (size > buflen)
 		return ERR_PTR(-ENAMETOOLONG);
 	return memcpy(buffer + buflen - size, name, size);
+}
+
+/*
+ * A directory of debugfs with one file for root to read. Where that cannot be,
+ * there is none: nobody needs to know, says debugfs.
+ */
+struct dentry *zpipe_debugfs(const char *dir, const char *file,
+			     const struct file_operations *fops)
+{
+	struct dentry *dentry = debugfs_create_dir(dir, NULL);
+
+	debugfs_create_file(file, 0400, dentry, NULL, fops);
+	return dentry;
+}
+
+void zpipe_debugfs_remove(struct dentry *dir)
+{
+	debugfs_remove(dir);
 }

@@ -43,6 +43,10 @@ bool zpipe_has_waiters(struct wait_queue_head *head);
 bool zpipe_spin(u64 since, u64 ns);
 u64 zpipe_clock(void);
 
+struct dentry *zpipe_debugfs(const char *dir, const char *file,
+			     const struct file_operations *fops);
+void zpipe_debugfs_remove(struct dentry *dir);
+
 struct user_struct *zpipe_get_user(void);
 long zpipe_account(struct user_struct *user, long pages);
 

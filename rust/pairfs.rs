@@ -9,7 +9,8 @@
 //! Sources: `fs/pipe.c` (`get_pipe_inode()`, `create_pipe_files()`), `fs/libfs.c`.
 
 use crate::{
-    fops::{set_private, FileOperations, FileOps},
+    fops::{pipe_id, set_private, FileOperations, FileOps},
+    pipe::PipeId,
     sync::CStatic,
     sys,
     table::InodeKey,
@@ -119,6 +120,12 @@ impl FifoInode {
     /// The name of the inode.
     pub(crate) fn key(&self) -> InodeKey {
         InodeKey(self.ptr.as_ptr() as usize)
+    }
+
+    /// The inode's name for people.
+    pub(crate) fn pipe_id(&self) -> PipeId {
+        // SAFETY: Valid by the type invariants.
+        unsafe { pipe_id(self.ptr.as_ptr()) }
     }
 
     /// Opens a file with `flags` whose private data is `this`. Sleeps.

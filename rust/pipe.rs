@@ -9,11 +9,14 @@
 //!
 //! Outermost first; no lock is held while another line's is taken unless it stands below:
 //!
-//! 1. the pipe table, [`table`](crate::table): found, counted, dropped; nothing else happens in it.
+//! 1. the pipe table, [`table`](crate::table): found, counted, dropped, listed one at a time; nothing
+//!    else happens in it, and who lists a pipe has left it before the pipe's own lock is taken.
 //! 2. a pipe's inner lock, the mutex in [`Pipe`]. Under it user memory is touched only with page
 //!    faults disabled, no page is allocated and nothing takes an mmap_lock: it is held for copies,
 //!    never for waits. Two pipes' locks are never held together.
 //! 3. the kernel's own below it: wait queue locks, fasync locks.
+//!
+//! Above them all is the lock of an open file of debugfs, which the list of pipes is made under.
 //!
 //! What other tasks test without the lock, [`State`], is published before it is dropped, and who
 //! waits for it is woken after that: see
@@ -35,6 +38,7 @@ use kernel::{
     fs::{file::flags, File},
     new_mutex,
     prelude::*,
+    seq_file::{seq_print, SeqFile},
     sync::{Arc, Mutex},
 };
 
@@ -79,6 +83,26 @@ impl<'a> Request<'a> {
     }
 }
 
+/// Which pipe it is, for people: its inode, as fstat(2) tells it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PipeId {
+    /// The device of its file system, as the kernel has it.
+    pub(crate) device: u32,
+    /// The number.
+    pub(crate) inode: u64,
+}
+
+impl PipeId {
+    /// Bits of a device number that are the minor.
+    const MINOR_BITS: u32 = 20;
+
+    /// The device's major and minor number.
+    fn device(&self) -> (u32, u32) {
+        let bits = Self::MINOR_BITS;
+        (self.device >> bits, self.device & ((1 << bits) - 1))
+    }
+}
+
 /// A pipe.
 ///
 /// Reader and writer run on different CPUs, and every cache line that both change costs as much as
@@ -104,11 +128,13 @@ pub(crate) struct Pipe {
     pub(crate) wr_fasync: FasyncQueue,
     /// Somebody polled. From then on every write wakes, as epoll's edges want it.
     polled: Word,
+    /// Which one it is.
+    id: PipeId,
 }
 
 impl Pipe {
     /// A pipe that nobody has open yet. Sleeps.
-    pub(crate) fn new() -> Result<Arc<Self>> {
+    pub(crate) fn new(id: PipeId) -> Result<Arc<Self>> {
         let mut account = UserPages::of_current();
         let slots = slots_for_new(account.set(DEFAULT_SLOTS), may_exceed_user_pages());
         account.set(slots);
@@ -125,6 +151,7 @@ impl Pipe {
                 rd_fasync: FasyncQueue::new(),
                 wr_fasync: FasyncQueue::new(),
                 polled: Word::new(0),
+                id,
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -273,5 +300,33 @@ impl Pipe {
             self.rd_fasync.tell(Event::Input);
             self.wr_fasync.tell(Event::Output);
         }
+    }
+    /// Prints state and counters: `/proc/PID/fdinfo/N`. Sleeps, but only for the lock.
+    pub(crate) fn show(&self, seq: &SeqFile) {
+        let (state, bytes, stats) = {
+            let inner = self.lock();
+            (inner.state(), inner.ring.bytes(), *inner.stats)
+        };
+
+        seq_print!(
+            seq,
+            "zpipe-slots:\t{}/{}\n",
+            state.room.used,
+            state.room.limit
+        );
+        seq_print!(seq, "zpipe-buffered:\t{}\n", bytes);
+        seq_print!(seq, "zpipe-readers:\t{}\n", state.ends.readers);
+        seq_print!(seq, "zpipe-writers:\t{}\n", state.ends.writers);
+        seq_print!(seq, "{}", stats);
+    }
+
+    /// The same in a list of pipes: which one it is, and an empty line at the end.
+    pub(crate) fn show_listed(&self, seq: &SeqFile) {
+        let (major, minor) = self.id.device();
+
+        seq_print!(seq, "zpipe-inode:\t{}\n", self.id.inode);
+        seq_print!(seq, "zpipe-device:\t{}:{}\n", major, minor);
+        self.show(seq);
+        seq_print!(seq, "\n");
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! Only the rooms that wrap C may use this: [`mm`](crate::mm), [`sync`](crate::sync),
 //! [`uapi`](crate::uapi), [`fops`](crate::fops), [`chrdev`](crate::chrdev),
-//! [`pairfs`](crate::pairfs).
+//! [`pairfs`](crate::pairfs), [`debugfs`](crate::debugfs).
 
 #![allow(
     clippy::all,

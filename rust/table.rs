@@ -9,7 +9,10 @@
 //! An inode is named by its address. That is unique: an entry exists only while some file, open or
 //! being opened, holds the inode.
 
-use crate::{pairfs::MountPin, pipe::Pipe};
+use crate::{
+    pairfs::MountPin,
+    pipe::{Pipe, PipeId},
+};
 use core::ops::Deref;
 use kernel::{
     prelude::*,
@@ -45,6 +48,17 @@ pub(crate) fn init() {
     *TABLE.lock() = Some(RBTree::new());
 }
 
+/// The first pipe whose inode is `from` or has a higher address, and that address.
+///
+/// It may be closed meanwhile, and then lives until the caller drops it.
+pub(crate) fn next(from: InodeKey) -> Option<(InodeKey, Arc<Pipe>)> {
+    let table = TABLE.lock();
+    let cursor = table.as_ref()?.cursor_lower_bound(&from)?;
+    let (key, entry) = cursor.current();
+
+    Some((*key, entry.pipe.clone()))
+}
+
 /// The pipe of an inode, counted once in its entry: for a file, open or being opened.
 pub(crate) struct PipeRef {
     pipe: Arc<Pipe>,
@@ -52,21 +66,21 @@ pub(crate) struct PipeRef {
 }
 
 impl PipeRef {
-    /// The pipe of the inode `key`, made if there is none yet. Sleeps.
+    /// The pipe of the inode `key`, made if there is none yet, with the name `id`. Sleeps.
     ///
     /// The caller holds the inode for as long as the reference lives.
-    pub(crate) fn get(key: InodeKey) -> Result<Self> {
+    pub(crate) fn get(key: InodeKey, id: PipeId) -> Result<Self> {
         if let Some(found) = Self::find(key) {
             return Ok(found);
         }
-        Self::insert(key, None)
+        Self::insert(key, id, None)
     }
 
-    /// A new pipe for the new inode `key` of a private pair. Sleeps.
+    /// A new pipe, with the name `id`, for the new inode `key` of a private pair. Sleeps.
     ///
     /// The caller holds the inode for as long as the reference lives.
-    pub(crate) fn new_pair(key: InodeKey, pin: MountPin) -> Result<Self> {
-        Self::insert(key, Some(pin))
+    pub(crate) fn new_pair(key: InodeKey, id: PipeId, pin: MountPin) -> Result<Self> {
+        Self::insert(key, id, Some(pin))
     }
 
     fn find(key: InodeKey) -> Option<Self> {
@@ -80,8 +94,8 @@ impl PipeRef {
         })
     }
 
-    fn insert(key: InodeKey, pin: Option<MountPin>) -> Result<Self> {
-        let pipe = Pipe::new()?;
+    fn insert(key: InodeKey, id: PipeId, pin: Option<MountPin>) -> Result<Self> {
+        let pipe = Pipe::new(id)?;
         let entry = Entry {
             pipe: pipe.clone(),
             files: 1,

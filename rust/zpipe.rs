@@ -5,6 +5,7 @@
 //! ```text
 //! uapi <- device -> pipe, read, write -> ring -> {mm, sync} -> sys
 //!            |-> {chrdev, pairfs} -> fops
+//! debugfs -> table
 //! zcore: pure logic; imports nothing, anything may import it
 //! ```
 
@@ -12,6 +13,7 @@ use kernel::prelude::*;
 
 mod chrdev;
 mod compat;
+mod debugfs;
 mod demand;
 mod device;
 mod direct;
@@ -69,6 +71,7 @@ module! {
 
 struct Zpipe {
     _devices: chrdev::Devices,
+    _directory: debugfs::Directory,
 }
 
 impl kernel::Module for Zpipe {
@@ -85,6 +88,7 @@ impl kernel::Module for Zpipe {
         }
         Ok(Self {
             _devices: chrdev::Devices::new(&device::END_OPS, &device::CONTROL_OPS)?,
+            _directory: debugfs::Directory::new(),
         })
     }
 }

@@ -6,6 +6,7 @@
  */
 #include "oracle.h"
 #include "child.h"
+#include "debug.h"
 
 #include <sys/inotify.h>
 #include <sys/socket.h>
@@ -209,6 +210,41 @@ TEST_F_TIMEOUT(module, in_use_by_a_descriptor_in_flight, TIMEOUT)
 	close(sock[0]);
 	close(sock[1]);
 	EXPECT_EQ(0, unload_eventually());
+}
+
+TEST_F_TIMEOUT(module, in_use_by_the_list_of_pipes, TIMEOUT)
+{
+	char text[PAGE];
+	int fd;
+
+	ASSERT_EQ(0, mount_debugfs());
+	fd = open(PIPES, O_RDONLY);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(IN_USE, unload());
+	ASSERT_EQ(0, open_ends(&self->pair, 0));
+	EXPECT_LT(0, read(fd, text, sizeof(text)));
+	close_end(&self->pair, 0);
+	close_end(&self->pair, 1);
+	in_use_by(_metadata, fd);
+	EXPECT_NE(0, access(DEBUGFS "/zpipe", F_OK));
+	ASSERT_EQ(0, load());
+	EXPECT_EQ(0, access(PIPES, R_OK));
+}
+
+/* As with the node: debugfs tells nobody of such a descriptor. */
+TEST_F_TIMEOUT(module, path_descriptor_of_the_list_of_pipes, TIMEOUT)
+{
+	int path;
+
+	ASSERT_EQ(0, mount_debugfs());
+	path = open(PIPES, O_PATH);
+	ASSERT_LE(0, path);
+	close(fd_path_open(path, O_RDONLY));
+	ASSERT_EQ(0, unload_eventually());
+	EXPECT_EQ(-ENOENT, sys(fd_path_open(path, O_RDONLY)));
+	ASSERT_EQ(0, load());
+	EXPECT_EQ(-ENOENT, sys(fd_path_open(path, O_RDONLY)));
+	close(path);
 }
 
 TEST_F_TIMEOUT(module, in_use_by_a_waiting_opener, TIMEOUT)

@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What is told of a pipe beside its descriptors: the list of all pipes in
+ * debugfs. Of zpipe alone: the kernel's pipes have none.
+ * Needs root. That the list keeps the module loaded is in module.c.
+ */
+#include "oracle.h"
+#include "child.h"
+#include "debug.h"
+
+#define NOBODY		65534
+#define LARGE		(1L << 20)
+
+FIXTURE(zpipes) {
+	struct ends e;
+};
+
+FIXTURE_VARIANT(zpipes) {
+	enum kind kind;
+};
+
+FIXTURE_VARIANT_ADD(zpipes, zpair) { .kind = ZPAIR };
+FIXTURE_VARIANT_ADD(zpipes, znode) { .kind = ZNODE };
+
+FIXTURE_SETUP(zpipes)
+{
+	ASSERT_EQ(0, mount_debugfs());
+	ASSERT_EQ(0, ends_make(&self->e, variant->kind));
+	ASSERT_EQ(0, open_ends(&self->e, 0));
+}
+
+FIXTURE_TEARDOWN(zpipes)
+{
+	ends_free(&self->e);
+}
+
+FIXTURE(list) {
+	struct ends e;
+};
+
+FIXTURE_SETUP(list)
+{
+	ASSERT_EQ(0, mount_debugfs());
+	ASSERT_EQ(0, ends_make(&self->e, ZNODE));
+}
+
+FIXTURE_TEARDOWN(list)
+{
+	ends_free(&self->e);
+}
+
+/*
+ * The list.
+ */
+
+/* A file's text, read @size bytes at a time. */
+static char *text_of(int fd, size_t size)
+{
+	size_t used = 0, room = size + 1;
+	char *text = malloc(room);
+	ssize_t n;
+
+	while (fd >= 0 && (n = read(fd, text + used, size)) > 0) {
+		used += n;
+		room = used + size + 1;
+		text = realloc(text, room);
+	}
+	text[used] = 0;
+	return text;
+}
+
+static char *text_at(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char *text = text_of(fd, PAGE);
+
+	if (fd >= 0)
+		close(fd);
+	return text;
+}
+
+/* How often the inode's pipe is in @list; @own becomes the last place. */
+static int times_in(const char *list, const struct stat *st, const char **own)
+{
+	char head[96];
+	int n = 0;
+
+	/* At the start, or behind the empty line that ends another. */
+	snprintf(head, sizeof(head), "zpipe-inode:\t%lu\nzpipe-device:\t%u:%u\n",
+		 (unsigned long)st->st_ino, major(st->st_dev),
+		 minor(st->st_dev));
+	for (const char *p = list; (p = strstr(p, head)); p++) {
+		if (p != list && strncmp(p - 2, "\n\n", 2))
+			continue;
+		n++;
+		if (own)
+			*own = p + strlen(head);
+	}
+	return n;
+}
+
+static int times_listed(const struct stat *st)
+{
+	char *list = text_at(PIPES);
+	int n = times_in(list, st, NULL);
+
+	free(list);
+	return n;
+}
+
+/* What fdinfo and the list say of a pipe is the same, letter for letter. */
+static void same_as_fdinfo(struct __test_metadata *_metadata, int fd)
+{
+	char path[40], *info, *list, *lines, *end;
+	const char *own = NULL;
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	info = text_at(path);
+	list = text_at(PIPES);
+	lines = strstr(info, "zpipe-slots:");
+	ASSERT_NE(NULL, lines);
+	ASSERT_EQ(0, fstat(fd, &st));
+	ASSERT_EQ(1, times_in(list, &st, &own));
+	end = strstr(own, "\n\n");
+	ASSERT_NE(NULL, end);
+	end[1] = 0;
+	EXPECT_STREQ(lines, own);
+	free(info);
+	free(list);
+}
+
+/* A number that the list has of a pipe, or -1. */
+static long listed_number(int fd, const char *name)
+{
+	char line[64], *list = text_at(PIPES);
+	const char *own = NULL, *p, *end;
+	struct stat st;
+	long n = -1;
+
+	snprintf(line, sizeof(line), "\n%s:\t", name);
+	if (!fstat(fd, &st) && times_in(list, &st, &own) == 1) {
+		end = strstr(own, "\n\n");
+		p = strstr(own - 1, line);
+		if (p && p < end)
+			n = strtol(p + strlen(line), NULL, 10);
+	}
+	free(list);
+	return n;
+}
+
+TEST_F_TIMEOUT(zpipes, list_says_what_fdinfo_says, TIMEOUT)
+{
+	struct ends *e = &self->e;
+	struct child c;
+
+	same_as_fdinfo(_metadata, e->fd[0]);
+	ASSERT_EQ(5000, stream_write(e->fd[1], 0, 5000));
+	same_as_fdinfo(_metadata, e->fd[1]);
+	ASSERT_EQ(100, stream_read(e->fd[0], 0, 100));
+	same_as_fdinfo(_metadata, e->fd[0]);
+	ASSERT_EQ(32 * PAGE, set_capacity(e->kind, e->fd[0], 32 * PAGE));
+	same_as_fdinfo(_metadata, e->fd[0]);
+	child_write(&c, e, 5000, LARGE);
+	ASSERT_TRUE(child_asleep(&c));
+	same_as_fdinfo(_metadata, e->fd[0]);
+	child_kill(&c);
+	same_as_fdinfo(_metadata, e->fd[0]);
+}
+
+TEST_F_TIMEOUT(zpipes, list_counts_what_was_done, TIMEOUT)
+{
+	struct ends *e = &self->e;
+
+	EXPECT_EQ(0, listed_number(e->fd[0], "zpipe-bytes-written"));
+	EXPECT_EQ(0, listed_number(e->fd[0], "zpipe-reads"));
+	EXPECT_EQ(0, listed_number(e->fd[0], "zpipe-slots"));
+	ASSERT_EQ(5000, stream_write(e->fd[1], 0, 5000));
+	ASSERT_EQ(10, stream_write(e->fd[1], 5000, 10));
+	ASSERT_EQ(100, stream_read(e->fd[0], 0, 100));
+	EXPECT_EQ(5010, listed_number(e->fd[0], "zpipe-bytes-written"));
+	EXPECT_EQ(2, listed_number(e->fd[0], "zpipe-writes"));
+	EXPECT_EQ(100, listed_number(e->fd[0], "zpipe-bytes-read"));
+	EXPECT_EQ(1, listed_number(e->fd[0], "zpipe-reads"));
+	EXPECT_EQ(4910, listed_number(e->fd[0], "zpipe-buffered"));
+	EXPECT_EQ(2, listed_number(e->fd[0], "zpipe-slots"));
+	EXPECT_EQ(1, listed_number(e->fd[0], "zpipe-readers"));
+	close_end(e, 1);
+	EXPECT_EQ(0, listed_number(e->fd[0], "zpipe-writers"));
+}
+
+TEST_F_TIMEOUT(zpipes, list_has_a_pipe_as_long_as_it_lives, TIMEOUT)
+{
+	struct stat st;
+	int again, i;
+
+	ASSERT_EQ(0, fstat(self->e.fd[0], &st));
+	EXPECT_EQ(1, times_listed(&st));
+	close_end(&self->e, 0);
+	EXPECT_EQ(1, times_listed(&st));
+	close_end(&self->e, 1);
+	EXPECT_EQ(0, times_listed(&st));
+	for (i = 0; i < 20; i++) {
+		ASSERT_EQ(0, open_ends(&self->e, 0));
+		ASSERT_EQ(0, fstat(self->e.fd[0], &st));
+		again = dup(self->e.fd[1]);
+		ASSERT_EQ(3 * PAGE, stream_write(again, 0, 3 * PAGE));
+		close_end(&self->e, i & 1);
+		close_end(&self->e, !(i & 1));
+		EXPECT_EQ(1, times_listed(&st));
+		close(again);
+		EXPECT_EQ(0, times_listed(&st));
+	}
+}
+
+TEST_F_TIMEOUT(list, has_a_node_that_is_being_opened, TIMEOUT)
+{
+	struct stat st;
+	struct child c;
+
+	ASSERT_EQ(0, stat(self->e.path, &st));
+	EXPECT_EQ(0, times_listed(&st));
+	child_open(&c, self->e.path, O_RDONLY);
+	ASSERT_TRUE(child_asleep(&c));
+	EXPECT_EQ(1, times_listed(&st));
+	EXPECT_EQ(KILLED(SIGKILL), child_kill(&c));
+	EXPECT_EQ(0, times_listed(&st));
+}
+
+/* Opens a pair, or closes it if it is open. */
+static int toggle(struct ends *e)
+{
+	e->kind = ZPAIR;
+	if (e->fd[0] < 0)
+		return open_ends(e, 0);
+	close_end(e, 0);
+	close_end(e, 1);
+	return 0;
+}
+
+/*
+ * More than a page holds, read in pieces while others come and go: what stays is
+ * there once.
+ */
+TEST_F_TIMEOUT(list, has_each_pipe_once, 2 * TIMEOUT)
+{
+	static const size_t sizes[] = { 100, 1000, PAGE, 65536 };
+	struct ends stay[150], others[16];
+	struct stat st[ARRAY_SIZE(stay)];
+	size_t used, s;
+	char *text;
+	int fd, i, round = 0;
+	ssize_t n;
+
+	/* Those that go lie between those that stay. */
+	memset(others, -1, sizeof(others));
+	memset(stay, -1, sizeof(stay));
+	for (i = 0; i < ARRAY_SIZE(stay); i++) {
+		ASSERT_EQ(0, toggle(&stay[i]));
+		ASSERT_EQ(0, fstat(stay[i].fd[0], &st[i]));
+		if (i % 10 == 5)
+			ASSERT_EQ(0, toggle(&others[i / 10]));
+	}
+	text = malloc(LARGE);
+	for (s = 0; s < ARRAY_SIZE(sizes); s++) {
+		fd = open(PIPES, O_RDONLY);
+		ASSERT_LE(0, fd);
+		used = 0;
+		while ((n = read(fd, text + used, sizes[s])) > 0) {
+			used += n;
+			ASSERT_GT(LARGE - 65536, used);
+			ASSERT_EQ(0, toggle(&others[round++ % 16]));
+		}
+		ASSERT_EQ(0, n);
+		close(fd);
+		text[used] = 0;
+		for (i = 0; i < ARRAY_SIZE(stay); i++)
+			EXPECT_EQ(1, times_in(text, &st[i], NULL));
+	}
+	/* From somewhere, and from the start again. */
+	fd = open(PIPES, O_RDONLY);
+	ASSERT_EQ(PAGE, pread(fd, text, PAGE, 10000));
+	ASSERT_EQ(0, lseek(fd, 0, SEEK_SET));
+	free(text);
+	text = text_of(fd, PAGE);
+	for (i = 0; i < ARRAY_SIZE(stay); i++)
+		EXPECT_EQ(1, times_in(text, &st[i], NULL));
+	free(text);
+}
+
+/* Pipes come and go in one process while others list them. */
+static long come_and_go(struct child *c)
+{
+	struct ends e = { .kind = ZPAIR };
+	int *stop = c->arg;
+
+	while (!__atomic_load_n(stop, __ATOMIC_SEQ_CST)) {
+		if (open_ends(&e, 0) ||
+		    stream_write(e.fd[1], 0, 2 * PAGE) != 2 * PAGE ||
+		    stream_read(e.fd[0], 0, 100) != 100) {
+			errno = EIO;
+			return -1;
+		}
+		close_end(&e, 1);
+		close_end(&e, 0);
+	}
+	return 0;
+}
+
+TEST_F_TIMEOUT(zpipes, list_races_open_and_close, TIMEOUT)
+{
+	int *stop = shared_alloc(sizeof(*stop));
+	struct child c[2];
+	struct stat st;
+	int i;
+
+	ASSERT_EQ(0, fstat(self->e.fd[0], &st));
+	for (i = 0; i < ARRAY_SIZE(c); i++)
+		child_run(&c[i], come_and_go, stop);
+	for (i = 0; i < 300; i++)
+		EXPECT_EQ(1, times_listed(&st));
+	__atomic_store_n(stop, 1, __ATOMIC_SEQ_CST);
+	for (i = 0; i < ARRAY_SIZE(c); i++)
+		EXPECT_EQ(0, child_join(&c[i]));
+}
+
+static long open_as_nobody(struct child *c)
+{
+	if (setresgid(NOBODY, NOBODY, NOBODY) ||
+	    setresuid(NOBODY, NOBODY, NOBODY))
+		return -1;
+	/* The way there is not what stops it. */
+	if (faccessat(c->flags, ".", X_OK, 0))
+		return -1;
+	return openat(c->flags, "pipes", O_RDONLY);
+}
+
+TEST_F_TIMEOUT(list, is_for_root, TIMEOUT)
+{
+	struct child c = { .fn = open_as_nobody, .drop = -1 };
+	struct stat st;
+	int fd;
+
+	ASSERT_EQ(0, stat(PIPES, &st));
+	EXPECT_EQ(S_IFREG | 0400, st.st_mode);
+	EXPECT_EQ(0, st.st_uid);
+	c.flags = open(DEBUGFS "/zpipe", O_RDONLY | O_DIRECTORY);
+	ASSERT_LE(0, c.flags);
+	fd = openat(c.flags, "pipes", O_RDONLY);
+	ASSERT_LE(0, fd);
+	close(fd);
+	child_start(&c, 0);
+	EXPECT_EQ(-EACCES, child_join(&c));
+	close(c.flags);
+}
+
+TEST_HARNESS_MAIN
