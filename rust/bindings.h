@@ -8,10 +8,19 @@
 #include <linux/eventpoll.h>
 #include <linux/fs.h>
 #include <linux/pseudo_fs.h>
+#include <linux/tracepoint-defs.h>
 #include <linux/zpipe.h>
 #include <asm/ioctls.h>
 
 #include "helpers.h"
+
+DECLARE_TRACEPOINT(zpipe_read);
+DECLARE_TRACEPOINT(zpipe_write);
+DECLARE_TRACEPOINT(zpipe_wait);
+DECLARE_TRACEPOINT(zpipe_wake);
+DECLARE_TRACEPOINT(zpipe_offer);
+DECLARE_TRACEPOINT(zpipe_pull);
+DECLARE_TRACEPOINT(zpipe_push);
 
 const u32 ZPIPE_FMODE_READ = (__force u32)FMODE_READ;
 const u32 ZPIPE_FMODE_WRITE = (__force u32)FMODE_WRITE;

@@ -8,6 +8,7 @@ use crate::{
     pairfs::{FifoInode, MountPin},
     pipe::Request,
     table::PipeRef,
+    trace,
     uapi::{self, UserStruct},
     zcore::state::{Access, Ready},
 };
@@ -61,6 +62,62 @@ impl End {
             unseen: None,
         }
     }
+
+    /// Reads, and keeps the node's times.
+    fn take(
+        &self,
+        file: &OpenFile<'_>,
+        request: Request<'_>,
+        dest: &mut IovIterDest<'_>,
+    ) -> Result<usize> {
+        let bytes = self.pipe.read(request, &mut Dest::new(dest))?;
+        if self.node && bytes != 0 {
+            file.accessed();
+        }
+        Ok(bytes)
+    }
+
+    /// Reads, and tells of it.
+    #[cold]
+    fn take_traced(
+        &self,
+        file: &OpenFile<'_>,
+        request: Request<'_>,
+        dest: &mut IovIterDest<'_>,
+    ) -> Result<usize> {
+        let asked = dest.len();
+        let result = self.take(file, request, dest);
+        trace::read(self.pipe.id(), asked, result);
+        result
+    }
+
+    /// Writes, and keeps the node's times.
+    fn give(
+        &self,
+        file: &OpenFile<'_>,
+        request: Request<'_>,
+        source: &mut IovIterSource<'_>,
+    ) -> Result<usize> {
+        let bytes = self.pipe.write(request, &mut Source::new(source))?;
+        if self.node && bytes != 0 {
+            file.modified()?;
+        }
+        Ok(bytes)
+    }
+
+    /// Writes, and tells of it.
+    #[cold]
+    fn give_traced(
+        &self,
+        file: &OpenFile<'_>,
+        request: Request<'_>,
+        source: &mut IovIterSource<'_>,
+    ) -> Result<usize> {
+        let asked = source.len();
+        let result = self.give(file, request, source);
+        trace::write(self.pipe.id(), asked, result);
+        result
+    }
 }
 
 impl Drop for End {
@@ -93,11 +150,11 @@ impl FileOperations for End {
         request: Request<'_>,
         dest: &mut IovIterDest<'_>,
     ) -> Result<usize> {
-        let bytes = self.pipe.read(request, &mut Dest::new(dest))?;
-        if self.node && bytes != 0 {
-            file.accessed();
+        if trace::reads() {
+            self.take_traced(file, request, dest)
+        } else {
+            self.take(file, request, dest)
         }
-        Ok(bytes)
     }
 
     fn write(
@@ -106,11 +163,11 @@ impl FileOperations for End {
         request: Request<'_>,
         source: &mut IovIterSource<'_>,
     ) -> Result<usize> {
-        let bytes = self.pipe.write(request, &mut Source::new(source))?;
-        if self.node && bytes != 0 {
-            file.modified()?;
+        if trace::writes() {
+            self.give_traced(file, request, source)
+        } else {
+            self.give(file, request, source)
         }
-        Ok(bytes)
     }
 
     fn poll(&self, _file: &OpenFile<'_>, waiter: &Waiter<'_, Self>) -> Ready {

@@ -43,6 +43,26 @@ bool zpipe_has_waiters(struct wait_queue_head *head);
 bool zpipe_spin(u64 since, u64 ns);
 u64 zpipe_clock(void);
 
+/* Who waits, and who is woken. */
+#define ZPIPE_READER		0
+#define ZPIPE_WRITER		1
+#define ZPIPE_OWNER		2	/* of an offer */
+
+/* Why a pull came to an end. */
+#define ZPIPE_COPY_ALL		0
+#define ZPIPE_COPY_STOPPED	1
+#define ZPIPE_COPY_BUSY		2
+#define ZPIPE_COPY_MAPPING	3
+#define ZPIPE_COPY_PAGE		4
+
+void zpipe_trace_read(u32 dev, u64 ino, size_t asked, ssize_t result);
+void zpipe_trace_write(u32 dev, u64 ino, size_t asked, ssize_t result);
+void zpipe_trace_wait(u32 dev, u64 ino, u32 who);
+void zpipe_trace_wake(u32 dev, u64 ino, u32 who);
+void zpipe_trace_offer(u32 dev, u64 ino, size_t bytes);
+void zpipe_trace_pull(u32 dev, u64 ino, size_t bytes, u32 end);
+void zpipe_trace_push(u32 dev, u64 ino, size_t bytes, u32 end);
+
 struct dentry *zpipe_debugfs(const char *dir, const char *file,
 			     const struct file_operations *fops);
 void zpipe_debugfs_remove(struct dentry *dir);

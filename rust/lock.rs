@@ -5,6 +5,7 @@
 use crate::{
     demand::Demand,
     mm::{BufferPage, PageStock, UserPages},
+    pipe::PipeId,
     ring::Ring,
     stats::Stats,
     sync::Word,
@@ -35,11 +36,13 @@ pub(crate) struct Inner {
     pub(crate) stats: KBox<Stats>,
     /// A reader that waits, and where it wants its bytes.
     pub(crate) demand: Option<Demand>,
+    /// Which pipe it is.
+    pub(crate) id: PipeId,
 }
 
 impl Inner {
     /// An empty pipe that nobody has open. Sleeps.
-    pub(crate) fn new(ring: Ring, account: UserPages) -> Result<Self> {
+    pub(crate) fn new(id: PipeId, ring: Ring, account: UserPages) -> Result<Self> {
         Ok(Self {
             ring,
             spare: PageStock::new(),
@@ -49,6 +52,7 @@ impl Inner {
             unpublished: false,
             stats: KBox::new(Stats::default(), GFP_KERNEL_ACCOUNT)?,
             demand: None,
+            id,
         })
     }
 

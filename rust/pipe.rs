@@ -27,6 +27,7 @@ use crate::{
     mm::{may_exceed_pipe_size, may_exceed_user_pages, UserPages},
     ring::{Kind, Ring},
     sync::{new_wait_queue, Event, FasyncQueue, WaitQueue, Word},
+    trace::{self, Who},
     zcore::{
         capacity::{above_pipe_limit, above_user_limit, slots_for, slots_for_new, DEFAULT_SLOTS},
         state::{Access, State},
@@ -139,7 +140,7 @@ impl Pipe {
         let slots = slots_for_new(account.set(DEFAULT_SLOTS), may_exceed_user_pages());
         account.set(slots);
 
-        let inner = Inner::new(Ring::new(slots)?, account)?;
+        let inner = Inner::new(id, Ring::new(slots)?, account)?;
 
         Arc::pin_init(
             pin_init!(Self {
@@ -155,6 +156,11 @@ impl Pipe {
             }),
             GFP_KERNEL_ACCOUNT,
         )
+    }
+
+    /// Which one it is.
+    pub(crate) fn id(&self) -> &PipeId {
+        &self.id
     }
 
     /// Takes the inner lock. Sleeps, but never for longer than copies take.
@@ -231,21 +237,27 @@ impl Pipe {
     }
 
     /// Wakes whom a reader or writer owes it, with the lock dropped.
-    #[inline]
+    ///
+    /// Where it is inlined, most of it is known not to be owed.
+    #[inline(always)]
     pub(crate) fn wake(&self, wakes: Wakes) {
         if wakes.owner {
+            trace::wake(&self.id, Who::Owner);
             self.offer_wait.wake_sync(Event::Output);
         }
         if wakes.taker {
+            trace::wake(&self.id, Who::Reader);
             // It may not be the first that waits.
             self.rd_wait.wake_each(Event::Input);
         } else if wakes.reader {
+            trace::wake(&self.id, Who::Reader);
             self.rd_wait.wake_sync(Event::Input);
         }
         if wakes.input {
             self.rd_fasync.tell(Event::Input);
         }
         if wakes.writer {
+            trace::wake(&self.id, Who::Writer);
             self.wr_wait.wake_sync(Event::Output);
         }
     }

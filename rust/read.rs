@@ -14,6 +14,7 @@ use crate::{
     pipe::{Pipe, Request},
     ring::Kind,
     sync::{killed, Event},
+    trace::{self, Who},
     zcore::turn::{Left, ReaderTurn},
 };
 use core::mem;
@@ -123,6 +124,7 @@ impl Read<'_, '_, '_> {
         self.left -= bytes;
         self.pulled += bytes;
         inner.stats.pull.moved(bytes, end);
+        trace::pull(&inner.id, bytes, end);
         match end {
             _ if self.left == 0 => Some(Step::Done),
             Ended::All => None,
@@ -186,6 +188,7 @@ impl Pipe {
                     let wakes = job.turn.pause(self.left_behind(&inner));
                     drop(inner);
                     self.wake(wakes);
+                    trace::wait(self.id(), Who::Reader);
                     let waited = self.rd_wait.wait_exclusive(|| {
                         let state = self.state();
                         state.readable() || (demands && state.room.pushed)

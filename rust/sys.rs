@@ -4,7 +4,8 @@
 //!
 //! Only the rooms that wrap C may use this: [`mm`](crate::mm), [`sync`](crate::sync),
 //! [`uapi`](crate::uapi), [`fops`](crate::fops), [`chrdev`](crate::chrdev),
-//! [`pairfs`](crate::pairfs), [`debugfs`](crate::debugfs).
+//! [`pairfs`](crate::pairfs), [`debugfs`](crate::debugfs),
+//! [`trace`](crate::trace).
 
 #![allow(
     clippy::all,

@@ -17,6 +17,7 @@ use crate::{
     pipe::{Pipe, Request},
     ring::{Kind, Slot},
     sync::raise_sigpipe,
+    trace::{self, Who},
     zcore::{merge::merge_len, offer::Offer, state::Room, turn::WriterTurn, PAGE_SIZE},
 };
 use core::mem;
@@ -238,6 +239,7 @@ impl Write<'_, '_, '_> {
             self.merge &= bytes == 0;
             self.pushed |= bytes != 0;
             inner.stats.push.moved(bytes, end);
+            trace::push(&inner.id, bytes, end);
         }
     }
 
@@ -260,6 +262,7 @@ impl Write<'_, '_, '_> {
         if let Some(direct) = ahead.put_out(offer, self.done, self.request.file) {
             inner.ring.offer(direct);
             inner.stats.write.offers += 1;
+            trace::offer(&inner.id, offer.left());
         }
     }
 
@@ -457,6 +460,7 @@ impl Pipe {
 
             let resolved = match step {
                 Step::Offer(_) => {
+                    trace::wait(self.id(), Who::Owner);
                     job.extend(self);
                     let _ = self.offer_wait.wait_exclusive(|| self.state().offer_over());
                     turn.waited();
@@ -470,6 +474,7 @@ impl Pipe {
                 Step::NeedBytes => job.stage(),
                 _ => {
                     // A signal is seen after another look at the ring, as in fs/pipe.c.
+                    trace::wait(self.id(), Who::Writer);
                     let _ = self.wr_wait.wait_exclusive(|| self.state().writable());
                     turn.waited();
                     Ok(())

@@ -5,7 +5,7 @@
 //! ```text
 //! uapi <- device -> pipe, read, write -> ring -> {mm, sync} -> sys
 //!            |-> {chrdev, pairfs} -> fops
-//! debugfs -> table
+//! debugfs -> table; trace: called where there is something to tell
 //! zcore: pure logic; imports nothing, anything may import it
 //! ```
 
@@ -28,6 +28,7 @@ mod stats;
 mod sync;
 mod sys;
 mod table;
+mod trace;
 mod uapi;
 mod write;
 #[path = "core/mod.rs"]

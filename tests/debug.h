@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * debugfs.
+ * debugfs and tracefs.
  */
 #ifndef ZPIPE_TESTS_DEBUG_H
 #define ZPIPE_TESTS_DEBUG_H
@@ -13,6 +13,7 @@
 #include <linux/magic.h>
 
 #define DEBUGFS		"/sys/kernel/debug"
+#define TRACEFS		"/sys/kernel/tracing"
 #define PIPES		DEBUGFS "/zpipe/pipes"
 
 static inline int mount_once(const char *type, const char *dir, long magic)
@@ -27,6 +28,73 @@ static inline int mount_once(const char *type, const char *dir, long magic)
 static inline int mount_debugfs(void)
 {
 	return mount_once("debugfs", DEBUGFS, DEBUGFS_MAGIC);
+}
+
+/* What is traced of the pipe with the inode @st, in a buffer of its own. */
+struct trace {
+	char dir[64];
+	struct stat st;
+};
+
+/* Turns events of the directory @events on or off. */
+static inline int trace_enable(struct trace *t, const char *events, bool on)
+{
+	char path[128];
+	int fd, ret;
+
+	snprintf(path, sizeof(path), "%s/events/%s/enable", t->dir, events);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ret = write(fd, on ? "1" : "0", 1) == 1 ? 0 : -errno;
+	close(fd);
+	return ret;
+}
+
+/* Starts with all events of the module; 0 or -errno. */
+static inline int trace_start(struct trace *t, const struct stat *st)
+{
+	int ret;
+
+	t->dir[0] = 0;
+	t->st = *st;
+	ret = mount_once("tracefs", TRACEFS, TRACEFS_MAGIC);
+	if (ret)
+		return ret;
+	snprintf(t->dir, sizeof(t->dir), TRACEFS "/instances/zpipe-%d",
+		 getpid());
+	if (mkdir(t->dir, 0700))
+		return -errno;
+	return trace_enable(t, "zpipe", true);
+}
+
+static inline void trace_end(struct trace *t)
+{
+	if (!t->dir[0])
+		return;
+	trace_enable(t, "zpipe", false);
+	rmdir(t->dir);
+}
+
+/* All that was traced. */
+static inline char *trace_text(struct trace *t)
+{
+	size_t used = 0, room = 1 << 20;
+	char path[96], *text = malloc(room);
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/trace", t->dir);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	while (fd >= 0 && (n = read(fd, text + used, room - used - 1)) > 0) {
+		used += n;
+		room = used + (1 << 20);
+		text = realloc(text, room);
+	}
+	if (fd >= 0)
+		close(fd);
+	text[used] = 0;
+	return text;
 }
 
 #endif /* ZPIPE_TESTS_DEBUG_H */

@@ -247,6 +247,23 @@ TEST_F_TIMEOUT(module, path_descriptor_of_the_list_of_pipes, TIMEOUT)
 	close(path);
 }
 
+TEST_F_TIMEOUT(module, not_in_use_by_tracepoints_that_are_on, TIMEOUT)
+{
+	struct stat st = {};
+	struct trace t;
+
+	ASSERT_EQ(0, trace_start(&t, &st));
+	ASSERT_EQ(0, open_ends(&self->pair, 0));
+	EXPECT_EQ(10, stream_write(self->pair.fd[1], 0, 10));
+	close_end(&self->pair, 0);
+	close_end(&self->pair, 1);
+	EXPECT_EQ(0, unload_eventually());
+	EXPECT_NE(0, trace_enable(&t, "zpipe", true));
+	ASSERT_EQ(0, load());
+	EXPECT_EQ(0, trace_enable(&t, "zpipe", true));
+	trace_end(&t);
+}
+
 TEST_F_TIMEOUT(module, in_use_by_a_waiting_opener, TIMEOUT)
 {
 	struct child c;

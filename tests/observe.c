@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * What is told of a pipe beside its descriptors: the list of all pipes in
- * debugfs. Of zpipe alone: the kernel's pipes have none.
+ * debugfs, and the tracepoints. Of zpipe alone: the kernel's pipes have neither.
  * Needs root. That the list keeps the module loaded is in module.c.
  */
 #include "oracle.h"
@@ -352,6 +352,261 @@ TEST_F_TIMEOUT(list, is_for_root, TIMEOUT)
 	child_start(&c, 0);
 	EXPECT_EQ(-EACCES, child_join(&c));
 	close(c.flags);
+}
+
+/*
+ * The tracepoints, in an instance of their own.
+ */
+
+FIXTURE(traced) {
+	struct ends e;
+	struct trace trace;
+};
+
+FIXTURE_VARIANT(traced) {
+	enum kind kind;
+};
+
+FIXTURE_VARIANT_ADD(traced, zpair) { .kind = ZPAIR };
+FIXTURE_VARIANT_ADD(traced, znode) { .kind = ZNODE };
+
+FIXTURE_SETUP(traced)
+{
+	struct stat st;
+
+	signal(SIGPIPE, SIG_IGN);
+	ASSERT_EQ(0, ends_make(&self->e, variant->kind));
+	ASSERT_EQ(0, open_ends(&self->e, 0));
+	ASSERT_EQ(0, fstat(self->e.fd[0], &st));
+	ASSERT_EQ(0, trace_start(&self->trace, &st));
+}
+
+FIXTURE_TEARDOWN(traced)
+{
+	trace_end(&self->trace);
+	ends_free(&self->e);
+}
+
+#define NONE	(-1000000L)
+
+/*
+ * What follows " @field=" in the pipe's next event @name behind *@at, which
+ * moves behind it; NULL if there is none.
+ */
+static const char *event(const char **at, struct trace *t, const char *name,
+			 const char *field)
+{
+	char head[128], word[32];
+	const char *p, *end;
+
+	snprintf(head, sizeof(head), ": %s: dev=%u:%u ino=%lu ", name,
+		 major(t->st.st_dev), minor(t->st.st_dev),
+		 (unsigned long)t->st.st_ino);
+	snprintf(word, sizeof(word), " %s=", field);
+	p = strstr(*at, head);
+	if (!p)
+		return NULL;
+	p += strlen(head) - 1;
+	end = strchr(p, '\n');
+	*at = end ? end : p;
+	p = strstr(p, word);
+	return p && p < *at ? p + strlen(word) : "";
+}
+
+/* The same as a number, or NONE. */
+static long event_number(const char **at, struct trace *t, const char *name,
+			 const char *field)
+{
+	const char *p = event(at, t, name, field);
+
+	return p ? strtol(p, NULL, 10) : NONE;
+}
+
+/* How many such events have @value in that field; NULL: any. */
+static long events(const char *text, struct trace *t, const char *name,
+		   const char *field, const char *value)
+{
+	const char *p;
+	long n = 0;
+
+	while ((p = event(&text, t, name, field))) {
+		size_t len = strcspn(p, "\n ");
+
+		n += !value || (len == strlen(value) && !strncmp(p, value, len));
+	}
+	return n;
+}
+
+static long events_sum(const char *text, struct trace *t, const char *name,
+		       const char *field)
+{
+	long n, sum = 0;
+
+	while ((n = event_number(&text, t, name, field)) != NONE)
+		sum += n > 0 ? n : 0;
+	return sum;
+}
+
+static void expect_transfer(struct __test_metadata *_metadata,
+			    struct trace *t, const char **at, const char *name,
+			    long asked, long result)
+{
+	const char *asked_at = *at;
+
+	EXPECT_EQ(asked, event_number(&asked_at, t, name, "asked"));
+	EXPECT_EQ(result, event_number(at, t, name, "result"));
+}
+
+TEST_F_TIMEOUT(traced, reads_and_writes, TIMEOUT)
+{
+	struct ends *e = &self->e;
+	struct trace *t = &self->trace;
+	char *text;
+	const char *at;
+
+	ASSERT_EQ(0, set_nonblock(e->fd[0], true));
+	ASSERT_EQ(-EAGAIN, stream_read(e->fd[0], 0, 50));
+	ASSERT_EQ(100, stream_write(e->fd[1], 0, 100));
+	ASSERT_EQ(100, stream_read(e->fd[0], 0, 200));
+	ASSERT_EQ(3 * PAGE + 1, stream_write(e->fd[1], 0, 3 * PAGE + 1));
+	ASSERT_EQ(2 * PAGE, stream_read(e->fd[0], 0, 2 * PAGE));
+	close_end(e, 0);
+	ASSERT_EQ(-EPIPE, stream_write(e->fd[1], 0, 7));
+
+	text = trace_text(t);
+	at = text;
+	expect_transfer(_metadata, t, &at, "zpipe_read", 50, -EAGAIN);
+	expect_transfer(_metadata, t, &at, "zpipe_write", 100, 100);
+	expect_transfer(_metadata, t, &at, "zpipe_read", 200, 100);
+	expect_transfer(_metadata, t, &at, "zpipe_write", 3 * PAGE + 1,
+			3 * PAGE + 1);
+	expect_transfer(_metadata, t, &at, "zpipe_read", 2 * PAGE, 2 * PAGE);
+	expect_transfer(_metadata, t, &at, "zpipe_write", 7, -EPIPE);
+	EXPECT_EQ(3, events(text, t, "zpipe_read", "result", NULL));
+	EXPECT_EQ(3, events(text, t, "zpipe_write", "result", NULL));
+	EXPECT_EQ(0, events(text, t, "zpipe_offer", "bytes", NULL));
+	EXPECT_EQ(0, events(text, t, "zpipe_pull", "bytes", NULL));
+	EXPECT_EQ(0, events(text, t, "zpipe_wait", "who", NULL));
+	free(text);
+}
+
+TEST_F_TIMEOUT(traced, a_reader_that_waits, TIMEOUT)
+{
+	struct ends *e = &self->e;
+	struct trace *t = &self->trace;
+	const char *at, *p;
+	struct child c;
+	char *text;
+
+	child_read(&c, e, 100);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(10, stream_write(e->fd[1], 0, 10));
+	EXPECT_EQ(10, child_join(&c));
+
+	/* In this order. */
+	text = trace_text(t);
+	at = text;
+	p = event(&at, t, "zpipe_wait", "who");
+	ASSERT_NE(NULL, p);
+	EXPECT_EQ(0, strncmp(p, "reader\n", 7));
+	p = event(&at, t, "zpipe_wake", "who");
+	ASSERT_NE(NULL, p);
+	EXPECT_EQ(0, strncmp(p, "reader\n", 7));
+	expect_transfer(_metadata, t, &at, "zpipe_read", 100, 10);
+	EXPECT_EQ(fdinfo_number(e->fd[0], "zpipe-read-waits"),
+		  events(text, t, "zpipe_wait", "who", "reader"));
+	free(text);
+}
+
+TEST_F_TIMEOUT(traced, a_writer_that_waits, TIMEOUT)
+{
+	struct ends *e = &self->e;
+	struct trace *t = &self->trace;
+	const char *at, *p;
+	struct child c;
+	char *text;
+
+	ASSERT_EQ(SLOTS * PAGE, stream_write(e->fd[1], 0, SLOTS * PAGE));
+	child_write(&c, e, SLOTS * PAGE, 100);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(PAGE, stream_read(e->fd[0], 0, PAGE));
+	EXPECT_EQ(100, child_join(&c));
+
+	/* In this order; who was woken wakes the next, if there is still room. */
+	text = trace_text(t);
+	at = text;
+	p = event(&at, t, "zpipe_wait", "who");
+	ASSERT_NE(NULL, p);
+	EXPECT_EQ(0, strncmp(p, "writer\n", 7));
+	p = event(&at, t, "zpipe_wake", "who");
+	ASSERT_NE(NULL, p);
+	EXPECT_EQ(0, strncmp(p, "writer\n", 7));
+	expect_transfer(_metadata, t, &at, "zpipe_write", 100, 100);
+	EXPECT_LE(1, fdinfo_number(e->fd[0], "zpipe-write-waits"));
+	EXPECT_EQ(fdinfo_number(e->fd[0], "zpipe-write-waits"),
+		  events(text, t, "zpipe_wait", "who", "writer"));
+	free(text);
+}
+
+/* The events and the counters tell the same story of memory that is offered. */
+TEST_F_TIMEOUT(traced, offers_and_pulls, TIMEOUT)
+{
+	static const char * const misses[] = { "busy", "mapping", "page" };
+	struct ends *e = &self->e;
+	struct trace *t = &self->trace;
+	long done = 0, n, offers;
+	char name[32], *text;
+	struct child c;
+	size_t i;
+
+	child_write(&c, e, 0, LARGE);
+	ASSERT_TRUE(child_asleep(&c));
+	while (done < LARGE) {
+		n = stream_read(e->fd[0], done, 65536);
+		ASSERT_LT(0, n);
+		done += n;
+	}
+	EXPECT_EQ(LARGE, child_join(&c));
+
+	text = trace_text(t);
+	offers = fdinfo_number(e->fd[0], "zpipe-offers");
+	EXPECT_LE(1, offers);
+	EXPECT_EQ(offers, events(text, t, "zpipe_offer", "bytes", NULL));
+	EXPECT_EQ(offers, events(text, t, "zpipe_wait", "who", "owner"));
+	EXPECT_LE(LARGE, events_sum(text, t, "zpipe_offer", "bytes"));
+	EXPECT_LT(0, events_sum(text, t, "zpipe_pull", "bytes"));
+	EXPECT_EQ(fdinfo_number(e->fd[0], "zpipe-bytes-pulled"),
+		  events_sum(text, t, "zpipe_pull", "bytes"));
+	EXPECT_LE(1, events(text, t, "zpipe_wake", "who", "owner"));
+	for (i = 0; i < ARRAY_SIZE(misses); i++) {
+		snprintf(name, sizeof(name), "zpipe-pull-misses-%s", misses[i]);
+		EXPECT_EQ(fdinfo_number(e->fd[0], name),
+			  events(text, t, "zpipe_pull", "end", misses[i]));
+	}
+	EXPECT_EQ(LARGE, events_sum(text, t, "zpipe_read", "result"));
+	EXPECT_EQ(1, events(text, t, "zpipe_write", "result", "1048576"));
+	free(text);
+}
+
+TEST_F_TIMEOUT(traced, nothing_when_off, TIMEOUT)
+{
+	struct ends *e = &self->e;
+	struct trace *t = &self->trace;
+	char *text;
+
+	ASSERT_EQ(100, stream_write(e->fd[1], 0, 100));
+	ASSERT_EQ(0, trace_enable(t, "zpipe", false));
+	ASSERT_EQ(100, stream_read(e->fd[0], 0, 100));
+	ASSERT_EQ(200, stream_write(e->fd[1], 0, 200));
+	/* One of them alone. */
+	ASSERT_EQ(0, trace_enable(t, "zpipe/zpipe_read", true));
+	ASSERT_EQ(200, stream_read(e->fd[0], 0, 200));
+	ASSERT_EQ(300, stream_write(e->fd[1], 0, 300));
+
+	text = trace_text(t);
+	EXPECT_EQ(100, events_sum(text, t, "zpipe_write", "result"));
+	EXPECT_EQ(200, events_sum(text, t, "zpipe_read", "result"));
+	free(text);
 }
 
 TEST_HARNESS_MAIN
