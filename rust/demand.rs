@@ -60,7 +60,8 @@ impl Demand {
             copied -= part;
         }
         self.filled = copied;
-        self.open = false;
+        // It is not the reader's fault if the writer cannot go on.
+        self.open = copied == 0 && end == Ended::Stopped;
         (copied, end)
     }
 }

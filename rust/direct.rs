@@ -6,7 +6,7 @@
 //! are about: [`Ahead`] is the writer's, [`Direct`] what stands in the pipe's ring meanwhile.
 
 use crate::{
-    mm::{Dest, Ended, RemoteSource, Source},
+    mm::{Dest, Ended, Miss, RemoteSource, Source},
     pipe::Request,
     sync::Word,
     zcore::{
@@ -30,7 +30,7 @@ static MOST: Word = Word::new(0);
 /// before there is a pipe.
 pub(crate) fn set_limits(least: u32, most: u32) {
     LEAST.write(u64::from(least).max(PAGE_SIZE as u64 + 1));
-    MOST.write(u64::from(most).max(PAGE_SIZE as u64));
+    MOST.write(u64::from(most).clamp(PAGE_SIZE as u64, 16 << 20));
 }
 
 /// Bytes below which what a writer has left is not offered: a second copy costs less than a
@@ -63,6 +63,8 @@ pub(crate) struct Ahead {
     looked: usize,
     /// As far as this it is offered.
     offered: usize,
+    /// Offers of which nobody could take anything.
+    fruitless: u32,
 }
 
 impl Ahead {
@@ -76,6 +78,7 @@ impl Ahead {
             present: done,
             looked: done,
             offered: done,
+            fruitless: 0,
         };
         this.look(source, done);
         Some(this)
@@ -98,6 +101,12 @@ impl Ahead {
         done > self.looked
     }
 
+    /// Whether to offer it is in vain: there is memory that looks present to its owner and cannot be
+    /// had by others.
+    pub(crate) fn is_in_vain(&self) -> bool {
+        self.fruitless > 1
+    }
+
     /// What could be offered of `total` bytes of which `done` are written: all, or as much as fills
     /// slots, the first of them behind `phase` other bytes.
     pub(crate) fn offer(&self, done: usize, total: usize, phase: usize) -> Offer {
@@ -115,6 +124,7 @@ impl Ahead {
         let mut memory = self.memory.take()?;
 
         memory.skip(done - self.start);
+        self.start = done;
         self.offered = done + offer.left();
         Some(Direct {
             offer,
@@ -138,6 +148,9 @@ impl Ahead {
     pub(crate) fn take_back(&mut self, direct: Direct) -> (usize, usize) {
         let done = self.offered - direct.offer.left();
 
+        if direct.offer.is_missed() && done == self.start {
+            self.fruitless += 1;
+        }
         self.memory = Some(direct.memory);
         self.start = done;
         // What is present now will show when something is written.
@@ -174,7 +187,8 @@ impl Direct {
     /// Has at most `bytes` bytes copied to `dest`, with the pipe's lock held; returns how many.
     ///
     /// As with slots, what cannot be copied up to the end of a slot is not copied from its start;
-    /// unless `parts` says that it may be. After a miss there is nothing to take any more.
+    /// unless `parts` says that it may be. After a miss there is nothing to take any more, unless
+    /// the memory was only [busy](Miss::Busy).
     pub(crate) fn pull(
         &mut self,
         bytes: usize,
@@ -193,10 +207,17 @@ impl Direct {
             self.slot_freed();
         }
         self.offer.take(copied);
-        if let Ended::Missed(_) = end {
-            self.offer.miss();
+        match end {
+            // That may be over soon.
+            Ended::Missed(Miss::Busy) | Ended::All | Ended::Stopped => (),
+            Ended::Missed(Miss::Mapping | Miss::Page) => self.offer.miss(),
         }
         (copied, end)
+    }
+
+    /// There is nothing to be had until the owner has seen to it.
+    pub(crate) fn miss(&mut self) {
+        self.offer.miss();
     }
 
     /// There is a free slot: its owner would look whether it may still wait, and whether what it

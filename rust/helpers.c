@@ -3,6 +3,7 @@
 #include <linux/cred.h>
 #include <linux/debugfs.h>
 #include <linux/fs.h>
+#include <linux/hugetlb.h>
 #include <linux/mm.h>
 #include <linux/pkeys.h>
 #include <linux/poll.h>
@@ -17,20 +18,27 @@
 
 #include "helpers.h"
 
-static bool cut_copies;
+static u8 cut_copies;
 
-/* For tests: as if a page were missing in the middle of every other copy. */
-void zpipe_cut_copies(void)
+/*
+ * For tests. 1: as if a page were missing in the middle of every other copy;
+ * 2: as if the first were missing in each, whatever is done about it.
+ */
+void zpipe_cut_copies(u8 how)
 {
-	WRITE_ONCE(cut_copies, true);
+	WRITE_ONCE(cut_copies, how);
 }
 
 static size_t cut(size_t bytes)
 {
 	static atomic_t copies;
 
-	if (likely(!READ_ONCE(cut_copies)))
+	u8 how = READ_ONCE(cut_copies);
+
+	if (likely(!how))
 		return bytes;
+	if (how == 2)
+		return 0;
 	return atomic_inc_return(&copies) & 1 ? bytes / 2 : bytes;
 }
 
@@ -100,14 +108,31 @@ size_t zpipe_present(const struct iov_iter *from, size_t skip, size_t bytes)
 	return bytes - missing;
 }
 
-bool zpipe_vma_has_pkey(struct vm_area_struct *vma)
+/*
+ * Whether only the owner of a mapping can say who may access it; or to look up
+ * its pages may sleep, as for those of hugetlbfs.
+ */
+bool zpipe_vma_is_private(struct vm_area_struct *vma)
 {
-	return vma_pkey(vma) != 0;
+	return vma_pkey(vma) != 0 || is_vm_hugetlb_page(vma);
 }
 
 bool zpipe_vma_is_anonymous(struct vm_area_struct *vma)
 {
 	return vma_is_anonymous(vma);
+}
+
+/*
+ * As unpin_user_pages_dirty_lock(), for pages of anonymous memory: whose dirty
+ * bit nothing hangs on that the lock of the page would have to keep out.
+ */
+void zpipe_unpin_anonymous_dirty(struct page **pages, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		set_page_dirty(pages[i]);
+	unpin_user_pages(pages, count);
 }
 
 void zpipe_put_page(struct page *page)

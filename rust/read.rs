@@ -10,7 +10,7 @@ use crate::{
     demand::Demand,
     direct,
     lock::{Inner, Locked},
-    mm::{Dest, Ended},
+    mm::{Dest, Ended, Miss},
     pipe::{Pipe, Request},
     ring::Kind,
     sync::{killed, Event},
@@ -18,7 +18,20 @@ use crate::{
     zcore::turn::{Left, ReaderTurn},
 };
 use core::mem;
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    time::{delay::fsleep, Delta},
+};
+
+/// Times that faults are resolved in vain before the destination counts as one that cannot be
+/// written to: there is memory of which a fault handler says otherwise, such as a shadow stack.
+const IN_VAIN_MOST: u32 = 256;
+
+/// Times that a read waits for a writer's memory that is being changed.
+const BUSY_MOST: u32 = 4;
+
+/// For how long.
+const BUSY_SLEEP: Delta = Delta::from_micros(20);
 
 /// Why taking data came to an end.
 enum Step {
@@ -26,6 +39,8 @@ enum Step {
     Done,
     /// There is no more data.
     Empty,
+    /// There is, in memory that is being changed just now.
+    Busy,
     /// The next bytes, so many, cannot be delivered without a fault.
     NeedRoom {
         /// Bytes that must be writable to go on.
@@ -50,6 +65,12 @@ struct Read<'r, 'a, 'data> {
     /// pieces, of which one stops short all the same: what arrives now stays, or it might go on
     /// like this.
     faulted: bool,
+    /// Bytes of those read that are counted.
+    counted: usize,
+    /// Times in a row that faults were resolved and nothing came of it.
+    in_vain: u32,
+    /// Times that a writer's memory was found busy.
+    busy: u32,
 }
 
 impl Read<'_, '_, '_> {
@@ -96,6 +117,17 @@ impl Read<'_, '_, '_> {
         }
     }
 
+    /// Counts what was read since it last did.
+    fn count(&mut self, inner: &mut Inner) {
+        inner.stats.read.bytes += (self.done - self.counted) as u64;
+        self.in_vain = if self.done > self.counted {
+            0
+        } else {
+            self.in_vain + 1
+        };
+        self.counted = self.done;
+    }
+
     /// A writer has copied so many bytes to `dest`.
     fn given(&mut self, bytes: usize) {
         self.dest.skip(bytes);
@@ -128,6 +160,7 @@ impl Read<'_, '_, '_> {
         match end {
             _ if self.left == 0 => Some(Step::Done),
             Ended::All => None,
+            Ended::Missed(Miss::Busy) => Some(Step::Busy),
             Ended::Missed(_) => Some(Step::Empty),
             Ended::Stopped => Some(Step::NeedRoom {
                 next: inner.ring.next_part().min(self.left),
@@ -138,14 +171,18 @@ impl Read<'_, '_, '_> {
 }
 
 impl Pipe {
-    /// What a reader leaves when it drops the lock.
-    fn left_behind(&self, inner: &Locked<'_>) -> Left {
-        Left {
+    /// Drops the lock and wakes whom a reader owes it.
+    fn leave(&self, inner: Locked<'_>, turn: &mut ReaderTurn) {
+        let mut left = Left {
             empty: inner.ring.is_empty(),
             offered: inner.ring.offered().present,
             due: inner.ring.offered().due,
-            polled: self.polled(),
-        }
+            polled: false,
+        };
+        drop(inner);
+        // Who polls from now on sees what is published.
+        left.polled = self.polled();
+        self.wake(turn.pause(left));
     }
 
     /// Reads to `dest`; returns how many bytes, 0 at the end of the data with no writer left.
@@ -165,6 +202,9 @@ impl Pipe {
             turn: ReaderTurn::default(),
             pulled: 0,
             faulted: false,
+            counted: 0,
+            in_vain: 0,
+            busy: 0,
         };
         // What is waited for may come straight here.
         let mut demand = if request.nonblock() || self.state().readable() {
@@ -176,18 +216,30 @@ impl Pipe {
         let result = loop {
             match job.advance(&mut inner) {
                 Step::Done => break Ok(()),
+                Step::Busy if job.done > 0 => break Ok(()),
+                Step::Busy if job.busy < BUSY_MOST && !request.nonblock() => {
+                    job.busy += 1;
+                    self.leave(inner, &mut job.turn);
+                    fsleep(BUSY_SLEEP);
+                    inner = self.lock();
+                }
+                Step::Busy => {
+                    // Its owner may be able to.
+                    if let Some(direct) = inner.ring.direct() {
+                        direct.miss();
+                    }
+                }
                 Step::Empty if !inner.has_writers() || job.done > 0 => break Ok(()),
                 Step::Empty if request.nonblock() => break Err(EAGAIN),
                 Step::Empty => {
                     inner.stats.read.waits += 1;
-                    let demands = demand.is_some() && inner.demand.is_none();
+                    let demands =
+                        inner.demand.is_none() && demand.as_ref().is_some_and(Demand::is_open);
                     if demands {
                         inner.demand = demand.take();
                         inner.stats.read.offers += 1;
                     }
-                    let wakes = job.turn.pause(self.left_behind(&inner));
-                    drop(inner);
-                    self.wake(wakes);
+                    self.leave(inner, &mut job.turn);
                     trace::wait(self.id(), Who::Reader);
                     let waited = self.rd_wait.wait_exclusive(|| {
                         let state = self.state();
@@ -212,14 +264,18 @@ impl Pipe {
                 }
                 Step::NeedRoom { next, all } => {
                     inner.stats.read.faults += 1;
+                    job.count(&mut inner);
+                    let read = inner.stats.taken();
                     // Nobody waits for our faults.
-                    let wakes = job.turn.pause(self.left_behind(&inner));
-                    drop(inner);
-                    self.wake(wakes);
+                    self.leave(inner, &mut job.turn);
                     let ready = job.dest.fault_in(all);
                     inner = self.lock();
-                    if ready < next {
+                    if ready < next || job.in_vain > IN_VAIN_MOST {
                         break Err(EFAULT);
+                    }
+                    if job.done > 0 && inner.stats.taken() != read {
+                        // What is next is not what follows.
+                        break Ok(());
                     }
                     job.faulted = true;
                     if killed() {
@@ -228,11 +284,10 @@ impl Pipe {
                 }
             }
         };
-        inner.stats.read.moved(job.done);
-        let wakes = job.turn.pause(self.left_behind(&inner));
-        drop(inner);
+        job.count(&mut inner);
+        inner.stats.read.calls += u64::from(job.done != 0);
+        self.leave(inner, &mut job.turn);
 
-        self.wake(wakes);
         self.wr_fasync.tell(Event::Output);
         match result {
             Err(e) if job.done == 0 => Err(e),

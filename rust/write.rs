@@ -290,6 +290,7 @@ impl Write<'_, '_, '_> {
         };
         let (done, phase) = ahead.take_back(direct);
 
+        self.offers = !ahead.is_in_vain();
         self.source.skip(done - self.done);
         self.direct += done - self.done;
         self.done = done;
@@ -499,8 +500,10 @@ impl Pipe {
         }
         inner.stats.write.moved(job.done);
         inner.stats.write.direct += job.direct as u64;
-        let wakes = turn.end(inner.ring.is_full(), self.polled());
+        let full = inner.ring.is_full();
         drop(inner);
+        // Who polls from now on sees what is published.
+        let wakes = turn.end(full, self.polled());
         // What is left in the stock is freed at the end, without the lock.
 
         if result == Err(EPIPE) && !request.nosignal {

@@ -65,7 +65,7 @@ module! {
         },
         cut_copies: u8 {
             default: 0,
-            description: "For tests: cut every other copy short, as a page fault would",
+            description: "For tests: cut every other copy short, as a page fault would (1), or all to nothing (2)",
         },
     },
 }
@@ -84,9 +84,7 @@ impl kernel::Module for Zpipe {
         );
         mm::set_batch(compat::parameter(&module_parameters::direct_batch));
         sync::set_spin_us(compat::parameter(&module_parameters::spin_us));
-        if compat::parameter(&module_parameters::cut_copies) != 0 {
-            mm::cut_copies();
-        }
+        mm::cut_copies(compat::parameter(&module_parameters::cut_copies));
         Ok(Self {
             _devices: chrdev::Devices::new(&device::END_OPS, &device::CONTROL_OPS)?,
             _directory: debugfs::Directory::new(),

@@ -384,22 +384,38 @@ static int watch(int fd, uint32_t mask)
 	return epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev) ? -errno : ep;
 }
 
-/* Who drains what was announced hears of what came after it. */
-TEST_F_TIMEOUT(all, edge_after_all_was_read, TIMEOUT)
+/*
+ * Who drains what was announced hears of what came after it, with @ahead bytes
+ * in the pipe before the write.
+ */
+static void edges_behind(struct __test_metadata *_metadata, struct ends *e,
+			 long ahead)
 {
-	int ep = watch(self->e.fd[0], EPOLLIN | EPOLLET);
+	int ep = watch(e->fd[0], EPOLLIN | EPOLLET);
 	struct child c;
 	long off;
 
-	child_offer(&c, &self->e, 0, 4 * FULL);
+	if (ahead)
+		ASSERT_EQ(ahead, stream_write(e->fd[1], 0, ahead));
+	child_offer(&c, e, ahead, 5 * FULL - ahead);
 	ASSERT_TRUE(child_asleep(&c));
-	for (off = 0; off < 4 * FULL; off += FULL) {
+	for (off = 0; off < 5 * FULL; off += FULL) {
 		EXPECT_TRUE(eventually(events(ep) == EPOLLIN));
-		ASSERT_EQ(FULL, stream_read(self->e.fd[0], off, FULL));
+		ASSERT_EQ(FULL, stream_read(e->fd[0], off, FULL));
 	}
-	EXPECT_EQ(4 * FULL, child_join(&c));
-	EXPECT_EQ(0, fionread(self->e.fd[0]));
-	EXPECT_TRUE(was_direct(&self->e));
+	EXPECT_EQ(5 * FULL - ahead, child_join(&c));
+	EXPECT_EQ(0, fionread(e->fd[0]));
+	EXPECT_TRUE(was_direct(e));
+}
+
+TEST_F_TIMEOUT(all, edge_after_all_was_read, TIMEOUT)
+{
+	edges_behind(_metadata, &self->e, 0);
+}
+
+TEST_F_TIMEOUT(all, edge_after_what_was_there_was_read, TIMEOUT)
+{
+	edges_behind(_metadata, &self->e, FULL);
 }
 
 /* As those do who are edge triggered: poll, read until nothing is left. */
@@ -437,27 +453,41 @@ TEST_F_TIMEOUT(all, edge_of_room, TIMEOUT)
 	EXPECT_TRUE(was_direct(&self->e));
 }
 
-TEST_F_TIMEOUT(all, sigio_after_each_refill, TIMEOUT)
+/* A signal for each refill, with @ahead bytes in the pipe before the write. */
+static void sigio_behind(struct __test_metadata *_metadata, struct ends *e,
+			 long ahead)
 {
 	static const long steps[] = { PAGE, FULL, 3 * PAGE, FULL };
 	struct child c;
 	long off = 0;
 	size_t i;
 
+	if (ahead)
+		ASSERT_EQ(ahead, stream_write(e->fd[1], 0, ahead));
 	ASSERT_EQ(0, catch_signal(SIGIO, SA_RESTART));
-	ASSERT_EQ(0, fcntl(self->e.fd[0], F_SETOWN, getpid()));
-	ASSERT_EQ(0, fcntl(self->e.fd[0], F_SETFL, O_ASYNC));
-	child_offer(&c, &self->e, 0, MIB);
+	ASSERT_EQ(0, fcntl(e->fd[0], F_SETOWN, getpid()));
+	ASSERT_EQ(0, fcntl(e->fd[0], F_SETFL, O_ASYNC));
+	child_offer(&c, e, ahead, MIB);
 	for (i = 0; i < ARRAY_SIZE(steps); i++) {
 		ASSERT_TRUE(child_asleep(&c));
 		EXPECT_TRUE(eventually(signals_seen > 0));
 		signals_seen = 0;
-		ASSERT_EQ(steps[i], stream_read(self->e.fd[0], off, steps[i]));
+		ASSERT_EQ(steps[i], stream_read(e->fd[0], off, steps[i]));
 		off += steps[i];
 	}
 	EXPECT_TRUE(eventually(signals_seen > 0));
-	EXPECT_TRUE(was_direct(&self->e));
+	EXPECT_TRUE(was_direct(e));
 	child_kill(&c);
+}
+
+TEST_F_TIMEOUT(all, sigio_after_each_refill, TIMEOUT)
+{
+	sigio_behind(_metadata, &self->e, 0);
+}
+
+TEST_F_TIMEOUT(all, sigio_after_what_was_there, TIMEOUT)
+{
+	sigio_behind(_metadata, &self->e, FULL);
 }
 
 /*

@@ -323,7 +323,12 @@ TEST_F_TIMEOUT(all, stuck_write_finds_the_pipe_full, TIMEOUT)
 	EXPECT_EQ(400 * PAGE, child_join(&s.c));
 }
 
-/* Far behind, so that nobody has looked there before a reader does. */
+/*
+ * DEVIATION: what was announced of a waiting writer's memory is out of reach
+ * while the writer faults it in.
+ *
+ * Far behind, so that nobody has looked there before a reader does.
+ */
 TEST_F_TIMEOUT(all, reader_meets_what_gets_the_writer_stuck, TIMEOUT)
 {
 	long good = 2 * MIB, bad = 64 * PAGE;

@@ -19,16 +19,21 @@
  */
 #define IN_USE		(-EWOULDBLOCK)
 
-static long load(void)
+static long load_with(const char *parameters)
 {
 	int fd = open(MODULE, O_RDONLY | O_CLOEXEC);
 	long ret;
 
 	if (fd < 0)
 		return -errno;
-	ret = sys(syscall(SYS_finit_module, fd, "", 0));
+	ret = sys(syscall(SYS_finit_module, fd, parameters, 0));
 	close(fd);
 	return ret;
+}
+
+static long load(void)
+{
+	return load_with("");
 }
 
 static long unload(void)
@@ -84,6 +89,25 @@ TEST_F_TIMEOUT(module, unloads_and_loads, TIMEOUT)
 	EXPECT_EQ(-EEXIST, load());
 	EXPECT_EQ(0, open_ends(&self->pair, 0));
 	EXPECT_LE(0, open(ZPIPE_DEV, O_RDWR));
+}
+
+/*
+ * There is memory that a fault handler is content with and that cannot be
+ * written to all the same: here all of it is.
+ */
+TEST_F_TIMEOUT(module, destination_that_takes_nothing, TIMEOUT)
+{
+	struct ends *e = &self->pair;
+
+	EXPECT_EQ(0, unload_eventually());
+	ASSERT_EQ(0, load_with("cut_copies=2"));
+	EXPECT_EQ(0, open_ends(e, 0));
+	EXPECT_EQ(5000, stream_write(e->fd[1], 0, 5000));
+	EXPECT_EQ(-EFAULT, stream_read(e->fd[0], 0, 5000));
+	EXPECT_EQ(5000, fionread(e->fd[0]));
+	close_end(e, 0);
+	close_end(e, 1);
+	EXPECT_EQ(0, unload_eventually());
 }
 
 TEST_F_TIMEOUT(module, in_use_by_a_node, TIMEOUT)

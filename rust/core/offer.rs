@@ -87,6 +87,11 @@ impl Offer {
         part(self.phase, bytes)
     }
 
+    /// Whether the next bytes cannot be had.
+    pub(crate) fn is_missed(&self) -> bool {
+        self.missed
+    }
+
     /// Notes that the next bytes cannot be had without a fault: from now on there are none.
     pub(crate) fn miss(&mut self) {
         self.missed = true;
@@ -121,7 +126,7 @@ mod tests {
     fn what_is_recalled_is_due_and_still_there() {
         let mut offer = Offer::new(3 * PAGE_SIZE, 0);
         offer.recall();
-        assert!(offer.due(1) && offer.takeable());
+        assert!(offer.due(1) && offer.takeable() && !offer.is_missed());
     }
 
     #[test]

@@ -141,12 +141,12 @@ impl ReaderTurn {
 
     /// The lock is about to be dropped.
     ///
-    /// What is left of an offer is as new to who polls as what a writer would have filled in. Other
-    /// writers are the owner's to wake.
+    /// What is left of an offer is as new to who polls as what a writer would have filled in, where
+    /// a slot was freed or a part of it taken. Other writers are the owner's to wake.
     pub(crate) fn pause(&mut self, left: Left) -> Wakes {
         let took = mem::take(&mut self.took);
         let made_room = mem::take(&mut self.made_room);
-        let refilled = took && left.offered && !left.empty;
+        let refilled = (took || made_room) && left.offered && !left.empty;
         Wakes {
             reader: (mem::take(&mut self.wake_next) && !left.empty) || (refilled && left.polled),
             input: refilled,
@@ -248,7 +248,9 @@ mod tests {
     fn room_beside_an_offer_is_its_owners() {
         let mut turn = ReaderTurn::default();
         turn.emptied(true);
-        assert_eq!(turn.pause(OFFER), Wakes::default());
+        let wakes = turn.pause(OFFER);
+        // The owner would have refilled it.
+        assert!(wakes.input && !wakes.owner && !wakes.writer);
         turn.emptied(true);
         let wakes = turn.pause(Left { due: true, ..OFFER });
         assert!(wakes.owner && !wakes.writer);

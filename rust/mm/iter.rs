@@ -194,10 +194,10 @@ impl<'a, 'data> Dest<'a, 'data> {
     }
 }
 
-/// Has every other atomic copy stop half-way, for tests.
+/// Has atomic copies stop, for tests: 1 every other half-way, 2 all before they begin, 0 none.
 ///
 /// Memory that is not there in the middle of such a copy is rare; so what follows would be, too.
-pub(crate) fn cut_copies() {
+pub(crate) fn cut_copies(how: u8) {
     // SAFETY: It sets a flag.
-    unsafe { sys::zpipe_cut_copies() };
+    unsafe { sys::zpipe_cut_copies(how) };
 }

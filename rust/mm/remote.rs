@@ -45,7 +45,7 @@ fn batch() -> usize {
 pub(crate) enum Miss {
     /// The owner's address space is being changed.
     Busy,
-    /// There is no mapping, or one that only its owner may read.
+    /// There is no mapping, or one that is left to its owner.
     Mapping,
     /// The page is not there.
     Page,
@@ -58,7 +58,7 @@ pub(crate) enum Ended {
     All,
     /// The next byte of the other's memory cannot be had.
     Missed(Miss),
-    /// The next byte of the task's own cannot be had without a fault.
+    /// The next byte of the task's own cannot be had without a fault, or it is being killed.
     Stopped,
 }
 
@@ -145,7 +145,7 @@ impl Remote {
             let want = (span.bytes - self.skip).min(bytes - done);
             let batch = match Batch::new(&self.mm, start, want, kind) {
                 Ok(batch) => batch,
-                Err(miss) => return (done, Ended::Missed(miss)),
+                Err(end) => return (done, end),
             };
             let offset = start % PAGE_SIZE;
             let held = want.min(batch.bytes(offset));
@@ -166,7 +166,7 @@ impl Remote {
         let first = self.spans.first().map_or(0, |span| span.start);
         matches!(
             Batch::new(&self.mm, first, 1, Access::Read),
-            Err(Miss::Mapping)
+            Err(Ended::Missed(Miss::Mapping))
         )
     }
 }
@@ -259,14 +259,15 @@ impl Batch {
 
     /// Holds the pages of `bytes` bytes at `start`, from the first on, at least that one and as
     /// many as there are.
-    fn new(mm: &MmWithUser, start: usize, bytes: usize, access: Access) -> Result<Self, Miss> {
+    fn new(mm: &MmWithUser, start: usize, bytes: usize, access: Access) -> Result<Self, Ended> {
         let first = start & PAGE_MASK;
-        let guard = mm.mmap_read_trylock().ok_or(Miss::Busy)?;
-        let vma = guard.vma_lookup(first).ok_or(Miss::Mapping)?;
-        // Whether this task may access it, only this task knows; and to write to a file may take
-        // more than the page.
-        if has_pkey(vma) || (access == Access::Write && !is_anonymous(vma)) {
-            return Err(Miss::Mapping);
+        let guard = mm.mmap_read_trylock().ok_or(Ended::Missed(Miss::Busy))?;
+        let vma = guard
+            .vma_lookup(first)
+            .ok_or(Ended::Missed(Miss::Mapping))?;
+        // To write to a file may take more than the page.
+        if is_private(vma) || (access == Access::Write && !is_anonymous(vma)) {
+            return Err(Ended::Missed(Miss::Mapping));
         }
 
         let end = start.saturating_add(bytes).min(vma.end());
@@ -301,7 +302,9 @@ impl Batch {
                 count,
                 access,
             }),
-            _ => Err(Miss::Page),
+            // The current task is being killed.
+            _ if got == -(bindings::EINTR as isize) => Err(Ended::Stopped),
+            _ => Err(Ended::Missed(Miss::Page)),
         }
     }
 
@@ -347,19 +350,19 @@ impl Drop for Batch {
                 }
             }
             // SAFETY: By the type invariants so many pages are pinned by us, and the pins go away
-            // with the batch. It sleeps only where a page of anonymous memory is not dirty, which it
-            // is since it was pinned for writing, and somebody has it locked.
+            // with the batch. They are anonymous memory's.
             Access::Write => unsafe {
-                bindings::unpin_user_pages_dirty_lock(self.pages.as_mut_ptr(), self.count, true)
+                sys::zpipe_unpin_anonymous_dirty(self.pages.as_mut_ptr(), self.count)
             },
         }
     }
 }
 
-/// Whether who may access the mapping depends on the accessing thread.
-fn has_pkey(vma: &VmaRef) -> bool {
+/// Whether it is of a kind that is left to its owner: who may access it depends on the accessing
+/// thread, or to look up its pages may sleep.
+fn is_private(vma: &VmaRef) -> bool {
     // SAFETY: The mapping is valid, and its mm is locked for as long as it is borrowed.
-    unsafe { sys::zpipe_vma_has_pkey(vma.as_ptr()) }
+    unsafe { sys::zpipe_vma_is_private(vma.as_ptr()) }
 }
 
 /// Whether it is memory of the task's alone.
