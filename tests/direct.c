@@ -570,9 +570,8 @@ TEST_F_TIMEOUT(all, one_read_takes_more_than_the_pipe_holds, TIMEOUT)
 	ASSERT_TRUE(child_asleep(&c));
 	EXPECT_EQ(FULL, fionread(self->e.fd[0]));
 	n = read(self->e.fd[0], buf, 2 * MIB);
-	if (copies_are_cut(variant->kind))
-		EXPECT_LT(0, n);
-	else
+	EXPECT_LT(0, n);
+	if (!copies_are_cut(variant->kind))
 		EXPECT_EQ(is_zpipe(variant->kind) ? MIB : FULL, n);
 	EXPECT_EQ(-1, stream_diff(buf, 0, n));
 	EXPECT_EQ(2 * MIB - n, drain(self->e.fd[0], n, 2 * MIB - n, MIB));
