@@ -7,6 +7,7 @@
 #include "oracle.h"
 #include "child.h"
 #include "debug.h"
+#include "direct.h"
 
 #define NOBODY		65534
 #define LARGE		(1L << 20)
@@ -279,7 +280,7 @@ TEST_F_TIMEOUT(list, has_each_pipe_once, 2 * TIMEOUT)
 	}
 	/* From somewhere, and from the start again. */
 	fd = open(PIPES, O_RDONLY);
-	ASSERT_EQ(PAGE, pread(fd, text, PAGE, 10000));
+	ASSERT_LT(0, pread(fd, text, PAGE, 10000));
 	ASSERT_EQ(0, lseek(fd, 0, SEEK_SET));
 	free(text);
 	text = text_of(fd, PAGE);
@@ -559,7 +560,7 @@ TEST_F_TIMEOUT(traced, offers_and_pulls, TIMEOUT)
 	struct child c;
 	size_t i;
 
-	child_write(&c, e, 0, LARGE);
+	child_offer(&c, e, 0, LARGE);
 	ASSERT_TRUE(child_asleep(&c));
 	while (done < LARGE) {
 		n = stream_read(e->fd[0], done, 65536);
