@@ -121,6 +121,8 @@ static void time_it(struct result *r)
 	r->ctxsw[i] = sample.counts.ctxsw / mib;
 	r->faults[i] = sample.counts.faults / mib;
 	r->allocs[i] = sample.allocs / mib;
+	r->pulled[i] = sample.counts.pulled / bytes;
+	r->pushed[i] = sample.counts.pushed / bytes;
 }
 
 static void count_it(struct result *r)

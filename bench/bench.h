@@ -79,8 +79,10 @@ struct counts {
 	double ctxsw;		/* voluntary and not */
 	double faults;		/* minor and major */
 	double wakeups;		/* NAN if the kernel does not count them */
+	double pulled, pushed;	/* bytes that went straight between processes */
 };
 void read_counts(struct counts *counts);
+void read_paths(struct counts *counts, int fd);
 double read_allocs(void);
 bool count_wakeups(bool on);
 void settle(void);
@@ -117,6 +119,8 @@ struct result {
 	double faults[MAX_ROUNDS];
 	double allocs[MAX_ROUNDS];
 	double wakeups[MAX_ROUNDS];
+	double pulled[MAX_ROUNDS];	/* shares of all bytes */
+	double pushed[MAX_ROUNDS];
 	float *trips;			/* us, where round trips are measured */
 };
 void report(FILE *to, const char *model, const struct result *r);

@@ -15,7 +15,8 @@ from units import size_name
 
 REFERENCE = "pipe"
 COUNTS = ["ctxsw", "faults", "allocs", "wakeups"]
-LISTS = ["gbps", "cpu_ns_per_kib", *COUNTS, "trips_us"]
+PATHS = ["pulled", "pushed"]
+LISTS = ["gbps", "cpu_ns_per_kib", *COUNTS, *PATHS, "trips_us"]
 
 
 def interval(values):
@@ -84,6 +85,7 @@ def summary(key, mechanism, mine, reference):
         "ratio_to_pipe": paired(mine["gbps"], reference.get("gbps"), over),
         "cpu_ratio_to_pipe": paired(mine["cpu_ns_per_kib"], reference.get("cpu_ns_per_kib"), over),
         "per_mib": counts,
+        "share": {name: interval(mine[name])["median"] for name in PATHS},
         "per_mib_beyond_pipe": differences,
         "rounds": len(mine["gbps"]),
         "gbps_rounds": mine["gbps"],
@@ -107,7 +109,8 @@ def table(records):
     print(f"\n{first['model']}: {size_name(first['bytes'])}, {first['pairs']} pair"
           f"{'s' if first['pairs'] > 1 else ''}")
     print(f"{'':<11} {'GB/s':>7} {'min..max':>15} {'to pipe (95 %)':>19} {'ns/KiB':>8} "
-          f"{'ctxsw':>8} {'faults':>8} {'allocs':>8} {'wakeups':>8} {'rtt us':>8} {'p99':>8}")
+          f"{'ctxsw':>8} {'faults':>8} {'allocs':>8} {'wakeups':>8} {'pulled':>7} "
+          f"{'pushed':>7} {'rtt us':>8} {'p99':>8}")
     for r in records:
         gbps, ratio, rtt = r["gbps"], r["ratio_to_pipe"], r["rtt_us"]
         spread = f"{gbps['min']:.3f}..{gbps['max']:.3f}"
@@ -116,6 +119,7 @@ def table(records):
         print(f"{r['mechanism']:<11} {gbps['median']:7.3f} {spread:>15} {times:>19} "
               f"{r['cpu_ns_per_kib']:8.0f}",
               *(f"{number(r['per_mib'][name], '.4g'):>8}" for name in COUNTS),
+              *(f"{number(r['share'][name], '.0%'):>7}" for name in PATHS),
               *((f"{rtt['median']:8.1f}", f"{rtt['p99']:8.1f}") if rtt else ()))
 
 

@@ -84,6 +84,24 @@ void read_counts(struct counts *counts)
 	counts->cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 }
 
+/* By which path bytes came, of a descriptor to read from: zpipe says so. */
+void read_paths(struct counts *counts, int fd)
+{
+	static const char pulled[] = "zpipe-bytes-pulled:";
+	static const char pushed[] = "zpipe-bytes-pushed:";
+	char path[40], *text, *at;
+
+	counts->pulled = counts->pushed = 0;
+	if (fd < 0)
+		return;
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	text = slurp(path);
+	at = text ? strstr(text, pulled) : NULL;
+	counts->pulled = at ? strtod(at + strlen(pulled), NULL) : NAN;
+	at = text ? strstr(text, pushed) : NULL;
+	counts->pushed = at ? strtod(at + strlen(pushed), NULL) : NAN;
+}
+
 /* Pages allocated since boot, of all zones and processors. */
 double read_allocs(void)
 {

@@ -175,6 +175,7 @@ static _Noreturn void child(const struct run *run, struct channel c[2],
 
 	/* Once before it counts: the files of /proc are opened and read alike. */
 	read_counts(&end->before);
+	read_paths(&end->before, first ? -1 : c[0].rx[0]);
 	announce(&stage->ready);
 	await(&stage->go, 1);
 	read_counts(&end->before);
@@ -182,6 +183,7 @@ static _Noreturn void child(const struct run *run, struct channel c[2],
 	transfer(run, c, first, WARM_UP, WARM_UP + run->messages, true);
 	end->stop = now_ns();
 	read_counts(&end->after);
+	read_paths(&end->after, first ? -1 : c[0].rx[0]);
 	announce(&stage->done);
 	await(&stage->leave, 1);
 	_exit(0);
@@ -223,6 +225,8 @@ static void add_up(const struct end *ends, unsigned int n, struct sample *sample
 		sum->ctxsw += e->after.ctxsw - e->before.ctxsw;
 		sum->faults += e->after.faults - e->before.faults;
 		sum->wakeups += e->after.wakeups - e->before.wakeups;
+		sum->pulled += e->after.pulled - e->before.pulled;
+		sum->pushed += e->after.pushed - e->before.pushed;
 	}
 	sample->seconds = (stop - start) / 1e9;
 }

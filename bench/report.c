@@ -41,6 +41,8 @@ void report(FILE *to, const char *model, const struct result *r)
 	put_list(to, "ctxsw", r->ctxsw, r->rounds);
 	put_list(to, "faults", r->faults, r->rounds);
 	put_list(to, "allocs", r->allocs, r->rounds);
+	put_list(to, "pulled", r->pulled, r->rounds);
+	put_list(to, "pushed", r->pushed, r->rounds);
 	put_list(to, "wakeups", r->wakeups, r->counted);
 	put_trips(to, r);
 	fputs("}\n", to);
