@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Memory that a large write or read waits with stays pageable: others page it
+ * out, and limits of memory cgroups hold that are far below it.
+ *
+ * ZPIPE_PAGING_MIB is how much one write waits with under a limit.
+ */
+#include "memory.h"
+
+#define SOME		(16 * MIB)	/* where there is no limit */
+#define DEFAULT_MIB	64
+#define FRACTION	8		/* of it is the limit */
+#define LONG_TIME	(20 * TIMEOUT)
+#define LONG_EVENT	(10 * EVENT_MS)
+
+FIXTURE(paging) {
+	struct ends e;
+	char root[40];
+	char group[2][60];
+};
+
+FIXTURE_VARIANT(paging) {
+	enum kind kind;
+};
+
+FIXTURE_VARIANT_ADD(paging, pipe) { .kind = PIPE };
+FIXTURE_VARIANT_ADD(paging, fifo) { .kind = FIFO };
+FIXTURE_VARIANT_ADD(paging, zpair) { .kind = ZPAIR };
+FIXTURE_VARIANT_ADD(paging, znode) { .kind = ZNODE };
+
+/* Writes a line to a file of a cgroup. */
+static int put(const char *dir, const char *name, const char *value)
+{
+	char path[100];
+	int fd, ret;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ret = write(fd, value, strlen(value)) < 0 ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+/* The number in such a file, behind @key if that is not empty. */
+static long get(const char *dir, const char *name, const char *key)
+{
+	char path[100], line[100];
+	long n = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	f = fopen(path, "r");
+	while (f && n < 0 && fgets(line, sizeof(line), f))
+		if (!strncmp(line, key, strlen(key)))
+			n = strtol(line + strlen(key), NULL, 10);
+	if (f)
+		fclose(f);
+	return n;
+}
+
+FIXTURE_SETUP(paging)
+{
+	int i;
+
+	ASSERT_EQ(0, ends_make(&self->e, variant->kind));
+	ASSERT_EQ(0, open_ends(&self->e, 0));
+	ASSERT_EQ(0, unshare(CLONE_NEWNS));
+	mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
+	snprintf(self->root, sizeof(self->root), "/tmp/zpipe-cgroup.XXXXXX");
+	ASSERT_NE(NULL, mkdtemp(self->root));
+	if (!has_swap() || mount("cgroup2", self->root, "cgroup2", 0, NULL) ||
+	    put(self->root, "cgroup.subtree_control", "+memory"))
+		SKIP(return, "no swap or no memory controller here");
+	for (i = 0; i < 2; i++) {
+		snprintf(self->group[i], sizeof(self->group[i]), "%s/zpipe-%d-%d",
+			 self->root, getpid(), i);
+		ASSERT_EQ(0, mkdir(self->group[i], 0755));
+	}
+}
+
+FIXTURE_TEARDOWN(paging)
+{
+	int i;
+
+	ends_free(&self->e);
+	for (i = 0; i < 2; i++)
+		if (self->group[i][0])
+			rmdir(self->group[i]);
+	umount(self->root);
+	rmdir(self->root);
+}
+
+/* One side: a process that writes from, or reads to, memory of its own. */
+struct side {
+	struct child c;
+	struct ends *e;
+	const char *group;
+	bool writes;
+	size_t len;
+	struct {
+		unsigned char *buf;
+		int ready;
+		int page_out;	/* a thread of it is to do it itself */
+		int paged_out;
+	} *shared;
+};
+
+static void *page_out_when_told(void *arg)
+{
+	struct side *s = arg;
+
+	while (!__atomic_load_n(&s->shared->page_out, __ATOMIC_SEQ_CST))
+		usleep(1000);
+	__atomic_store_n(&s->shared->paged_out,
+			 page_out(s->shared->buf, s->len) ? 1 : -1,
+			 __ATOMIC_SEQ_CST);
+	return NULL;
+}
+
+static long side_run(struct child *c)
+{
+	struct side *s = c->arg;
+	unsigned char *buf = map_anonymous(s->len, 0);
+	pthread_t thread;
+	size_t done = 0;
+	long n;
+
+	if (s->group && put(s->group, "cgroup.procs", "0"))
+		return -1;
+	close(s->e->fd[!s->writes]);
+	if (s->writes)
+		pages_fill(buf, 0, 0, s->len);
+	else
+		memset(buf, OLD, s->len);
+	s->shared->buf = buf;
+	pthread_create(&thread, NULL, page_out_when_told, s);
+	__atomic_store_n(&s->shared->ready, 1, __ATOMIC_SEQ_CST);
+	if (s->writes)
+		return write(s->e->fd[1], buf, s->len);
+	while (done < s->len) {
+		n = read(s->e->fd[0], buf + done, s->len - done);
+		if (n < 0)
+			return n;
+		if (!n)
+			break;
+		done += n;
+	}
+	return pages_right(buf, 0, 0, done) ? done : -2;
+}
+
+/* In a limited group, if there is one. Waits until it waits. */
+static void side_start(struct __test_metadata *_metadata, struct side *s,
+		       struct ends *e, bool writes, size_t len,
+		       const char *group)
+{
+	char max[30];
+
+	*s = (struct side) {
+		.e = e, .group = group, .writes = writes, .len = len,
+		.shared = shared_alloc(PAGE),
+	};
+	if (group) {
+		snprintf(max, sizeof(max), "%zu", len / FRACTION);
+		ASSERT_EQ(0, put(group, "memory.max", max));
+	}
+	s->c = (struct child) {
+		.fn = side_run, .arg = s, .drop = -1,
+		.nr = writes ? SYS_write : SYS_read,
+	};
+	child_start(&s->c, 0);
+	/* To fill it may take long. */
+	for (int i = 0; i < LONG_EVENT / EVENT_MS; i++)
+		if (eventually(child_done(&s->c) ||
+			       __atomic_load_n(&s->shared->ready,
+					       __ATOMIC_SEQ_CST)))
+			break;
+	ASSERT_TRUE(child_asleep(&s->c));
+}
+
+/* What of its buffer is in swap, in bytes. */
+static long swapped(struct side *s)
+{
+	unsigned long start, end, from = (unsigned long)s->shared->buf;
+	char path[40], line[300];
+	long kib = 0, n;
+	bool in = false;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/smaps", s->c.pid);
+	f = fopen(path, "r");
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			in = start < from + s->len && end > from;
+		else if (in && sscanf(line, "Swap: %ld kB", &n) == 1)
+			kib += n;
+	}
+	if (f)
+		fclose(f);
+	return kib * 1024;
+}
+
+/* From outside: process_madvise(2). */
+static bool page_out_of(struct side *s)
+{
+	int pidfd = syscall(SYS_pidfd_open, s->c.pid, 0), i;
+	long n = 0;
+
+	for (i = 0; i < 20 && swapped(s) < s->len / 20 * 19; i++) {
+		struct iovec iov = { s->shared->buf, s->len };
+
+		n = syscall(SYS_process_madvise, pidfd, &iov, 1, MADV_PAGEOUT,
+			    0);
+		if (n < 0)
+			break;
+	}
+	close(pidfd);
+	return n >= 0 && swapped(s) >= s->len / 20 * 19;
+}
+
+static bool page_out_by_itself(struct side *s)
+{
+	__atomic_store_n(&s->shared->page_out, 1, __ATOMIC_SEQ_CST);
+	return eventually(__atomic_load_n(&s->shared->paged_out,
+					  __ATOMIC_SEQ_CST)) &&
+	       s->shared->paged_out > 0 && swapped(s) >= s->len / 20 * 19;
+}
+
+/* child_join() for what may take long. */
+static long side_join(struct side *s)
+{
+	for (int i = 0; i < LONG_EVENT / EVENT_MS; i++)
+		if (eventually(child_done(&s->c) ||
+			       task_state(s->c.pid) == 'Z'))
+			break;
+	return child_join(&s->c);
+}
+
+/* Reads all of what @s writes; how much of it is right. */
+static long read_all(struct side *s)
+{
+	unsigned char *buf = map_anonymous(MIB, MAP_POPULATE);
+	size_t done = 0;
+	long n = 0;
+
+	while (done < s->len) {
+		n = sys(read(s->e->fd[0], buf, MIB));
+		if (n > 0 && !pages_right(buf, 0, done, n))
+			n = -EILSEQ;
+		if (n <= 0)
+			break;
+		done += n;
+	}
+	munmap(buf, MIB);
+	return n < 0 ? n : (long)done;
+}
+
+static long write_all(struct side *s)
+{
+	unsigned char *buf = map_anonymous(MIB, MAP_POPULATE);
+	size_t done;
+	long n = 0;
+
+	for (done = 0; done < s->len; done += n) {
+		pages_fill(buf, 0, done, MIB);
+		n = sys(write(s->e->fd[1], buf, MIB));
+		if (n != MIB)
+			break;
+	}
+	munmap(buf, MIB);
+	return n < 0 ? n : (long)done;
+}
+
+static void paged_out(struct __test_metadata *_metadata, struct ends *e,
+		      bool writes, bool (*how)(struct side *))
+{
+	struct side s;
+
+	side_start(_metadata, &s, e, writes, SOME, NULL);
+	EXPECT_TRUE(how(&s)) TH_LOG("%ld of %ld", swapped(&s), SOME);
+	EXPECT_EQ(SOME, writes ? read_all(&s) : write_all(&s));
+	EXPECT_EQ(SOME, side_join(&s));
+}
+
+TEST_F_TIMEOUT(paging, writer_is_paged_out, TIMEOUT)
+{
+	paged_out(_metadata, &self->e, true, page_out_of);
+}
+
+TEST_F_TIMEOUT(paging, writer_pages_out, TIMEOUT)
+{
+	paged_out(_metadata, &self->e, true, page_out_by_itself);
+}
+
+TEST_F_TIMEOUT(paging, reader_is_paged_out, TIMEOUT)
+{
+	paged_out(_metadata, &self->e, false, page_out_of);
+}
+
+TEST_F_TIMEOUT(paging, reader_pages_out, TIMEOUT)
+{
+	paged_out(_metadata, &self->e, false, page_out_by_itself);
+}
+
+/* Again and again, in the middle of it. */
+TEST_F_TIMEOUT(paging, writer_is_paged_out_while_it_is_read, TIMEOUT)
+{
+	unsigned char *buf = map_anonymous(MIB, MAP_POPULATE);
+	size_t done, part = SOME / 6;
+	struct side s;
+	long n;
+
+	side_start(_metadata, &s, &self->e, true, SOME, NULL);
+	for (done = 0; done < SOME; done += n) {
+		if (done / part != (done + MIB) / part &&
+		    done + 2 * MIB < SOME) {
+			ASSERT_TRUE(child_asleep(&s.c));
+			EXPECT_TRUE(page_out_of(&s));
+		}
+		n = sys(read(self->e.fd[0], buf, MIB));
+		ASSERT_LT(0, n);
+		ASSERT_TRUE(pages_right(buf, 0, done, n));
+	}
+	EXPECT_EQ(SOME, side_join(&s));
+}
+
+static size_t much(void)
+{
+	const char *env = getenv("ZPIPE_PAGING_MIB");
+
+	return (env ? atol(env) : DEFAULT_MIB) * MIB;
+}
+
+static void expect_limit(struct __test_metadata *_metadata, const char *group,
+			 size_t len)
+{
+	EXPECT_GE(len / FRACTION, get(group, "memory.current", ""));
+	EXPECT_EQ(0, get(group, "memory.events", "oom_kill "));
+}
+
+TEST_F_TIMEOUT(paging, writer_under_a_limit, LONG_TIME)
+{
+	size_t len = much();
+	struct side w;
+
+	side_start(_metadata, &w, &self->e, true, len, self->group[0]);
+	expect_limit(_metadata, self->group[0], len);
+	EXPECT_LE(len / FRACTION * (FRACTION - 2), swapped(&w));
+	/* All of it, even of what the limit allows, can go. */
+	EXPECT_TRUE(page_out_of(&w));
+	EXPECT_EQ(len, read_all(&w));
+	expect_limit(_metadata, self->group[0], len);
+	EXPECT_EQ(len, side_join(&w));
+}
+
+TEST_F_TIMEOUT(paging, reader_under_a_limit, LONG_TIME)
+{
+	size_t len = DEFAULT_MIB / 2 * MIB;
+	struct side r;
+
+	side_start(_metadata, &r, &self->e, false, len, self->group[0]);
+	expect_limit(_metadata, self->group[0], len);
+	EXPECT_LE(len / FRACTION * (FRACTION - 2), swapped(&r));
+	EXPECT_EQ(len, write_all(&r));
+	EXPECT_EQ(len, side_join(&r));
+	expect_limit(_metadata, self->group[0], len);
+}
+
+TEST_F_TIMEOUT(paging, both_under_limits, LONG_TIME)
+{
+	size_t len = DEFAULT_MIB / 2 * MIB;
+	struct side r, w;
+
+	side_start(_metadata, &w, &self->e, true, len, self->group[0]);
+	r = (struct side) {
+		.e = &self->e, .group = self->group[1], .len = len,
+		.shared = shared_alloc(PAGE),
+	};
+	ASSERT_EQ(0, put(r.group, "memory.max", "8M"));
+	child_run(&r.c, side_run, &r);
+	EXPECT_EQ(len, side_join(&r));
+	EXPECT_EQ(len, side_join(&w));
+	EXPECT_EQ(0, get(self->group[0], "memory.events", "oom_kill "));
+	EXPECT_EQ(0, get(self->group[1], "memory.events", "oom_kill "));
+}
+
+TEST_HARNESS_MAIN
