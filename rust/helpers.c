@@ -95,6 +95,17 @@ size_t zpipe_user_spans(const struct iov_iter *from, struct zpipe_span *spans,
 	return n;
 }
 
+/*
+ * As fault_in_iov_iter_writeable(), but memory that a stack would grow to is
+ * there, too: only a real access, as the load is, makes it grow.
+ */
+size_t zpipe_fault_in_writeable(const struct iov_iter *to, size_t bytes)
+{
+	if (user_backed_iter(to) && iov_iter_count(to))
+		fault_in_readable(iter_iov_addr(to), 1);
+	return fault_in_iov_iter_writeable(to, bytes);
+}
+
 /* How many of @bytes bytes behind @skip others can be read without a fault. */
 size_t zpipe_present(const struct iov_iter *from, size_t skip, size_t bytes)
 {

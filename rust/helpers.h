@@ -32,6 +32,7 @@ size_t zpipe_page_to_iter_atomic(struct page *page, size_t offset,
 void zpipe_cut_copies(u8 how);
 size_t zpipe_user_spans(const struct iov_iter *from, struct zpipe_span *spans,
 			size_t max);
+size_t zpipe_fault_in_writeable(const struct iov_iter *to, size_t bytes);
 size_t zpipe_present(const struct iov_iter *from, size_t skip, size_t bytes);
 bool zpipe_vma_is_private(struct vm_area_struct *vma);
 bool zpipe_vma_is_anonymous(struct vm_area_struct *vma);

@@ -168,7 +168,7 @@ impl<'a, 'data> Dest<'a, 'data> {
     /// page may be taken away again before it is used.
     pub(crate) fn fault_in(&mut self, bytes: usize) -> usize {
         // SAFETY: The wrapped type vouches for the iterator.
-        let missed = unsafe { bindings::fault_in_iov_iter_writeable(self.iter.as_raw(), bytes) };
+        let missed = unsafe { sys::zpipe_fault_in_writeable(self.iter.as_raw(), bytes) };
         bytes.saturating_sub(missed)
     }
 
