@@ -66,6 +66,69 @@ size_t zpipe_page_to_iter_atomic(struct page *page, size_t offset,
 	return copied;
 }
 
+/* How many of @count pages lie one after the other in one folio. */
+static size_t run_of(struct page **pages, size_t count)
+{
+	struct folio *folio = page_folio(pages[0]);
+	size_t n = 1;
+
+	while (n < count && pages[n] == pages[0] + n &&
+	       page_folio(pages[n]) == folio)
+		n++;
+	return n;
+}
+
+/*
+ * Copies @bytes bytes from or to as many pages as that takes, from @offset in
+ * the first on, as far as it goes without a fault.
+ */
+static size_t pages_iter_atomic(struct page **pages, size_t offset,
+				size_t bytes, struct iov_iter *i, bool to)
+{
+	size_t done = 0;
+
+	bytes = cut(bytes);
+	pagefault_disable();
+	while (done < bytes) {
+		size_t left = DIV_ROUND_UP(offset + bytes - done, PAGE_SIZE);
+		size_t run = run_of(pages, left);
+		size_t want = min(bytes - done, run * PAGE_SIZE - offset);
+		size_t n = to ? copy_page_to_iter(*pages, offset, want, i) :
+				copy_page_from_iter(*pages, offset, want, i);
+
+		done += n;
+		if (n < want)
+			break;
+		pages += run;
+		offset = 0;
+	}
+	pagefault_enable();
+	return done;
+}
+
+size_t zpipe_pages_from_iter_atomic(struct page **pages, size_t offset,
+				    size_t bytes, struct iov_iter *from)
+{
+	return pages_iter_atomic(pages, offset, bytes, from, false);
+}
+
+size_t zpipe_pages_to_iter_atomic(struct page **pages, size_t offset,
+				  size_t bytes, struct iov_iter *to)
+{
+	return pages_iter_atomic(pages, offset, bytes, to, true);
+}
+
+void zpipe_put_pages(struct page **pages, size_t count)
+{
+	while (count) {
+		size_t run = run_of(pages, count);
+
+		folio_put_refs(page_folio(*pages), run);
+		pages += run;
+		count -= run;
+	}
+}
+
 /*
  * Where in user memory what is left of an iterator is: fills in at most @max
  * spans, none of them empty, and returns how many there are; 0 if that is not
@@ -142,13 +205,9 @@ void zpipe_unpin_anonymous_dirty(struct page **pages, size_t count)
 	size_t i;
 
 	for (i = 0; i < count; i++)
-		set_page_dirty(pages[i]);
+		if (!folio_test_dirty(page_folio(pages[i])))
+			set_page_dirty(pages[i]);
 	unpin_user_pages(pages, count);
-}
-
-void zpipe_put_page(struct page *page)
-{
-	put_page(page);
 }
 
 bool zpipe_fatal_signal_pending(void)

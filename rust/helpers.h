@@ -29,6 +29,10 @@ size_t zpipe_page_from_iter_atomic(struct page *page, size_t offset,
 				   size_t bytes, struct iov_iter *from);
 size_t zpipe_page_to_iter_atomic(struct page *page, size_t offset,
 				 size_t bytes, struct iov_iter *to);
+size_t zpipe_pages_from_iter_atomic(struct page **pages, size_t offset,
+				    size_t bytes, struct iov_iter *from);
+size_t zpipe_pages_to_iter_atomic(struct page **pages, size_t offset,
+				  size_t bytes, struct iov_iter *to);
 void zpipe_cut_copies(u8 how);
 size_t zpipe_user_spans(const struct iov_iter *from, struct zpipe_span *spans,
 			size_t max);
@@ -37,7 +41,7 @@ size_t zpipe_present(const struct iov_iter *from, size_t skip, size_t bytes);
 bool zpipe_vma_is_private(struct vm_area_struct *vma);
 bool zpipe_vma_is_anonymous(struct vm_area_struct *vma);
 void zpipe_unpin_anonymous_dirty(struct page **pages, size_t count);
-void zpipe_put_page(struct page *page);
+void zpipe_put_pages(struct page **pages, size_t count);
 bool zpipe_fatal_signal_pending(void);
 
 void zpipe_wake_sync(struct wait_queue_head *head, unsigned int mask);

@@ -113,6 +113,28 @@ impl<'a, 'data> Source<'a, 'data> {
         self.taken += copied;
         copied
     }
+
+    /// Copies `bytes` bytes to pages one after the other, from `offset` in the first on, as far as
+    /// it goes without a fault; returns how many.
+    ///
+    /// # Safety
+    ///
+    /// There are valid pages at `pages`, as many as that takes, of user memory, pinned for writing.
+    pub(super) unsafe fn copy_to_pages_atomic(
+        &mut self,
+        pages: *mut *mut bindings::page,
+        offset: usize,
+        bytes: usize,
+    ) -> usize {
+        // SAFETY: The caller vouches for the pages, the wrapped type for the iterator. What their
+        // owner reads or writes of them meanwhile is as with any copy to a user's memory, and no
+        // Rust code borrows them.
+        let copied =
+            unsafe { sys::zpipe_pages_from_iter_atomic(pages, offset, bytes, self.iter.as_raw()) };
+        // INVARIANT: The iterator was advanced by what was copied.
+        self.taken += copied;
+        copied
+    }
 }
 
 /// Memory that is written to: the buffer of a read.
@@ -188,6 +210,28 @@ impl<'a, 'data> Dest<'a, 'data> {
         // SAFETY: The caller vouches for the page, the wrapped type for the iterator.
         let copied =
             unsafe { sys::zpipe_page_to_iter_atomic(page, offset, bytes, self.iter.as_raw()) };
+        // INVARIANT: The iterator was advanced by what was copied.
+        self.taken += copied;
+        copied
+    }
+
+    /// Copies `bytes` bytes from pages one after the other, from `offset` in the first on, as far as
+    /// it goes without a fault; returns how many.
+    ///
+    /// # Safety
+    ///
+    /// There are valid pages at `pages`, as many as that takes, of user memory.
+    pub(super) unsafe fn copy_from_pages_atomic(
+        &mut self,
+        pages: *mut *mut bindings::page,
+        offset: usize,
+        bytes: usize,
+    ) -> usize {
+        // SAFETY: The caller vouches for the pages, the wrapped type for the iterator. They are
+        // initialised, and what their owner writes to them meanwhile shows or does not, as in any
+        // copy from a user's memory.
+        let copied =
+            unsafe { sys::zpipe_pages_to_iter_atomic(pages, offset, bytes, self.iter.as_raw()) };
         // INVARIANT: The iterator was advanced by what was copied.
         self.taken += copied;
         copied

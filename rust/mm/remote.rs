@@ -133,7 +133,7 @@ impl Remote {
         &mut self,
         kind: Access,
         bytes: usize,
-        mut copy: impl FnMut(&Batch, usize, usize) -> usize,
+        mut copy: impl FnMut(&mut Batch, usize, usize) -> usize,
     ) -> (usize, Ended) {
         let mut done = 0;
 
@@ -143,13 +143,13 @@ impl Remote {
             };
             let start = span.start.wrapping_add(self.skip);
             let want = (span.bytes - self.skip).min(bytes - done);
-            let batch = match Batch::new(&self.mm, start, want, kind) {
+            let mut batch = match Batch::new(&self.mm, start, want, kind) {
                 Ok(batch) => batch,
                 Err(end) => return (done, end),
             };
             let offset = start % PAGE_SIZE;
             let held = want.min(batch.bytes(offset));
-            let copied = copy(&batch, offset, held);
+            let copied = copy(&mut batch, offset, held);
             drop(batch);
 
             self.skip(copied);
@@ -199,12 +199,8 @@ impl RemoteSource {
     /// They are consumed: what did not come is what a next call begins with.
     pub(crate) fn pull(&mut self, bytes: usize, dest: &mut Dest<'_, '_>) -> (usize, Ended) {
         self.0.copy(Access::Read, bytes, |batch, offset, bytes| {
-            batch.each(offset, bytes, |page, offset, bytes| {
-                // SAFETY: The page is valid, and the part lies in it. It is user memory:
-                // initialised, and what its owner writes to it meanwhile shows or does not, as in
-                // any copy from a user's memory.
-                unsafe { dest.copy_from_page_atomic(page, offset, bytes) }
-            })
+            // SAFETY: The pages are valid, user memory, and have `bytes` bytes from there on.
+            unsafe { dest.copy_from_pages_atomic(batch.pages.as_mut_ptr(), offset, bytes) }
         })
     }
 }
@@ -224,12 +220,9 @@ impl RemoteDest {
     /// Copies at most `bytes` bytes of `source`, without a fault of anybody's; returns how many.
     pub(crate) fn push(&mut self, bytes: usize, source: &mut Source<'_, '_>) -> (usize, Ended) {
         self.0.copy(Access::Write, bytes, |batch, offset, bytes| {
-            batch.each(offset, bytes, |page, offset, bytes| {
-                // SAFETY: The page is valid, pinned for writing, and the part lies in it. It is
-                // user memory: what its owner reads or writes of it meanwhile is as with any copy
-                // to a user's memory, and no Rust code borrows it.
-                unsafe { source.copy_to_page_atomic(page, offset, bytes) }
-            })
+            // SAFETY: The pages are valid, user memory, pinned for writing, and have room for `bytes`
+            // bytes from there on.
+            unsafe { source.copy_to_pages_atomic(batch.pages.as_mut_ptr(), offset, bytes) }
         })
     }
 }
@@ -312,42 +305,15 @@ impl Batch {
     fn bytes(&self, offset: usize) -> usize {
         self.count * PAGE_SIZE - offset
     }
-
-    /// Has `bytes` bytes copied, from `offset` in the first page, page by page until one stops
-    /// short; returns how many were.
-    fn each(
-        &self,
-        mut offset: usize,
-        bytes: usize,
-        mut copy: impl FnMut(*mut bindings::page, usize, usize) -> usize,
-    ) -> usize {
-        let mut done = 0;
-
-        for page in self.pages.iter().take(self.count) {
-            let want = (bytes - done).min(PAGE_SIZE - offset);
-            if want == 0 {
-                break;
-            }
-            let copied = copy(*page, offset, want);
-            done += copied;
-            offset = 0;
-            if copied < want {
-                break;
-            }
-        }
-        done
-    }
 }
 
 impl Drop for Batch {
     fn drop(&mut self) {
         match self.access {
             Access::Read => {
-                for page in self.pages.iter().take(self.count) {
-                    // SAFETY: By the type invariants there is a reference of ours, and it goes away
-                    // with the batch.
-                    unsafe { sys::zpipe_put_page(*page) };
-                }
+                // SAFETY: By the type invariants there is a reference of ours to so many, and they
+                // go away with the batch.
+                unsafe { sys::zpipe_put_pages(self.pages.as_mut_ptr(), self.count) };
             }
             // SAFETY: By the type invariants so many pages are pinned by us, and the pins go away
             // with the batch. They are anonymous memory's.
