@@ -9,7 +9,7 @@
 use crate::{
     direct,
     mm::{Dest, Ended, RemoteDest, Source},
-    zcore::PAGE_SIZE,
+    zcore::offer::part,
 };
 
 /// A reader that waits, and where it wants what it waits for.
@@ -47,15 +47,21 @@ impl Demand {
         self.filled
     }
 
-    /// Copies at most `bytes` bytes of `source`, with the pipe's lock held; returns how many.
+    /// Copies at most `bytes` bytes of `source`, with the pipe's lock held; returns how many. In
+    /// slots the first of them would be behind `phase` others.
     ///
     /// What cannot be copied up to the end of a slot, if it were in slots, is not copied from its
     /// start.
-    pub(crate) fn push(&mut self, bytes: usize, source: &mut Source<'_, '_>) -> (usize, Ended) {
+    pub(crate) fn push(
+        &mut self,
+        bytes: usize,
+        phase: usize,
+        source: &mut Source<'_, '_>,
+    ) -> (usize, Ended) {
         let (mut copied, end) = self.memory.push(bytes.min(self.room), source);
 
         if end != Ended::All {
-            let part = copied % PAGE_SIZE;
+            let part = part(phase, copied);
             source.rewind(part);
             copied -= part;
         }

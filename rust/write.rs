@@ -226,16 +226,17 @@ impl Write<'_, '_, '_> {
         let pushes = demand.is_open()
             && self.left() >= direct::least()
             && self.staged.is_none()
-            && self.phase == 0
             && inner.ring.used() == 0
             && !inner.ring.is_offered()
             && self.request.kind() == Kind::Stream;
         if pushes {
-            let (bytes, end) = demand.push(self.left().min(direct::most()), self.source);
+            let most = self.left().min(direct::most());
+            let (bytes, end) = demand.push(most, self.phase, self.source);
 
             self.done += bytes;
+            // What is left of a slot still takes it up.
+            self.phase = (self.phase + bytes) % PAGE_SIZE;
             self.direct += bytes;
-            self.phase = bytes % PAGE_SIZE;
             self.merge &= bytes == 0;
             self.pushed |= bytes != 0;
             inner.stats.push.moved(bytes, end);
