@@ -91,7 +91,8 @@ void read_paths(struct counts *counts, int fd)
 	static const char pushed[] = "zpipe-bytes-pushed:";
 	char path[40], *text, *at;
 
-	counts->pulled = counts->pushed = 0;
+	counts->pulled = 0;
+	counts->pushed = 0;
 	if (fd < 0)
 		return;
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);

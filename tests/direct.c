@@ -7,9 +7,6 @@
 #include "oracle.h"
 #include "direct.h"
 
-#include <sys/epoll.h>
-#include <sys/uio.h>
-
 /*
  * What arrives.
  */
@@ -60,25 +57,6 @@ TEST_F_TIMEOUT(all, content_of_unaligned_buffers, TIMEOUT)
 		transfer(_metadata, &self->e, MIB / 2 + 5000, 4096, skews[i]);
 	}
 	EXPECT_TRUE(was_direct(&self->e));
-}
-
-/* Cuts @len bytes into at most @max segments, some of them empty. */
-static int cut_up(struct iovec *iov, int max, unsigned char *buf, size_t len)
-{
-	unsigned long dice = 42;
-	int i;
-
-	for (i = 0; i < max - 1 && len; i++) {
-		size_t n = i % 7 == 3 ? 0 : rnd_len(&dice, 4 * PAGE);
-
-		n = n < len ? n : len;
-		iov[i] = (struct iovec) { buf, n };
-		buf += n;
-		len -= n;
-	}
-	/* One to end with, and be it empty. */
-	iov[i] = (struct iovec) { buf, len };
-	return i + 1;
 }
 
 static long child_do_writev(struct child *c)
@@ -365,23 +343,6 @@ TEST_F_TIMEOUT(all, nonblocking_write_of_much, TIMEOUT)
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
 	EXPECT_EQ(FULL, stream_write(self->e.fd[1], 0, MIB));
 	EXPECT_EQ(FULL, stream_read(self->e.fd[0], 0, MIB));
-}
-
-/* The events there are now, or 0. */
-static long events(int ep)
-{
-	struct epoll_event ev;
-	int ret = epoll_wait(ep, &ev, 1, 0);
-
-	return ret < 0 ? -errno : ret ? (long)ev.events : 0;
-}
-
-static int watch(int fd, uint32_t mask)
-{
-	struct epoll_event ev = { .events = mask };
-	int ep = epoll_create1(EPOLL_CLOEXEC);
-
-	return epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev) ? -errno : ep;
 }
 
 /*

@@ -5,22 +5,9 @@
 
 #include "oracle.h"
 #include "child.h"
+#include "large.h"
 #include "model.h"
 #include "trap.h"
-
-#define FULL		(SLOTS * PAGE)
-#define MIB		(1L << 20)
-
-/* Memory of one's own, all of it there. */
-static inline unsigned char *own_memory(size_t len)
-{
-	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-
-	if (p == MAP_FAILED)
-		abort();
-	return p;
-}
 
 /*
  * A child that writes @len bytes of the stream at @off from such memory, @skew
@@ -50,26 +37,6 @@ static inline bool was_direct(struct ends *e)
 	return !is_zpipe(e->kind) ||
 	       fdinfo_number(e->fd[0], "zpipe-bytes-pulled") +
 	       fdinfo_number(e->fd[0], "zpipe-bytes-pushed") > 0;
-}
-
-/* Reads @total bytes of the stream, at most @size in a call; returns how many. */
-static inline long drain(int fd, unsigned long off, size_t total, size_t size)
-{
-	unsigned char *buf = own_memory(size);
-	size_t done = 0;
-	long n = 0;
-
-	while (done < total) {
-		n = sys(read(fd, buf, size < total - done ? size :
-						total - done));
-		if (n > 0 && stream_diff(buf, off + done, n) >= 0)
-			n = -EILSEQ;
-		if (n <= 0)
-			break;
-		done += n;
-	}
-	munmap(buf, size);
-	return n < 0 ? n : (long)done;
 }
 
 /* Another description of the write end that does not block. */

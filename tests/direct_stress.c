@@ -44,6 +44,8 @@ struct worker {
 	enum way way;
 	bool signals;
 	bool forks;
+	size_t max;		/* of a message */
+	bool pauses;		/* so that readers wait */
 };
 
 static long duration_ms(void)
@@ -117,12 +119,15 @@ static void *fork_along(void *arg)
 
 static long write_all(int fd, const char *buf, size_t len)
 {
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
 	size_t done = 0;
 	ssize_t n;
 
 	while (done < len) {
 		n = write(fd, buf + done, len - done);
-		if (n < 0 && errno != EINTR)
+		if (n < 0 && errno == EAGAIN)
+			poll(&p, 1, -1);
+		else if (n < 0 && errno != EINTR)
 			return -1;
 		done += n < 0 ? 0 : n;
 	}
@@ -140,7 +145,7 @@ static long any_len(unsigned long *dice, size_t max)
 static long writer(struct child *c)
 {
 	struct worker *w = c->arg;
-	unsigned long dice = w->id + 77, *buf = own_memory(MAX_LEN + PAGE);
+	unsigned long dice = w->id + 77, *buf = own_memory(w->max + PAGE);
 	long seq = 0, words, i;
 	pthread_t thread;
 
@@ -151,7 +156,9 @@ static long writer(struct child *c)
 	if (w->signals)
 		hail();
 	while (!over(w->run)) {
-		words = any_len(&dice, MAX_LEN) / 8;
+		if (w->pauses)
+			usleep(rnd(&dice) % 10000);
+		words = any_len(&dice, w->max) / 8;
 		if (seq + words > MAX_WORDS)
 			break;
 		for (i = 0; i < words; i++)
@@ -161,7 +168,7 @@ static long writer(struct child *c)
 		seq += words;
 		w->run->written[w->id] = seq;
 		if (rnd(&dice) % 8 == 0)
-			madvise(buf, MAX_LEN, MADV_DONTNEED);
+			madvise(buf, w->max, MADV_DONTNEED);
 	}
 	return 0;
 }
@@ -196,7 +203,7 @@ static long take_words(struct run *run, const unsigned long *buf, long nr,
 static long reader(struct child *c)
 {
 	struct worker *w = c->arg;
-	unsigned long dice = w->id + 99, *buf = own_memory(2 * MIB);
+	unsigned long dice = w->id + 99, *buf = own_memory(4 * MIB);
 	long *last = own_memory(MAX_WRITERS * sizeof(*last));
 	char *p = (void *)buf;
 	size_t have = 0;
@@ -205,7 +212,7 @@ static long reader(struct child *c)
 	if (w->signals)
 		hail();
 	for (;;) {
-		n = read(c->fd, p + have, any_len(&dice, MIB));
+		n = read(c->fd, p + have, any_len(&dice, w->max));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -220,7 +227,7 @@ static long reader(struct child *c)
 		memmove(p, p + have / 8 * 8, have % 8);
 		have %= 8;
 		if (rnd(&dice) % 16 == 0 && !have)
-			madvise(buf, 2 * MIB, MADV_DONTNEED);
+			madvise(buf, 4 * MIB, MADV_DONTNEED);
 	}
 	return n ?: (long)have;
 }
@@ -258,6 +265,8 @@ struct plan {
 	bool forks;
 	bool writers_die;
 	bool readers_die;
+	bool readers_wait;	/* for much, and not only once in a while */
+	bool nonblock;		/* writers do not wait */
 };
 
 static void stress(struct __test_metadata *_metadata, struct ends *e,
@@ -271,21 +280,26 @@ static void stress(struct __test_metadata *_metadata, struct ends *e,
 	unsigned long dice = seed(2001);
 	static enum way ways[MAX_WRITERS];
 	int ids = 0, i, deaths = 0;
-	long end = now_ms() + duration_ms(), ret;
+	long end = now_ms() + duration_ms() * (plan->readers_wait ? 4 : 1);
+	size_t max = plan->readers_wait ? 2 * MIB : MIB;
+	long ret;
 
 	memcpy(run->fd, e->fd, sizeof(run->fd));
+	ASSERT_EQ(0, set_nonblock(e->fd[1], plan->nonblock));
 	run->torn = torn;
 	run->loses = plan->readers_die && !torn;
 	for (i = 0; i < readers; i++) {
 		r[i] = (struct worker) {
 			.run = run, .id = i, .signals = plan->signals,
+			.max = max,
 		};
 		start(&r[i], false);
 	}
 	for (i = 0; i < plan->writers; i++) {
 		w[i] = (struct worker) {
 			.run = run, .id = ids, .signals = plan->signals,
-			.forks = plan->forks,
+			.forks = plan->forks, .pauses = plan->readers_wait,
+			.max = plan->readers_wait ? max : MAX_LEN,
 			.way = plan->writers_die ? i % 4 : LIVES,
 		};
 		ways[ids++] = w[i].way;
@@ -318,8 +332,10 @@ static void stress(struct __test_metadata *_metadata, struct ends *e,
 		if (w[i].way == LIVES)
 			EXPECT_EQ(0, ret);
 	}
-	EXPECT_TRUE(!is_zpipe(e->kind) ||
+	EXPECT_TRUE(!is_zpipe(e->kind) || plan->nonblock ||
 		    fdinfo_number(e->fd[0], "zpipe-bytes-pulled") > 0);
+	EXPECT_TRUE(!is_zpipe(e->kind) || !plan->readers_wait ||
+		    fdinfo_number(e->fd[0], "zpipe-bytes-pushed") > 0);
 	close_end(e, 1);
 	for (i = 0; i < readers; i++)
 		EXPECT_EQ(0, child_join(&r[i].c));
@@ -360,6 +376,30 @@ TEST_F_TIMEOUT(all, everybody_dies, TIMEOUT)
 	stress(_metadata, &self->e, &(struct plan) {
 		.writers = 4, .readers = 3, .writers_die = true,
 		.readers_die = true,
+	});
+}
+
+TEST_F_TIMEOUT(all, readers_wait, TIMEOUT)
+{
+	stress(_metadata, &self->e, &(struct plan) {
+		.writers = 2, .readers = 3, .signals = true, .forks = true,
+		.readers_wait = true,
+	});
+}
+
+TEST_F_TIMEOUT(all, readers_wait_and_writers_do_not, TIMEOUT)
+{
+	stress(_metadata, &self->e, &(struct plan) {
+		.writers = 2, .readers = 3, .signals = true,
+		.readers_wait = true, .nonblock = true,
+	});
+}
+
+TEST_F_TIMEOUT(all, readers_wait_and_die, TIMEOUT)
+{
+	stress(_metadata, &self->e, &(struct plan) {
+		.writers = 3, .readers = 3, .readers_wait = true,
+		.readers_die = true, .writers_die = true,
 	});
 }
 

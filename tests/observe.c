@@ -424,7 +424,7 @@ static long event_number(const char **at, struct trace *t, const char *name,
 }
 
 /* How many such events have @value in that field; NULL: any. */
-static long events(const char *text, struct trace *t, const char *name,
+static long event_count(const char *text, struct trace *t, const char *name,
 		   const char *field, const char *value)
 {
 	const char *p;
@@ -483,11 +483,11 @@ TEST_F_TIMEOUT(traced, reads_and_writes, TIMEOUT)
 			3 * PAGE + 1);
 	expect_transfer(_metadata, t, &at, "zpipe_read", 2 * PAGE, 2 * PAGE);
 	expect_transfer(_metadata, t, &at, "zpipe_write", 7, -EPIPE);
-	EXPECT_EQ(3, events(text, t, "zpipe_read", "result", NULL));
-	EXPECT_EQ(3, events(text, t, "zpipe_write", "result", NULL));
-	EXPECT_EQ(0, events(text, t, "zpipe_offer", "bytes", NULL));
-	EXPECT_EQ(0, events(text, t, "zpipe_pull", "bytes", NULL));
-	EXPECT_EQ(0, events(text, t, "zpipe_wait", "who", NULL));
+	EXPECT_EQ(3, event_count(text, t, "zpipe_read", "result", NULL));
+	EXPECT_EQ(3, event_count(text, t, "zpipe_write", "result", NULL));
+	EXPECT_EQ(0, event_count(text, t, "zpipe_offer", "bytes", NULL));
+	EXPECT_EQ(0, event_count(text, t, "zpipe_pull", "bytes", NULL));
+	EXPECT_EQ(0, event_count(text, t, "zpipe_wait", "who", NULL));
 	free(text);
 }
 
@@ -515,7 +515,7 @@ TEST_F_TIMEOUT(traced, a_reader_that_waits, TIMEOUT)
 	EXPECT_EQ(0, strncmp(p, "reader\n", 7));
 	expect_transfer(_metadata, t, &at, "zpipe_read", 100, 10);
 	EXPECT_EQ(fdinfo_number(e->fd[0], "zpipe-read-waits"),
-		  events(text, t, "zpipe_wait", "who", "reader"));
+		  event_count(text, t, "zpipe_wait", "who", "reader"));
 	free(text);
 }
 
@@ -545,7 +545,7 @@ TEST_F_TIMEOUT(traced, a_writer_that_waits, TIMEOUT)
 	expect_transfer(_metadata, t, &at, "zpipe_write", 100, 100);
 	EXPECT_LE(1, fdinfo_number(e->fd[0], "zpipe-write-waits"));
 	EXPECT_EQ(fdinfo_number(e->fd[0], "zpipe-write-waits"),
-		  events(text, t, "zpipe_wait", "who", "writer"));
+		  event_count(text, t, "zpipe_wait", "who", "writer"));
 	free(text);
 }
 
@@ -572,20 +572,20 @@ TEST_F_TIMEOUT(traced, offers_and_pulls, TIMEOUT)
 	text = trace_text(t);
 	offers = fdinfo_number(e->fd[0], "zpipe-offers");
 	EXPECT_LE(1, offers);
-	EXPECT_EQ(offers, events(text, t, "zpipe_offer", "bytes", NULL));
-	EXPECT_EQ(offers, events(text, t, "zpipe_wait", "who", "owner"));
+	EXPECT_EQ(offers, event_count(text, t, "zpipe_offer", "bytes", NULL));
+	EXPECT_EQ(offers, event_count(text, t, "zpipe_wait", "who", "owner"));
 	EXPECT_LE(LARGE, events_sum(text, t, "zpipe_offer", "bytes"));
 	EXPECT_LT(0, events_sum(text, t, "zpipe_pull", "bytes"));
 	EXPECT_EQ(fdinfo_number(e->fd[0], "zpipe-bytes-pulled"),
 		  events_sum(text, t, "zpipe_pull", "bytes"));
-	EXPECT_LE(1, events(text, t, "zpipe_wake", "who", "owner"));
+	EXPECT_LE(1, event_count(text, t, "zpipe_wake", "who", "owner"));
 	for (i = 0; i < ARRAY_SIZE(misses); i++) {
 		snprintf(name, sizeof(name), "zpipe-pull-misses-%s", misses[i]);
 		EXPECT_EQ(fdinfo_number(e->fd[0], name),
-			  events(text, t, "zpipe_pull", "end", misses[i]));
+			  event_count(text, t, "zpipe_pull", "end", misses[i]));
 	}
 	EXPECT_EQ(LARGE, events_sum(text, t, "zpipe_read", "result"));
-	EXPECT_EQ(1, events(text, t, "zpipe_write", "result", "1048576"));
+	EXPECT_EQ(1, event_count(text, t, "zpipe_write", "result", "1048576"));
 	free(text);
 }
 

@@ -317,6 +317,76 @@ TEST_F_TIMEOUT(uring, registered_buffer_waits_for_data, TIMEOUT)
 	EXPECT_EQ(-1, stream_diff(self->buf, 0, 5000));
 }
 
+/*
+ * A read of much finds a large write, or is found by it: in a pair it polls, in
+ * a node a worker thread waits with it.
+ */
+TEST_F_TIMEOUT(uring, large_write_to_a_read_that_waits, TIMEOUT)
+{
+	long w, r;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	memset(self->buf, 0xcc, 4 * FULL);
+	ASSERT_EQ(1, submit(&self->r, IORING_OP_READ, self->e.fd[0], self->buf,
+			    4 * FULL, 1));
+	EXPECT_TRUE(waits(&self->r));
+	w = stream_write(self->e.fd[1], 0, 5 * FULL);
+	EXPECT_LE(FULL, w);
+	r = complete(&self->r, NULL);
+	ASSERT_LT(0, r);
+	EXPECT_EQ(-1, stream_diff(self->buf, 0, r));
+	EXPECT_EQ(w - r, fionread(self->e.fd[0]));
+	while (r < w) {
+		long n = stream_read(self->e.fd[0], r, 5 * FULL);
+
+		ASSERT_LT(0, n);
+		r += n;
+	}
+	EXPECT_EQ(0, fionread(self->e.fd[0]));
+}
+
+static long child_do_large_read(struct child *c)
+{
+	unsigned char *p = malloc(c->len);
+	long n;
+
+	memset(p, 0xcc, c->len);
+	n = read(c->fd, p, c->len);
+	return n > 0 && stream_diff(p, 0, n) >= 0 ? -EILSEQ : n;
+}
+
+TEST_F_TIMEOUT(uring, registered_buffer_to_a_reader_that_waits, TIMEOUT)
+{
+	struct iovec iov = { self->buf, 4 * FULL };
+	struct child c = {
+		.nr = SYS_read, .fn = child_do_large_read,
+		.fd = self->e.fd[0], .drop = self->e.fd[1], .len = 4 * FULL,
+	};
+	long w = 0, r, n;
+
+	ASSERT_EQ(0, sys(syscall(SYS_io_uring_register, self->r.fd,
+				 IORING_REGISTER_BUFFERS, &iov, 1)));
+	stream_fill(self->buf, 0, 4 * FULL);
+	child_start(&c, 0);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(1, submit_fixed(&self->r, IORING_OP_WRITE_FIXED,
+				  self->e.fd[1], self->buf, 4 * FULL, 0));
+	r = child_join(&c);
+	ASSERT_LT(0, r);
+	/* A pair's write may end when the pipe is full, a node's goes on. */
+	set_nonblock(self->e.fd[0], true);
+	eventually((w = completed(&self->r, NULL)) != NOTHING ||
+		   (n = stream_read(self->e.fd[0], r, FULL)) <= 0 ||
+		   (r += n) == 4 * FULL);
+	if (w == NOTHING)
+		w = complete(&self->r, NULL);
+	while ((n = stream_read(self->e.fd[0], r, FULL)) > 0)
+		r += n;
+	EXPECT_EQ(-EAGAIN, n);
+	EXPECT_LE(FULL, w);
+	EXPECT_EQ(w, r);
+}
+
 TEST_F_TIMEOUT(uring, poll, TIMEOUT)
 {
 	ASSERT_EQ(1, submit_poll(&self->r, self->e.fd[0], POLLIN));

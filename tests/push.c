@@ -1,0 +1,655 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Large writes to a reader that waits: in zpipe they may go straight to its
+ * memory. What can be seen of the pipe then is what can be seen of one whose
+ * reader read while they were still written.
+ */
+#include "oracle.h"
+#include "child.h"
+#include "large.h"
+#include "push.h"
+
+#include <sched.h>
+
+/*
+ * What arrives.
+ */
+
+/*
+ * DEVIATION: of a mebibyte pipe(2) moves at once what it holds, zpipe all of it.
+ */
+TEST_F_TIMEOUT(all, nonblocking_write_of_a_mebibyte, TIMEOUT)
+{
+	bool whole = is_zpipe(variant->kind);
+	long w, want = whole ? MIB : FULL;
+	struct child c;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	child_take(&c, &self->e, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	w = stream_write(self->e.fd[1], 0, MIB);
+	if (!copies_are_cut(variant->kind)) {
+		EXPECT_EQ(want, w);
+		EXPECT_EQ(whole ? MIB : 0, pushed(&self->e));
+	}
+	expect_fed(_metadata, &self->e, &c, MIB, MIB, w);
+	/* Nobody waits any more. */
+	feed_nobody(_metadata, &self->e);
+}
+
+TEST_F_TIMEOUT(all, rooms_and_lengths, 2 * TIMEOUT)
+{
+	static const long rooms[] = {
+		100, DIRECT_MIN - 1, DIRECT_MIN, DIRECT_MIN + 50, 200000, MIB,
+		2 * MIB,
+	};
+	static const long lens[] = {
+		100, PAGE, PAGE + 1, DIRECT_MIN - 1, DIRECT_MIN,
+		DIRECT_MIN + 1, 3 * DIRECT_MIN + 77, 3 * MIB,
+	};
+	struct child c;
+	size_t i, j;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	for (i = 0; i < ARRAY_SIZE(rooms); i++)
+		for (j = 0; j < ARRAY_SIZE(lens); j++) {
+			child_take(&c, &self->e, rooms[i]);
+			feed(_metadata, &self->e, &c, rooms[i], lens[j]);
+		}
+}
+
+TEST_F_TIMEOUT(all, unaligned_buffers, TIMEOUT)
+{
+	static const size_t skews[] = { 0, 1, 100, 4095 };
+	unsigned char *from = own_memory(MIB + 2 * PAGE);
+	struct child c;
+	size_t i, j;
+	long w;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	for (i = 0; i < ARRAY_SIZE(skews); i++)
+		for (j = 0; j < ARRAY_SIZE(skews); j++) {
+			child_take_to(&c, &self->e, 300000,
+				      (struct want) { .skew = skews[i] });
+			stream_fill(from + skews[j], 0, 250003);
+			ASSERT_TRUE(child_asleep(&c));
+			w = sys(write(self->e.fd[1], from + skews[j], 250003));
+			expect_fed(_metadata, &self->e, &c, 300000, 250003, w);
+		}
+}
+
+TEST_F_TIMEOUT(all, segments, TIMEOUT)
+{
+	long len = 300000;
+	unsigned char *from = own_memory(len);
+	struct iovec iov[60];
+	struct child c;
+	long w;
+	int i;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	stream_fill(from, 0, len);
+	for (i = 1; i < 4; i++) {
+		child_take_to(&c, &self->e, 250001, (struct want) {
+			.skew = i, .segments = i & 1,
+		});
+		ASSERT_TRUE(child_asleep(&c));
+		w = sys(i & 2 ? writev(self->e.fd[1], iov,
+				       cut_up(iov, 60, from, len)) :
+				write(self->e.fd[1], from, len));
+		expect_fed(_metadata, &self->e, &c, 250001, len, w);
+	}
+}
+
+static long child_do_drain(struct child *c)
+{
+	return drain(c->fd, 0, c->len, c->flags);
+}
+
+/* A child that reads all there will be, @room bytes in a call. */
+static void child_drain(struct child *c, struct ends *e, long total, long room)
+{
+	*c = (struct child) {
+		.nr = SYS_read, .fn = child_do_drain, .fd = e->fd[0],
+		.drop = e->fd[1], .len = total, .flags = room,
+	};
+	child_start(c, 0);
+}
+
+TEST_F_TIMEOUT(all, far_more_than_the_room, TIMEOUT)
+{
+	static const long rooms[] = { 150000, MIB, MIB + 1 };
+	struct child c;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(rooms); i++) {
+		child_drain(&c, &self->e, 5 * MIB + 77, rooms[i]);
+		ASSERT_TRUE(child_asleep(&c));
+		EXPECT_EQ(5 * MIB + 77,
+			  stream_write(self->e.fd[1], 0, 5 * MIB + 77));
+		EXPECT_EQ(5 * MIB + 77, child_join(&c));
+		EXPECT_EQ(0, fionread(self->e.fd[0]));
+	}
+	EXPECT_TRUE(!is_zpipe(variant->kind) || pushed(&self->e) > 0);
+}
+
+/* As one does who may not block: write, poll, go on. */
+TEST_F_TIMEOUT(all, far_more_without_blocking, TIMEOUT)
+{
+	struct pollfd p = { .fd = self->e.fd[1], .events = POLLOUT };
+	int ep = watch(self->e.fd[1], EPOLLOUT | EPOLLET);
+	unsigned char *from = own_memory(5 * MIB);
+	struct epoll_event ev;
+	bool edges;
+	struct child c;
+	long off, n;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	stream_fill(from, 0, 5 * MIB);
+	for (edges = false; ; edges = true) {
+		child_drain(&c, &self->e, 5 * MIB, 200000);
+		ASSERT_TRUE(child_asleep(&c));
+		for (off = 0; off < 5 * MIB; off += n) {
+			n = sys(write(self->e.fd[1], from + off,
+				      5 * MIB - off));
+			if (n > 0)
+				continue;
+			ASSERT_EQ(-EAGAIN, n);
+			n = 0;
+			ASSERT_EQ(1, edges ? epoll_wait(ep, &ev, 1, EVENT_MS) :
+					     poll(&p, 1, EVENT_MS));
+		}
+		EXPECT_EQ(5 * MIB, child_join(&c));
+		if (edges)
+			break;
+	}
+	EXPECT_TRUE(!is_zpipe(variant->kind) || pushed(&self->e) > 0);
+}
+
+/*
+ * Several that wait.
+ */
+
+#define CROWD	4
+
+/* What several readers got, all together. */
+struct tally {
+	unsigned char *seen;		/* by word */
+	bool torn;			/* readers may go on where others were */
+};
+
+static void count_words(struct __test_metadata *_metadata, struct tally *t,
+			const void *buf, long len)
+{
+	const unsigned long *word = buf;
+	long i;
+
+	ASSERT_EQ(0, len % 8);
+	for (i = 0; i < len / 8; i++) {
+		ASSERT_GT(2 * MIB / 8, word[i]);
+		t->seen[word[i]]++;
+		if (!t->torn)
+			ASSERT_EQ(word[0] + i, word[i]);
+	}
+}
+
+static int waiting(struct child *c, long nr)
+{
+	int n = 0;
+
+	while (nr--)
+		n += !child_done(&c[nr]);
+	return n;
+}
+
+/*
+ * Readers with these rooms wait, in this order; they get one write after the
+ * other, and then the end.
+ */
+static void crowd(struct __test_metadata *_metadata, struct ends *e,
+		  const long *rooms)
+{
+	struct tally t = {
+		.seen = calloc(2 * MIB / 8, 1), .torn = copies_are_cut(e->kind),
+	};
+	long written = 0, got = 0, n, nr, i;
+	unsigned long *from = malloc(2 * MIB);
+	struct child c[CROWD];
+
+	ASSERT_EQ(0, set_nonblock(e->fd[1], true));
+	for (i = 0; i < 2 * MIB / 8; i++)
+		from[i] = i;
+	for (nr = 0; nr < CROWD && rooms[nr]; nr++) {
+		child_take(&c[nr], e, rooms[nr]);
+		ASSERT_TRUE(child_asleep(&c[nr]));
+	}
+	for (i = 0; i < 2; i++) {
+		n = sys(write(e->fd[1], from + written / 8, MIB));
+		ASSERT_LT(0, n);
+		written += n;
+		/* Nobody waits beside what there is. */
+		EXPECT_TRUE(eventually(!fionread(e->fd[0]) ||
+				       !waiting(c, nr)));
+	}
+	while (fionread(e->fd[0])) {
+		n = sys(read(e->fd[0], from, fionread(e->fd[0])));
+		ASSERT_LT(0, n);
+		count_words(_metadata, &t, from, n);
+		got += n;
+	}
+	close_end(e, 1);
+	for (i = 0; i < nr; i++) {
+		n = child_join(&c[i]);
+		ASSERT_LE(0, n);
+		count_words(_metadata, &t, c[i].buf, n);
+		got += n;
+	}
+	EXPECT_EQ(written, got);
+	for (i = 0; i < written / 8; i++)
+		ASSERT_EQ(1, t.seen[i]) TH_LOG("word %ld", i);
+	free(t.seen);
+	free(from);
+}
+
+TEST_F_TIMEOUT(all, two_large_readers_wait, TIMEOUT)
+{
+	crowd(_metadata, &self->e, (long[]) { MIB, MIB, 0 });
+}
+
+TEST_F_TIMEOUT(all, small_reader_waits_behind_a_large_one, TIMEOUT)
+{
+	crowd(_metadata, &self->e, (long[]) { MIB, 800, 0 });
+}
+
+TEST_F_TIMEOUT(all, large_reader_waits_behind_a_small_one, TIMEOUT)
+{
+	crowd(_metadata, &self->e, (long[]) { 800, MIB, 0 });
+}
+
+TEST_F_TIMEOUT(all, many_readers_wait, TIMEOUT)
+{
+	crowd(_metadata, &self->e, (long[]) { 800, 200000, 8, MIB });
+}
+
+/*
+ * What can be seen, and by whom.
+ */
+
+static long child_do_poll(struct child *c)
+{
+	struct pollfd p = { .fd = c->fd, .events = POLLIN };
+	int ret = poll(&p, 1, -1);
+
+	return ret < 0 ? ret : p.revents;
+}
+
+/* Who polls beside the reader hears of what the reader leaves. */
+TEST_F_TIMEOUT(all, poller_beside_the_reader, TIMEOUT)
+{
+	struct child c, p = {
+		.nr = SYS_poll, .fn = child_do_poll, .fd = self->e.fd[0],
+		.drop = self->e.fd[1],
+	};
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	child_take(&c, &self->e, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	child_start(&p, 0);
+	ASSERT_TRUE(child_asleep(&p));
+	feed(_metadata, &self->e, &c, MIB, MIB);
+	/* In pipe(2) it may have seen it before it was read. */
+	if (is_zpipe(variant->kind) && !copies_are_cut(variant->kind))
+		EXPECT_TRUE(child_stays_asleep(&p));
+	EXPECT_EQ(10, stream_write(self->e.fd[1], 0, 10));
+	EXPECT_EQ(POLLIN, child_join(&p));
+}
+
+TEST_F_TIMEOUT(all, edges_after_all_was_taken, TIMEOUT)
+{
+	int in = watch(self->e.fd[0], EPOLLIN | EPOLLET);
+	int out = watch(self->e.fd[1], EPOLLOUT | EPOLLET);
+	struct child c;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	EXPECT_EQ(0, events(in));
+	EXPECT_EQ(EPOLLOUT, events(out));
+	child_take(&c, &self->e, MIB);
+	feed(_metadata, &self->e, &c, MIB, MIB);
+	EXPECT_EQ(0, events(in));
+	events(out);
+	/* And as ever. */
+	ASSERT_EQ(FULL, stream_write(self->e.fd[1], 0, MIB));
+	EXPECT_EQ(EPOLLIN, events(in));
+	EXPECT_EQ(0, events(out));
+	ASSERT_EQ(FULL, stream_read(self->e.fd[0], 0, MIB));
+	EXPECT_EQ(EPOLLOUT, events(out));
+}
+
+/* Who was told that not all was taken hears of room. */
+TEST_F_TIMEOUT(all, edges_after_a_part_was_taken, TIMEOUT)
+{
+	int in = watch(self->e.fd[0], EPOLLIN | EPOLLET);
+	int out = watch(self->e.fd[1], EPOLLOUT | EPOLLET);
+	struct child c;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	EXPECT_EQ(EPOLLOUT, events(out));
+	child_take(&c, &self->e, 200000);
+	ASSERT_TRUE(child_asleep(&c));
+	EXPECT_LE(FULL, stream_write(self->e.fd[1], 0, 2 * MIB));
+	EXPECT_LT(0, child_join(&c));
+	if (fionread(self->e.fd[0])) {
+		EXPECT_EQ(EPOLLIN, events(in));
+		EXPECT_EQ(0, events(out));
+		while (fionread(self->e.fd[0]))
+			ASSERT_LT(0, sys(read(self->e.fd[0], c.buf, 200000)));
+	}
+	EXPECT_EQ(EPOLLOUT, events(out));
+}
+
+TEST_F_TIMEOUT(all, sigio_of_both_ends, TIMEOUT)
+{
+	struct child c;
+	int i;
+
+	ASSERT_EQ(0, catch_signal(SIGIO, SA_RESTART));
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	for (i = 0; i < 2; i++) {
+		int flags = fcntl(self->e.fd[i], F_GETFL);
+
+		child_take(&c, &self->e, MIB);
+		ASSERT_TRUE(child_asleep(&c));
+		ASSERT_EQ(0, fcntl(self->e.fd[i], F_SETOWN, getpid()));
+		ASSERT_EQ(0, fcntl(self->e.fd[i], F_SETFL, flags | O_ASYNC));
+		signals_seen = 0;
+		feed(_metadata, &self->e, &c, MIB, MIB);
+		EXPECT_TRUE(eventually(signals_seen > 0));
+		ASSERT_EQ(0, fcntl(self->e.fd[i], F_SETFL, flags));
+	}
+}
+
+/*
+ * Lets a child run only when the tester sleeps, so that much can happen to it
+ * before it does. Nothing that is asserted depends on it.
+ */
+static void hold_up(struct child *c)
+{
+	struct sched_param fifo = { .sched_priority = 1 };
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(0, &one);
+	sched_setaffinity(0, sizeof(one), &one);
+	sched_setaffinity(c->pid, sizeof(one), &one);
+	sched_setscheduler(0, SCHED_FIFO, &fifo);
+}
+
+/* What follows the first write is not for a read that has been given that. */
+TEST_F_TIMEOUT(all, second_write_directly_behind, TIMEOUT)
+{
+	long first, n, total, r;
+	struct child c;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	child_take(&c, &self->e, 2 * MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	hold_up(&c);
+	first = total = stream_write(self->e.fd[1], 0, MIB);
+	n = stream_write(self->e.fd[1], total, 5000);
+	total += n < 0 ? 0 : n;
+	n = stream_write(self->e.fd[1], total, MIB);
+	total += n < 0 ? 0 : n;
+	r = child_join(&c);
+	ASSERT_LT(0, r);
+	if (is_zpipe(variant->kind) && !copies_are_cut(variant->kind)) {
+		EXPECT_EQ(MIB, r);
+		EXPECT_EQ(MIB, first);
+	}
+	EXPECT_EQ(-1, stream_diff(c.buf, 0, r));
+	take_rest(_metadata, &self->e, r, total - r);
+}
+
+/*
+ * Signals.
+ */
+
+TEST_F_TIMEOUT(all, signal_before_the_write, TIMEOUT)
+{
+	struct child c;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	catch_signal(SIGUSR1, 0);
+	child_take(&c, &self->e, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	child_signal(&c, SIGUSR1);
+	EXPECT_EQ(-EINTR, child_join(&c));
+	feed_nobody(_metadata, &self->e);
+}
+
+TEST_F_TIMEOUT(all, signal_that_restarts_the_read, TIMEOUT)
+{
+	struct child c;
+	int i;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	catch_signal(SIGUSR1, SA_RESTART);
+	child_take(&c, &self->e, MIB);
+	for (i = 1; i < 4; i++) {
+		ASSERT_TRUE(child_asleep(&c));
+		child_signal(&c, SIGUSR1);
+		EXPECT_TRUE(eventually(c.report->signals == i));
+	}
+	feed(_metadata, &self->e, &c, MIB, MIB);
+}
+
+/* What was written to it is what it says, with or without SA_RESTART. */
+TEST_F_TIMEOUT(all, signal_after_the_write, TIMEOUT)
+{
+	struct child c;
+	long w;
+	int i;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	for (i = 0; i < 4; i++) {
+		catch_signal(SIGUSR1, i & 1 ? SA_RESTART : 0);
+		child_take(&c, &self->e, MIB);
+		ASSERT_TRUE(child_asleep(&c));
+		hold_up(&c);
+		w = stream_write(self->e.fd[1], 0, MIB);
+		child_signal(&c, SIGUSR1);
+		if (i & 2)
+			child_signal(&c, SIGSTOP);
+		usleep(1000);
+		child_signal(&c, SIGCONT);
+		expect_fed(_metadata, &self->e, &c, MIB, MIB, w);
+		EXPECT_EQ(1, c.report->signals);
+	}
+}
+
+TEST_F_TIMEOUT(all, stopped_reader_waits_for_nothing, TIMEOUT)
+{
+	struct child c;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	child_take(&c, &self->e, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	child_signal(&c, SIGSTOP);
+	ASSERT_TRUE(eventually(task_state(c.pid) == 'T'));
+	feed_nobody(_metadata, &self->e);
+	child_signal(&c, SIGCONT);
+	feed(_metadata, &self->e, &c, MIB, MIB);
+}
+
+TEST_F_TIMEOUT(all, killed_reader_gets_nothing, TIMEOUT)
+{
+	struct child c, next;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	child_take(&c, &self->e, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	child_take(&next, &self->e, MIB);
+	ASSERT_TRUE(child_asleep(&next));
+	EXPECT_EQ(KILLED(SIGKILL), child_kill(&c));
+	EXPECT_LT(0, stream_write(self->e.fd[1], 0, MIB));
+	EXPECT_LT(0, child_join(&next));
+	while (fionread(self->e.fd[0]))
+		ASSERT_LT(0, sys(read(self->e.fd[0], c.buf, MIB)));
+	child_take(&next, &self->e, MIB);
+	ASSERT_TRUE(child_asleep(&next));
+	EXPECT_EQ(KILLED(SIGKILL), child_kill(&next));
+	feed_nobody(_metadata, &self->e);
+	child_take(&c, &self->e, MIB);
+	feed(_metadata, &self->e, &c, MIB, MIB);
+}
+
+/* Killed at about the time of a write: the writer does not mind. */
+TEST_F_TIMEOUT(all, reader_killed_with_the_write, TIMEOUT)
+{
+	struct child c;
+	long w;
+	int i;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	for (i = 0; i < 10; i++) {
+		child_take(&c, &self->e, MIB);
+		ASSERT_TRUE(child_asleep(&c));
+		if (i == 5)
+			hold_up(&c);
+		if (i & 1)
+			child_signal(&c, SIGKILL);
+		w = stream_write(self->e.fd[1], 0, MIB);
+		EXPECT_LE(FULL, w);
+		child_kill(&c);
+		munmap(c.buf, MIB);
+		while (fionread(self->e.fd[0]))
+			ASSERT_LT(0, stream_read(self->e.fd[0], w -
+						 fionread(self->e.fd[0]), MIB));
+		EXPECT_EQ(POLLOUT, poll_mask(self->e.fd[1]));
+	}
+}
+
+/*
+ * Ends.
+ */
+
+TEST_F_TIMEOUT(all, last_writer_leaves, TIMEOUT)
+{
+	struct child c, d;
+
+	child_take(&c, &self->e, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	child_take(&d, &self->e, MIB);
+	ASSERT_TRUE(child_asleep(&d));
+	close_end(&self->e, 1);
+	EXPECT_EQ(0, child_join(&c));
+	EXPECT_EQ(0, child_join(&d));
+}
+
+TEST_F_TIMEOUT(all, writer_leaves_directly_behind_its_write, TIMEOUT)
+{
+	struct child c;
+	long w, r;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	child_take(&c, &self->e, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	hold_up(&c);
+	w = stream_write(self->e.fd[1], 0, MIB);
+	close_end(&self->e, 1);
+	r = child_join(&c);
+	ASSERT_LT(0, r);
+	EXPECT_EQ(-1, stream_diff(c.buf, 0, r));
+	EXPECT_EQ(w - r, drain(self->e.fd[0], r, MIB, MIB));
+}
+
+TEST_F_TIMEOUT(all, descriptor_is_closed_meanwhile, TIMEOUT)
+{
+	struct thread_read t = {
+		.fd = self->e.fd[0], .buf = own_memory(MIB), .len = MIB,
+	};
+	long w;
+
+	signal(SIGPIPE, SIG_IGN);
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	ASSERT_TRUE(thread_reads(&t));
+	close_end(&self->e, 0);
+	w = stream_write(self->e.fd[1], 0, MIB);
+	pthread_join(t.thread, NULL);
+	if (!copies_are_cut(variant->kind)) {
+		EXPECT_EQ(for_reader(&self->e, MIB, MIB), t.ret);
+		EXPECT_EQ(t.ret, w);
+	}
+	EXPECT_LT(0, t.ret);
+	EXPECT_EQ(-1, stream_diff(t.buf, 0, t.ret));
+	EXPECT_EQ(-EPIPE, stream_write(self->e.fd[1], 0, MIB));
+}
+
+/*
+ * What is not for it.
+ */
+
+TEST_F_TIMEOUT(all, packets, TIMEOUT)
+{
+	long w, off, flags = fcntl(self->e.fd[1], F_GETFL);
+	struct child c;
+
+	ASSERT_EQ(0, fcntl(self->e.fd[1], F_SETFL,
+			   flags | O_NONBLOCK | O_DIRECT));
+	child_take(&c, &self->e, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	w = stream_write(self->e.fd[1], 0, MIB);
+	if (!copies_are_cut(variant->kind))
+		EXPECT_EQ(FULL, w);
+	EXPECT_EQ(PAGE, child_join(&c));
+	EXPECT_EQ(-1, stream_diff(c.buf, 0, PAGE));
+	for (off = PAGE; off < w; off += PAGE)
+		ASSERT_EQ(PAGE, stream_read(self->e.fd[0], off, MIB));
+	EXPECT_EQ(0, fionread(self->e.fd[0]));
+	EXPECT_EQ(0, pushed(&self->e));
+}
+
+TEST_F_TIMEOUT(all, small_writes, TIMEOUT)
+{
+	static const long lens[] = { 1, PIPE_BUF, PIPE_BUF + 1, FULL };
+	struct child c;
+	size_t i;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	for (i = 0; i < ARRAY_SIZE(lens); i++) {
+		child_take(&c, &self->e, MIB);
+		feed(_metadata, &self->e, &c, MIB, lens[i]);
+	}
+	EXPECT_EQ(0, pushed(&self->e));
+}
+
+/* One that would not wait leaves no trace. */
+TEST_F_TIMEOUT(all, reads_that_do_not_wait, TIMEOUT)
+{
+	unsigned char *buf = own_memory(MIB);
+	struct iovec iov = { buf, MIB };
+	long n;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	n = sys(preadv2(self->e.fd[0], &iov, 1, -1, RWF_NOWAIT));
+	EXPECT_EQ(is_named(variant->kind) ? -EOPNOTSUPP : -EAGAIN, n);
+	ASSERT_EQ(0, set_nonblock(self->e.fd[0], true));
+	EXPECT_EQ(-EAGAIN, sys(read(self->e.fd[0], buf, MIB)));
+	feed_nobody(_metadata, &self->e);
+	EXPECT_EQ(0, pushed(&self->e));
+}
+
+TEST_F_TIMEOUT(unnamed, write_with_rwf_nowait, TIMEOUT)
+{
+	unsigned char *from = own_memory(MIB);
+	struct iovec iov = { from, MIB };
+	struct child c;
+	long w;
+
+	stream_fill(from, 0, MIB);
+	child_take(&c, &self->e, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	w = sys(pwritev2(self->e.fd[1], &iov, 1, -1, RWF_NOWAIT));
+	expect_fed(_metadata, &self->e, &c, MIB, MIB, w);
+}
+
+TEST_HARNESS_MAIN
