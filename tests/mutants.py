@@ -167,6 +167,27 @@ MUTANTS = [
     ("read.rs", "        self.wr_fasync.tell(Event::Output);\n", "", ["poll", "epoll"]),
     ("read.rs", "                    drop(inner);\n                    self.wake(wakes);\n",
      "                    drop(inner);\n                    let _ = wakes;\n", ["stuck"]),
+    # Straight to a reader that waits.
+    ("demand.rs", "let part = part(phase, copied);", "let part = 0 * part(phase, copied);",
+     ["push_memory"]),
+    ("demand.rs", "        self.open = false;\n", "", ["push"]),
+    ("write.rs", "            && inner.ring.used() == 0\n            && !inner.ring.is_offered()\n"
+     "            && self.request.kind() == Kind::Stream;",
+     "            && self.request.kind() == Kind::Stream;", ["push"]),
+    ("write.rs", "            && self.request.kind() == Kind::Stream;\n        if pushes",
+     ";\n        if pushes", ["push"]),
+    ("write.rs", "            self.phase = (self.phase + bytes) % PAGE_SIZE;\n", "", ["push"]),
+    ("write.rs", "            self.pushed |= bytes != 0;\n", "", ["push"]),
+    ("lock.rs", ".is_some_and(|demand| demand.filled() != 0)", ".is_some_and(|_| false)", ["push"]),
+    ("read.rs", " && inner.demand.is_none()", "", ["push"]),
+    ("read.rs", "                    if !demands {\n                        waited?;\n"
+     "                    }\n", "                    waited?;\n", ["push"]),
+    ("read.rs", "job.given(demand.as_ref().map_or(0, Demand::filled));", "", ["push"]),
+    ("pipe.rs", "self.rd_wait.wake_each(Event::Input);", "self.rd_wait.wake_sync(Event::Input);",
+     ["push"]),
+    ("mm/remote.rs", " || (access == Access::Write && !is_anonymous(vma))", "", ["push_memory"]),
+    ("mm/remote.rs", "bindings::FOLL_NOFAULT | bindings::FOLL_WRITE,", "bindings::FOLL_NOFAULT,",
+     ["push_memory"]),
     # Files and pipes.
     ("table.rs", "        if entry.files == 0 {", "        if entry.files <= 1 {", ["pair", "node"]),
     ("device.rs", "if self.node && bytes != 0 {\n            file.accessed();",

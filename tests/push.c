@@ -394,7 +394,8 @@ TEST_F_TIMEOUT(all, second_write_directly_behind, TIMEOUT)
 	child_take(&c, &self->e, 2 * MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	hold_up(&c);
-	first = total = stream_write(self->e.fd[1], 0, MIB);
+	first = stream_write(self->e.fd[1], 0, MIB);
+	total = first;
 	n = stream_write(self->e.fd[1], total, 5000);
 	total += n < 0 ? 0 : n;
 	n = stream_write(self->e.fd[1], total, MIB);
@@ -407,6 +408,25 @@ TEST_F_TIMEOUT(all, second_write_directly_behind, TIMEOUT)
 	}
 	EXPECT_EQ(-1, stream_diff(c.buf, 0, r));
 	take_rest(_metadata, &self->e, r, total - r);
+}
+
+/* Nor does it come before what was there already. */
+TEST_F_TIMEOUT(all, large_write_behind_a_small_one, TIMEOUT)
+{
+	struct child c;
+	long w, r;
+
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	child_take(&c, &self->e, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	hold_up(&c);
+	EXPECT_EQ(10, stream_write(self->e.fd[1], 0, 10));
+	w = stream_write(self->e.fd[1], 10, MIB);
+	ASSERT_LT(0, w);
+	r = child_join(&c);
+	ASSERT_LE(10, r);
+	EXPECT_EQ(-1, stream_diff(c.buf, 0, r));
+	take_rest(_metadata, &self->e, r, 10 + w - r);
 }
 
 /*

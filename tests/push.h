@@ -27,7 +27,16 @@ struct want {
 	long (*after)(unsigned char *p, size_t len);
 };
 
-#define PRIVATE_RW	PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS
+/* Memory of one's own, none of it there. */
+static inline unsigned char *no_memory(size_t len)
+{
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		abort();
+	return p;
+}
 
 /* How far the other thread is: it tells the tester behind the child's buffer. */
 enum progress {
@@ -71,7 +80,7 @@ static inline long child_do_take(struct child *c)
 {
 	struct want *want = c->arg;
 	size_t len = (want->skew + c->len + PAGE) & -PAGE;
-	unsigned char *p = mmap(NULL, len + 4 * MIB, PRIVATE_RW, -1, 0);
+	unsigned char *p = no_memory(len + 4 * MIB);
 	struct meanwhile m = { .c = c };
 	struct iovec iov[60];
 	long n, bad;

@@ -78,11 +78,11 @@ static void read_to(struct __test_metadata *_metadata, struct ends *e,
 		EXPECT_EQ(pushes ? (long)pages * PAGE : 0, pushed(e));
 }
 
-#define READ_TO(name, pages)						\
-TEST_F_TIMEOUT(all, read_to_memory_##name, TIMEOUT)			\
-{									\
-	read_to(_metadata, &self->e,					\
-		(struct want) { .memory = memory_##name }, pages);	\
+static void read_to_memory(struct __test_metadata *_metadata, struct ends *e,
+			   int (*memory)(unsigned char *p, size_t len),
+			   int pages)
+{
+	read_to(_metadata, e, (struct want) { .memory = memory }, pages);
 }
 
 static int memory_of_its_own(unsigned char *p, size_t len)
@@ -90,13 +90,21 @@ static int memory_of_its_own(unsigned char *p, size_t len)
 	memset(p, 0xcc, len);
 	return 0;
 }
-READ_TO(of_its_own, PAGES)
+
+TEST_F_TIMEOUT(all, read_to_memory_of_its_own, TIMEOUT)
+{
+	read_to_memory(_metadata, &self->e, memory_of_its_own, PAGES);
+}
 
 static int memory_locked(unsigned char *p, size_t len)
 {
 	return mlock(p, len);
 }
-READ_TO(locked, PAGES)
+
+TEST_F_TIMEOUT(all, read_to_memory_locked, TIMEOUT)
+{
+	read_to_memory(_metadata, &self->e, memory_locked, PAGES);
+}
 
 static int memory_huge(unsigned char *p, size_t len)
 {
@@ -104,14 +112,22 @@ static int memory_huge(unsigned char *p, size_t len)
 	memset(p, 0xcc, 2 * MIB);
 	return 0;
 }
-READ_TO(huge, PAGES)
+
+TEST_F_TIMEOUT(all, read_to_memory_huge, TIMEOUT)
+{
+	read_to_memory(_metadata, &self->e, memory_huge, PAGES);
+}
 
 static int memory_fresh(unsigned char *p, size_t len)
 {
 	madvise(p, len, MADV_NOHUGEPAGE);
 	return 0;
 }
-READ_TO(fresh, 0)
+
+TEST_F_TIMEOUT(all, read_to_memory_fresh, TIMEOUT)
+{
+	read_to_memory(_metadata, &self->e, memory_fresh, 0);
+}
 
 static int memory_half_there(unsigned char *p, size_t len)
 {
@@ -119,7 +135,11 @@ static int memory_half_there(unsigned char *p, size_t len)
 	memset(p, 0xcc, HALF * PAGE);
 	return 0;
 }
-READ_TO(half_there, HALF)
+
+TEST_F_TIMEOUT(all, read_to_memory_half_there, TIMEOUT)
+{
+	read_to_memory(_metadata, &self->e, memory_half_there, HALF);
+}
 
 /* Only read so far: the same zeroes as for everybody. */
 static int memory_of_zeroes(unsigned char *p, size_t len)
@@ -132,7 +152,11 @@ static int memory_of_zeroes(unsigned char *p, size_t len)
 			return -1;
 	return 0;
 }
-READ_TO(of_zeroes, 0)
+
+TEST_F_TIMEOUT(all, read_to_memory_of_zeroes, TIMEOUT)
+{
+	read_to_memory(_metadata, &self->e, memory_of_zeroes, 0);
+}
 
 static int map_over(unsigned char *p, size_t len, int flags, int fd)
 {
@@ -148,19 +172,31 @@ static int memory_shared(unsigned char *p, size_t len)
 {
 	return map_over(p, len, MAP_SHARED | MAP_ANONYMOUS, -1);
 }
-READ_TO(shared, 0)
+
+TEST_F_TIMEOUT(all, read_to_memory_shared, TIMEOUT)
+{
+	read_to_memory(_metadata, &self->e, memory_shared, 0);
+}
 
 static int memory_of_a_file(unsigned char *p, size_t len)
 {
 	return map_over(p, len, MAP_SHARED, memfd_create("zpipe-test", 0));
 }
-READ_TO(of_a_file, 0)
+
+TEST_F_TIMEOUT(all, read_to_memory_of_a_file, TIMEOUT)
+{
+	read_to_memory(_metadata, &self->e, memory_of_a_file, 0);
+}
 
 static int memory_private_of_a_file(unsigned char *p, size_t len)
 {
 	return map_over(p, len, MAP_PRIVATE, memfd_create("zpipe-test", 0));
 }
-READ_TO(private_of_a_file, 0)
+
+TEST_F_TIMEOUT(all, read_to_memory_private_of_a_file, TIMEOUT)
+{
+	read_to_memory(_metadata, &self->e, memory_private_of_a_file, 0);
+}
 
 static int memory_with_a_key(unsigned char *p, size_t len)
 {
@@ -170,7 +206,11 @@ static int memory_with_a_key(unsigned char *p, size_t len)
 	return key < 0 ? -1 : pkey_mprotect(p, len, PROT_READ | PROT_WRITE,
 					    key);
 }
-READ_TO(with_a_key, 0)
+
+TEST_F_TIMEOUT(all, read_to_memory_with_a_key, TIMEOUT)
+{
+	read_to_memory(_metadata, &self->e, memory_with_a_key, 0);
+}
 
 /* Write-protected by a userfaultfd, until somebody writes. */
 static void *unprotect(void *arg)
@@ -207,7 +247,11 @@ static int memory_write_protected(unsigned char *p, size_t len)
 	wp.mode = fd;
 	return pthread_create(&thread, NULL, unprotect, &wp);
 }
-READ_TO(write_protected, 0)
+
+TEST_F_TIMEOUT(all, read_to_memory_write_protected, TIMEOUT)
+{
+	read_to_memory(_metadata, &self->e, memory_write_protected, 0);
+}
 
 /*
  * Memory that another process has too, from a fork: that must not change.
@@ -541,7 +585,7 @@ TEST_F_TIMEOUT(all, source_is_bad, TIMEOUT)
 /* Nothing of it is there yet. */
 TEST_F_TIMEOUT(all, source_is_fresh, TIMEOUT)
 {
-	unsigned char *from = mmap(NULL, MIB, PRIVATE_RW, -1, 0);
+	unsigned char *from = no_memory(MIB);
 	struct child c;
 	long r, i;
 
