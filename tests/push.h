@@ -158,6 +158,12 @@ static inline long pushed(struct ends *e)
 	       fdinfo_number(e->fd[0], "zpipe-bytes-pushed") : 0;
 }
 
+/* Whether anything did, where it could: a push may be cut at its first byte. */
+static inline bool was_pushed(struct ends *e)
+{
+	return !is_zpipe(e->kind) || copies_are_cut(e->kind) || pushed(e) > 0;
+}
+
 static inline long least(long a, long b)
 {
 	return a < b ? a : b;
