@@ -148,7 +148,6 @@ static bool source_arrives(struct __test_metadata *_metadata, struct ends *e,
 TEST_F_TIMEOUT(all, source_is_fresh, TIMEOUT)
 {
 	EXPECT_TRUE(source_arrives(_metadata, &self->e, FRESH, WHOLE));
-	EXPECT_TRUE(was_direct(&self->e));
 }
 
 TEST_F_TIMEOUT(all, source_is_the_zero_page, TIMEOUT)

@@ -425,7 +425,7 @@ static long event_number(const char **at, struct trace *t, const char *name,
 
 /* How many such events have @value in that field; NULL: any. */
 static long event_count(const char *text, struct trace *t, const char *name,
-		   const char *field, const char *value)
+			const char *field, const char *value)
 {
 	const char *p;
 	long n = 0;
