@@ -212,7 +212,7 @@ static void crowd(struct __test_metadata *_metadata, struct ends *e,
 	struct tally t = {
 		.seen = calloc(2 * MIB / 8, 1), .torn = copies_are_cut(e->kind),
 	};
-	long written = 0, got = 0, n, nr, i;
+	long written = 0, got = 0, before, n, nr, i;
 	unsigned long *from = malloc(2 * MIB);
 	struct child c[CROWD];
 
@@ -224,9 +224,12 @@ static void crowd(struct __test_metadata *_metadata, struct ends *e,
 		ASSERT_TRUE(child_asleep(&c[nr]));
 	}
 	for (i = 0; i < 2; i++) {
+		before = waiting(c, nr);
 		n = sys(write(e->fd[1], from + written / 8, MIB));
 		ASSERT_LT(0, n);
 		written += n;
+		/* Who got something comes back without another wakeup. */
+		EXPECT_TRUE(!before || eventually(waiting(c, nr) < before));
 		/* Nobody waits beside what there is. */
 		EXPECT_TRUE(eventually(!fionread(e->fd[0]) ||
 				       !waiting(c, nr)));
