@@ -17,8 +17,8 @@ use crate::{
 };
 use kernel::{fs::File, sync::aref::ARef};
 
-/// Bytes of its memory that a writer looks at, at a time.
-const LOOK: usize = 1 << 20;
+/// How far a writer looks ahead in its memory at a time, in what one call copies at most.
+const LOOK: usize = 8;
 
 /// What [`least`] says.
 static LEAST: Word = Word::new(0);
@@ -87,12 +87,14 @@ impl Ahead {
     /// Looks a bit further ahead than before; says whether that led anywhere. `source` is what is
     /// left with `done` bytes written.
     ///
+    /// A bit is some reads' worth: with the first going on, there is time to find and offer more.
+    ///
     /// Does not fault, but takes its time: not for under the lock.
     pub(crate) fn look(&mut self, source: &mut Source<'_, '_>, done: usize) -> bool {
         let before = self.present.max(done);
 
         self.looked = done;
-        self.present = before + source.present(before - done, LOOK);
+        self.present = before + source.present(before - done, LOOK * most());
         self.present > before
     }
 

@@ -56,11 +56,11 @@ module! {
             description: "Bytes from which on a transfer that waits goes straight between the processes",
         },
         direct_most: u32 {
-            default: 1048576,
+            default: 2097152,
             description: "Bytes copied straight between two processes at most in one call",
         },
         direct_batch: u32 {
-            default: 32,
+            default: 64,
             description: "Pages of another process held at a time while they are copied, at most 64",
         },
         cut_copies: u8 {
