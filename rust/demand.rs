@@ -7,10 +7,10 @@
 //! still wrote.
 
 use crate::{
-    direct,
     mm::{Dest, Ended, RemoteDest, Source},
     zcore::offer::part,
 };
+use kernel::prelude::*;
 
 /// A reader that waits, and where it wants what it waits for.
 pub(crate) struct Demand {
@@ -21,19 +21,17 @@ pub(crate) struct Demand {
 }
 
 impl Demand {
-    /// Of a reader with room in `dest`; [`None`] if that is little, or not its own memory, or if
-    /// there is none to remember where it is. Sleeps.
-    pub(crate) fn new(dest: &mut Dest<'_, '_>) -> Option<Self> {
-        let room = dest.remaining();
-        if room < direct::least() {
-            return None;
-        }
-        Some(Self {
+    /// Of a reader with room in `dest`; [`None`] if that is not its own memory, or if there is none
+    /// to remember where it is. Sleeps.
+    #[cold]
+    pub(crate) fn new(dest: &mut Dest<'_, '_>) -> Option<KBox<Self>> {
+        let this = Self {
             memory: RemoteDest::new(dest).ok()??,
-            room,
+            room: dest.remaining(),
             filled: 0,
             open: true,
-        })
+        };
+        KBox::new(this, GFP_KERNEL_ACCOUNT).ok()
     }
 
     /// Whether a writer may copy there. One may, once: others would have to know that nobody else

@@ -15,7 +15,7 @@ use crate::{
         PAGE_SIZE,
     },
 };
-use kernel::{fs::File, sync::aref::ARef};
+use kernel::{fs::File, prelude::*, sync::aref::ARef};
 
 /// How far a writer looks ahead in its memory at a time, in what one call copies at most.
 const LOOK: usize = 8;
@@ -54,7 +54,7 @@ pub(crate) fn most() -> usize {
 /// count from the start of the write.
 pub(crate) struct Ahead {
     /// [`None`] while it is offered.
-    memory: Option<RemoteSource>,
+    direct: Option<KBox<Direct>>,
     /// Where that begins.
     start: usize,
     /// As far as this the writer found it present.
@@ -68,12 +68,17 @@ pub(crate) struct Ahead {
 }
 
 impl Ahead {
-    /// Begins with what is left of `source`, of which `done` bytes are written; [`None`] if nobody
-    /// else may read that, or there is no memory to remember where it is. Sleeps.
-    pub(crate) fn new(source: &mut Source<'_, '_>, done: usize) -> Option<Self> {
-        let memory = RemoteSource::new(source).ok()??;
+    /// Begins with what is left of `source`, of which `done` bytes are written to `file`; [`None`]
+    /// if nobody else may read that, or there is no memory to remember where it is. Sleeps.
+    #[cold]
+    pub(crate) fn new(source: &mut Source<'_, '_>, done: usize, file: &File) -> Option<Self> {
+        let direct = Direct {
+            offer: Offer::new(0, 0),
+            memory: RemoteSource::new(source).ok()??,
+            file: ARef::from(file),
+        };
         let mut this = Self {
-            memory: Some(memory),
+            direct: Some(KBox::new(direct, GFP_KERNEL_ACCOUNT).ok()?),
             start: done,
             present: done,
             looked: done,
@@ -122,17 +127,14 @@ impl Ahead {
     }
 
     /// Makes of that what stands in the ring; [`None`] if it stands there.
-    pub(crate) fn put_out(&mut self, offer: Offer, done: usize, file: &File) -> Option<Direct> {
-        let mut memory = self.memory.take()?;
+    pub(crate) fn put_out(&mut self, offer: Offer, done: usize) -> Option<KBox<Direct>> {
+        let mut direct = self.direct.take()?;
 
-        memory.skip(done - self.start);
+        direct.memory.skip(done - self.start);
+        direct.offer = offer;
         self.start = done;
         self.offered = done + offer.left();
-        Some(Direct {
-            offer,
-            memory,
-            file: ARef::from(file),
-        })
+        Some(direct)
     }
 
     /// Offers more, if more was found, and if nobody called for the owner meanwhile.
@@ -147,18 +149,19 @@ impl Ahead {
 
     /// Takes back what stood in the ring; returns how many bytes are written now, and how many of
     /// them are in the slot that would be next.
-    pub(crate) fn take_back(&mut self, direct: Direct) -> (usize, usize) {
+    pub(crate) fn take_back(&mut self, direct: KBox<Direct>) -> (usize, usize) {
         let done = self.offered - direct.offer.left();
+        let phase = direct.offer.phase();
 
         if direct.offer.is_missed() && done == self.start {
             self.fruitless += 1;
         }
-        self.memory = Some(direct.memory);
+        self.direct = Some(direct);
         self.start = done;
         // What is present now will show when something is written.
         self.present = done;
         self.looked = done;
-        (done, direct.offer.phase())
+        (done, phase)
     }
 }
 

@@ -24,6 +24,8 @@ use kernel::{
 pub(crate) struct Inner {
     /// The data.
     pub(crate) ring: Ring,
+    /// A reader that waits, and where it wants its bytes.
+    pub(crate) demand: Option<KBox<Demand>>,
     /// Pages that readers have emptied, for writers. With those in use never more than the slots.
     pub(crate) spare: PageStock,
     ends: Ends,
@@ -34,8 +36,6 @@ pub(crate) struct Inner {
     pub(crate) account: UserPages,
     /// What has been done.
     pub(crate) stats: KBox<Stats>,
-    /// A reader that waits, and where it wants its bytes.
-    pub(crate) demand: Option<Demand>,
     /// Which pipe it is.
     pub(crate) id: PipeId,
 }
@@ -125,20 +125,43 @@ impl Inner {
         }
     }
 
+    /// [`Self::room`] in one word: for every message, nearly always with nothing but counts.
+    #[inline(always)]
+    fn packed_room(&self) -> u64 {
+        if self.ring.is_offered() || self.demand.is_some() {
+            return self.packed_rendezvous();
+        }
+        self.counts().pack()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn packed_rendezvous(&self) -> u64 {
+        self.room().pack()
+    }
+
     /// Whether there is a demand of which that can be said.
     fn demanded(&self, what: impl FnOnce(&Demand) -> bool) -> bool {
-        self.demand.as_ref().is_some_and(what)
+        self.demand.as_deref().is_some_and(what)
     }
 
     fn room(&self) -> Room {
+        Room {
+            offer: self.ring.offered(),
+            pushed: self.demanded(|demand| demand.filled() != 0),
+            demanded: self.demanded(Demand::is_open),
+            ..self.counts()
+        }
+    }
+
+    #[inline(always)]
+    fn counts(&self) -> Room {
         Room {
             used: self.ring.used(),
             limit: self.ring.slots(),
             // CAST: At most `PageStock::MAX`.
             spare: self.spare.len() as u32,
-            offer: self.ring.offered(),
-            pushed: self.demanded(|demand| demand.filled() != 0),
-            demanded: self.demanded(Demand::is_open),
+            ..Room::default()
         }
     }
 }
@@ -190,8 +213,9 @@ impl<'a> Locked<'a> {
 
     /// Publishes what slots there are, with the lock still to be held for a while: who looks now
     /// need not go to sleep only to be woken.
+    #[inline(always)]
     pub(crate) fn publish_room(&self) {
-        self.published.room.write(self.inner.room().pack());
+        self.published.room.write(self.inner.packed_room());
     }
 }
 

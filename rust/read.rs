@@ -173,10 +173,11 @@ impl Read<'_, '_, '_> {
 impl Pipe {
     /// Drops the lock and wakes whom a reader owes it.
     fn leave(&self, inner: Locked<'_>, turn: &mut ReaderTurn) {
+        let offered = inner.ring.offered();
         let mut left = Left {
-            empty: inner.ring.is_empty(),
-            offered: inner.ring.offered().present,
-            due: inner.ring.offered().due,
+            empty: inner.ring.used() == 0 && !offered.takeable,
+            offered: offered.present,
+            due: offered.due,
             polled: false,
         };
         drop(inner);
@@ -194,7 +195,57 @@ impl Pipe {
         if total == 0 {
             return Ok(0);
         }
+        if let Some(bytes) = self.read_at_once(total, dest) {
+            return Ok(bytes);
+        }
+        self.read_on(request, total, dest)
+    }
 
+    /// Reads from the first slot, if all that is to be read is in there; [`None`], and nothing is
+    /// read, if anything at all stands in the way.
+    ///
+    /// What [`Self::read_on`] would do, in fewer instructions, which is what a small read consists
+    /// of.
+    fn read_at_once(&self, total: usize, dest: &mut Dest<'_, '_>) -> Option<usize> {
+        let mut inner = self.lock();
+        let was_full = inner.ring.is_full();
+        let used = inner.ring.used();
+        if inner.ring.is_offered() {
+            return None;
+        }
+
+        let slot = inner.ring.first()?;
+        let bytes = slot.len().min(total);
+        if (bytes < total && used > 1)
+            || slot.kind() != Kind::Stream
+            || !slot.peek_atomic(bytes, dest)
+        {
+            return None;
+        }
+        slot.consume(bytes);
+        let mut turn = ReaderTurn::default();
+        if slot.len() == 0 {
+            turn.emptied(was_full);
+            if let Some(slot) = inner.ring.pop() {
+                inner.recycle(slot.into_page());
+            }
+        }
+        inner.stats.read.moved(bytes);
+        drop(inner);
+        // With nothing offered, and no wakeup to pass on, no more is owed.
+        self.wake(turn.pause(Left::default()));
+        self.wr_fasync.tell(Event::Output);
+        Some(bytes)
+    }
+
+    /// Reads whatever it is, with all the waiting and faulting that takes.
+    #[inline(never)]
+    fn read_on(
+        &self,
+        request: Request<'_>,
+        total: usize,
+        dest: &mut Dest<'_, '_>,
+    ) -> Result<usize> {
         let mut job = Read {
             dest,
             done: 0,
@@ -207,7 +258,8 @@ impl Pipe {
             busy: 0,
         };
         // What is waited for may come straight here.
-        let mut demand = if request.nonblock() || self.state().readable() {
+        let mut demand = if total < direct::least() || request.nonblock() || self.state().readable()
+        {
             None
         } else {
             Demand::new(job.dest)
@@ -234,7 +286,7 @@ impl Pipe {
                 Step::Empty => {
                     inner.stats.read.waits += 1;
                     let demands =
-                        inner.demand.is_none() && demand.as_ref().is_some_and(Demand::is_open);
+                        inner.demand.is_none() && demand.as_deref().is_some_and(Demand::is_open);
                     if demands {
                         inner.demand = demand.take();
                         inner.stats.read.offers += 1;
@@ -254,7 +306,7 @@ impl Pipe {
                     inner = self.lock();
                     if demands {
                         demand = inner.demand.take();
-                        job.given(demand.as_ref().map_or(0, Demand::filled));
+                        job.given(demand.as_deref().map_or(0, Demand::filled));
                     }
                     if job.done > 0 {
                         // What is in the pipe need not be what follows: there are other readers.

@@ -114,7 +114,7 @@ pub(crate) struct Ring {
     head: u32,
     tail: u32,
     places: KVec<Option<Slot>>,
-    direct: Option<Direct>,
+    direct: Option<KBox<Direct>>,
 }
 
 impl Ring {
@@ -195,17 +195,17 @@ impl Ring {
     }
 
     /// Puts a writer's memory behind the slots. There is none yet.
-    pub(crate) fn offer(&mut self, direct: Direct) {
+    pub(crate) fn offer(&mut self, direct: KBox<Direct>) {
         self.direct = Some(direct);
     }
 
     /// The writer's memory behind the slots.
     pub(crate) fn direct(&mut self) -> Option<&mut Direct> {
-        self.direct.as_mut()
+        self.direct.as_deref_mut()
     }
 
     /// Takes the writer's memory away, for the writer.
-    pub(crate) fn withdraw(&mut self) -> Option<Direct> {
+    pub(crate) fn withdraw(&mut self) -> Option<KBox<Direct>> {
         self.direct.take()
     }
 

@@ -251,7 +251,7 @@ impl Write<'_, '_, '_> {
                 ahead.look(self.source, self.done);
             }
             None => {
-                self.ahead = Ahead::new(self.source, self.done);
+                self.ahead = Ahead::new(self.source, self.done, self.request.file);
                 self.offers = self.ahead.is_some();
             }
         }
@@ -260,7 +260,7 @@ impl Write<'_, '_, '_> {
     /// Puts memory behind the slots, for readers to take.
     fn put_out(&mut self, inner: &mut Inner, offer: Offer) {
         let Some(ahead) = &mut self.ahead else { return };
-        if let Some(direct) = ahead.put_out(offer, self.done, self.request.file) {
+        if let Some(direct) = ahead.put_out(offer, self.done) {
             inner.ring.offer(direct);
             inner.stats.write.offers += 1;
             trace::offer(&inner.id, offer.left());

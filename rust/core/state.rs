@@ -46,9 +46,13 @@ impl Room {
     pub(crate) fn pack(self) -> u64 {
         let bit = |on, shift| u64::from(on) << shift;
 
-        u64::from(self.used)
-            | u64::from(self.limit) << 24
-            | u64::from(self.spare) << 48
+        let counts =
+            u64::from(self.used) | u64::from(self.limit) << 24 | u64::from(self.spare) << 48;
+        if !self.offer.present && !self.demanded && !self.pushed {
+            // As most of the time.
+            return counts;
+        }
+        counts
             | bit(self.offer.present, 56)
             | bit(self.offer.takeable, 57)
             | bit(self.offer.due, 58)
@@ -218,10 +222,11 @@ mod tests {
         };
         assert_eq!(Room::unpack(room.pack()), room);
         for bits in 0..32 {
+            // Only of an offer that is there can more be said.
             let offer = Offered {
                 present: bits & 1 != 0,
-                takeable: bits & 2 != 0,
-                due: bits & 4 != 0,
+                takeable: bits & 3 == 3,
+                due: bits & 5 == 5,
             };
             let pushed = bits & 8 != 0;
             let room = Room {

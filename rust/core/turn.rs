@@ -111,7 +111,7 @@ pub(crate) struct ReaderTurn {
 }
 
 /// What a reader leaves behind when it drops the lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Left {
     /// There is nothing to read.
     pub(crate) empty: bool,
