@@ -50,7 +50,11 @@ impl BufferPage {
 
     /// Makes the first `bytes` bytes of an empty page valid, as zeros: for a slot whose first bytes
     /// are gone.
+    #[inline]
     pub(crate) fn pad(&mut self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
         let (offset, bytes) = self.room(self.valid, bytes);
 
         // SAFETY: By the type invariants the page is ours alone.
