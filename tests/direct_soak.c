@@ -44,7 +44,7 @@ static long duration_ms(void)
 {
 	const char *env = getenv("ZPIPE_STRESS_MS");
 
-	return env ? atol(env) : 1500;
+	return env ? atol(env) : 1500 * SLOWER;
 }
 
 static bool over(struct peer *p)
