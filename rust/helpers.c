@@ -3,6 +3,7 @@
 #include <linux/cred.h>
 #include <linux/debugfs.h>
 #include <linux/fs.h>
+#include <linux/hash.h>
 #include <linux/hugetlb.h>
 #include <linux/mm.h>
 #include <linux/pkeys.h>
@@ -21,7 +22,7 @@
 static u8 cut_copies;
 
 /*
- * For tests. 1: as if a page were missing in the middle of every other copy;
+ * For tests. 1: as if a page were missing in the middle of about every other copy;
  * 2: as if the first were missing in each, whatever is done about it.
  */
 void zpipe_cut_copies(u8 how)
@@ -39,7 +40,8 @@ static size_t cut(size_t bytes)
 		return bytes;
 	if (how == 2)
 		return 0;
-	return atomic_inc_return(&copies) & 1 ? bytes / 2 : bytes;
+	/* Without a period, which a call's copies would fall into step with. */
+	return hash_32(atomic_inc_return(&copies), 1) ? bytes / 2 : bytes;
 }
 
 /* As copy_page_from_iter(), but stops short where it would have to fault. */
@@ -164,8 +166,18 @@ size_t zpipe_user_spans(const struct iov_iter *from, struct zpipe_span *spans,
  */
 size_t zpipe_fault_in_writeable(const struct iov_iter *to, size_t bytes)
 {
-	if (user_backed_iter(to) && iov_iter_count(to))
-		fault_in_readable(iter_iov_addr(to), 1);
+	struct iov_iter i = *to;
+	size_t left = user_backed_iter(to) ? min(bytes, iov_iter_count(to)) : 0;
+
+	while (left) {
+		size_t len = min(iter_iov_len(&i), left);
+
+		if (len && fault_in_readable(iter_iov_addr(&i), 1))
+			break;
+		/* Past the empty ones, too. */
+		iov_iter_advance(&i, len);
+		left -= len;
+	}
 	return fault_in_iov_iter_writeable(to, bytes);
 }
 

@@ -52,7 +52,7 @@ module! {
             description: "Microseconds that a reader or writer may spin before it sleeps",
         },
         direct_min: u32 {
-            default: 65536,
+            default: 131072,
             description: "Bytes from which on a transfer that waits goes straight between the processes",
         },
         direct_most: u32 {

@@ -14,7 +14,8 @@
 
 #define FULL		(SLOTS * PAGE)
 #define MIB		(1L << 20)
-#define DIRECT_MIN	65536L		/* the module's direct_min */
+#define DIRECT_MIN	131072L		/* the module's direct_min */
+#define DIRECT_MOST	(2 * MIB)	/* and direct_most */
 
 /* Memory of one's own, all of it there. */
 static inline unsigned char *own_memory(size_t len)

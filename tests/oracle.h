@@ -323,7 +323,7 @@ static inline bool copies_are_cut(enum kind kind)
 
 	if (!is_zpipe(kind) || ends_make(&e, ZPAIR) || open_ends(&e, 0))
 		return false;
-	for (i = 0; i < 8; i++) {
+	for (i = 0; i < 64; i++) {
 		stream_write(e.fd[1], 0, 100);
 		stream_read(e.fd[0], 0, 100);
 	}

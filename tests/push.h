@@ -177,7 +177,7 @@ static inline bool is_pushed(struct ends *e, long room, long len)
 
 static inline long for_reader(struct ends *e, long room, long len)
 {
-	return least(room, least(len, is_pushed(e, room, len) ? MIB : FULL));
+	return least(room, least(len, is_pushed(e, room, len) ? DIRECT_MOST : FULL));
 }
 
 /* And how much of it is written without waiting. */
