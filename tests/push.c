@@ -226,6 +226,9 @@ static void crowd(struct __test_metadata *_metadata, struct ends *e,
 	for (i = 0; i < 2; i++) {
 		before = waiting(c, nr);
 		n = sys(write(e->fd[1], from + written / 8, MIB));
+		/* Of the first the reader may have got only a part. */
+		if (t.torn && n == -EAGAIN)
+			break;
 		ASSERT_LT(0, n);
 		written += n;
 		/* Who got something comes back without another wakeup. */
