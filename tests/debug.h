@@ -39,16 +39,10 @@ struct trace {
 /* Turns events of the directory @events on or off. */
 static inline int trace_enable(struct trace *t, const char *events, bool on)
 {
-	char path[128];
-	int fd, ret;
+	char name[64];
 
-	snprintf(path, sizeof(path), "%s/events/%s/enable", t->dir, events);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	ret = write(fd, on ? "1" : "0", 1) == 1 ? 0 : -errno;
-	close(fd);
-	return ret;
+	snprintf(name, sizeof(name), "events/%s/enable", events);
+	return write_line(t->dir, name, on ? "1" : "0");
 }
 
 /* Starts with all events of the module; 0 or -errno. */

@@ -505,16 +505,14 @@ static void run(struct __test_metadata *_metadata, struct diff *d,
 		unsigned long s)
 {
 	const char *env = getenv("ZPIPE_DIFF_MS");
-	struct timespec t;
 	char why[300] = "";
-	long end, now, ret[2];
+	long end, ret[2];
 	bool same = true;
 	int i;
 
 	d->dice = s;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	now = t.tv_sec * 1000 + t.tv_nsec / 1000000;
-	for (end = now + (env ? atoi(env) : 500 * (1 + SLOWER)); same && now < end;) {
+	end = now_ms() + (env ? atoi(env) : 500 * (1 + SLOWER));
+	while (same && now_ms() < end) {
 		ret[0] = 0;
 		ret[1] = 0;
 		step(d, ret);
@@ -528,8 +526,6 @@ static void run(struct __test_metadata *_metadata, struct diff *d,
 		for (i = 0; same && i < WORKERS; i++)
 			same = same_worker(d, i, why, sizeof(why));
 		same = same && same_files(d, why, sizeof(why));
-		clock_gettime(CLOCK_MONOTONIC, &t);
-		now = t.tv_sec * 1000 + t.tv_nsec / 1000000;
 	}
 	EXPECT_TRUE(same)
 		TH_LOG("seed %lu, step %d: %s: %s", s, d->step, d->log, why);

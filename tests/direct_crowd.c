@@ -45,22 +45,6 @@ FIXTURE_TEARDOWN(crowd)
 		ends_free(&self->e[i]);
 }
 
-/* A number after @name in a file of such lines, or -1. */
-static long number_in(const char *path, const char *name)
-{
-	size_t len = strlen(name);
-	char line[200];
-	long n = -1;
-	FILE *f = fopen(path, "r");
-
-	while (f && n < 0 && fgets(line, sizeof(line), f))
-		if (!strncmp(line, name, len) && strchr(" :\t", line[len]))
-			n = strtol(line + len + 1, NULL, 10);
-	if (f)
-		fclose(f);
-	return n;
-}
-
 /* What is held in memory, in KiB or pages. */
 struct held {
 	long unevictable;
@@ -73,8 +57,7 @@ static struct held held_now(void)
 	return (struct held) {
 		number_in("/proc/meminfo", "Unevictable"),
 		number_in("/proc/meminfo", "Mlocked"),
-		number_in("/proc/vmstat", "nr_foll_pin_acquired") -
-		number_in("/proc/vmstat", "nr_foll_pin_released"),
+		pinned_pages(),
 	};
 }
 

@@ -28,28 +28,6 @@ TEST_F_TIMEOUT(all, counts, TIMEOUT)
 	}
 }
 
-/* A number after @name in a file of such lines, or -1. */
-static long number_in(const char *path, const char *name)
-{
-	size_t len = strlen(name);
-	char line[200];
-	long n = -1;
-	FILE *f = fopen(path, "r");
-
-	while (f && n < 0 && fgets(line, sizeof(line), f))
-		if (!strncmp(line, name, len) && strchr(" :\t", line[len]))
-			n = strtol(line + len + 1, NULL, 10);
-	if (f)
-		fclose(f);
-	return n;
-}
-
-static long pinned_now(void)
-{
-	return number_in("/proc/vmstat", "nr_foll_pin_acquired") -
-	       number_in("/proc/vmstat", "nr_foll_pin_released");
-}
-
 #define CROWD	200
 
 TEST_F_TIMEOUT(unnamed, blocked_writers_pin_nothing, 3 * TIMEOUT)
@@ -58,7 +36,7 @@ TEST_F_TIMEOUT(unnamed, blocked_writers_pin_nothing, 3 * TIMEOUT)
 	static struct child c[CROWD];
 	long locked = number_in("/proc/vmstat", "nr_mlock");
 	long unevictable = number_in("/proc/vmstat", "nr_unevictable");
-	long pinned = pinned_now();
+	long pinned = pinned_pages();
 	unsigned char *buf = own_memory(4 * FULL);
 	char path[40];
 	int i;
@@ -82,7 +60,7 @@ TEST_F_TIMEOUT(unnamed, blocked_writers_pin_nothing, 3 * TIMEOUT)
 		EXPECT_EQ(0, number_in(path, "VmLck"));
 		EXPECT_TRUE(was_direct(&e[i]));
 	}
-	EXPECT_EQ(pinned, pinned_now());
+	EXPECT_EQ(pinned, pinned_pages());
 	EXPECT_EQ(locked, number_in("/proc/vmstat", "nr_mlock"));
 	EXPECT_GE(unevictable + 16, number_in("/proc/vmstat",
 					      "nr_unevictable"));

@@ -5,6 +5,7 @@
  *
  * ZPIPE_PAGING_MIB is how much one write waits with under a limit.
  */
+#include "cgroup.h"
 #include "memory.h"
 
 #define SOME		(16 * MIB)	/* where there is no limit */
@@ -15,8 +16,7 @@
 
 FIXTURE(paging) {
 	struct ends e;
-	char root[40];
-	char group[2][60];
+	struct cgroups cgroups;
 };
 
 FIXTURE_VARIANT(paging) {
@@ -28,68 +28,18 @@ FIXTURE_VARIANT_ADD(paging, fifo) { .kind = FIFO };
 FIXTURE_VARIANT_ADD(paging, zpair) { .kind = ZPAIR };
 FIXTURE_VARIANT_ADD(paging, znode) { .kind = ZNODE };
 
-/* Writes a line to a file of a cgroup. */
-static int put(const char *dir, const char *name, const char *value)
-{
-	char path[100];
-	int fd, ret;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	ret = write(fd, value, strlen(value)) < 0 ? -errno : 0;
-	close(fd);
-	return ret;
-}
-
-/* The number in such a file, behind @key if that is not empty. */
-static long get(const char *dir, const char *name, const char *key)
-{
-	char path[100], line[100];
-	long n = -1;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	f = fopen(path, "r");
-	while (f && n < 0 && fgets(line, sizeof(line), f))
-		if (!strncmp(line, key, strlen(key)))
-			n = strtol(line + strlen(key), NULL, 10);
-	if (f)
-		fclose(f);
-	return n;
-}
-
 FIXTURE_SETUP(paging)
 {
-	int i;
-
 	ASSERT_EQ(0, ends_make(&self->e, variant->kind));
 	ASSERT_EQ(0, open_ends(&self->e, 0));
-	ASSERT_EQ(0, unshare(CLONE_NEWNS));
-	mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
-	snprintf(self->root, sizeof(self->root), "/tmp/zpipe-cgroup.XXXXXX");
-	ASSERT_NE(NULL, mkdtemp(self->root));
-	if (!has_swap() || mount("cgroup2", self->root, "cgroup2", 0, NULL) ||
-	    put(self->root, "cgroup.subtree_control", "+memory"))
+	if (!cgroups_make(&self->cgroups) || !has_swap())
 		SKIP(return, "no swap or no memory controller here");
-	for (i = 0; i < 2; i++) {
-		snprintf(self->group[i], sizeof(self->group[i]), "%s/zpipe-%d-%d",
-			 self->root, getpid(), i);
-		ASSERT_EQ(0, mkdir(self->group[i], 0755));
-	}
 }
 
 FIXTURE_TEARDOWN(paging)
 {
-	int i;
-
 	ends_free(&self->e);
-	for (i = 0; i < 2; i++)
-		if (self->group[i][0])
-			rmdir(self->group[i]);
-	umount(self->root);
-	rmdir(self->root);
+	cgroups_free(&self->cgroups);
 }
 
 /* One side: a process that writes from, or reads to, memory of its own. */
@@ -127,7 +77,7 @@ static long side_run(struct child *c)
 	size_t done = 0;
 	long n;
 
-	if (s->group && put(s->group, "cgroup.procs", "0"))
+	if (s->group && cgroup_enter(s->group))
 		return -1;
 	close(s->e->fd[!s->writes]);
 	if (s->writes)
@@ -163,7 +113,7 @@ static void side_start(struct __test_metadata *_metadata, struct side *s,
 	};
 	if (group) {
 		snprintf(max, sizeof(max), "%zu", len / FRACTION);
-		ASSERT_EQ(0, put(group, "memory.max", max));
+		ASSERT_EQ(0, write_line(group, "memory.max", max));
 	}
 	s->c = (struct child) {
 		.fn = side_run, .arg = s, .drop = -1,
@@ -335,8 +285,8 @@ static size_t much(void)
 static void expect_limit(struct __test_metadata *_metadata, const char *group,
 			 size_t len)
 {
-	EXPECT_GE(len / FRACTION, get(group, "memory.current", ""));
-	EXPECT_EQ(0, get(group, "memory.events", "oom_kill "));
+	EXPECT_GE(len / FRACTION, cgroup_number(group, "memory.current", ""));
+	EXPECT_EQ(0, cgroup_number(group, "memory.events", "oom_kill"));
 }
 
 TEST_F_TIMEOUT(paging, writer_under_a_limit, LONG_TIME)
@@ -344,13 +294,13 @@ TEST_F_TIMEOUT(paging, writer_under_a_limit, LONG_TIME)
 	size_t len = much();
 	struct side w;
 
-	side_start(_metadata, &w, &self->e, true, len, self->group[0]);
-	expect_limit(_metadata, self->group[0], len);
+	side_start(_metadata, &w, &self->e, true, len, self->cgroups.group[0]);
+	expect_limit(_metadata, self->cgroups.group[0], len);
 	EXPECT_LE(len / FRACTION * (FRACTION - 2), swapped(&w));
 	/* All of it, even of what the limit allows, can go. */
 	EXPECT_TRUE(page_out_of(&w));
 	EXPECT_EQ(len, read_all(&w));
-	expect_limit(_metadata, self->group[0], len);
+	expect_limit(_metadata, self->cgroups.group[0], len);
 	EXPECT_EQ(len, side_join(&w));
 }
 
@@ -359,12 +309,12 @@ TEST_F_TIMEOUT(paging, reader_under_a_limit, LONG_TIME)
 	size_t len = DEFAULT_MIB / 2 * MIB;
 	struct side r;
 
-	side_start(_metadata, &r, &self->e, false, len, self->group[0]);
-	expect_limit(_metadata, self->group[0], len);
+	side_start(_metadata, &r, &self->e, false, len, self->cgroups.group[0]);
+	expect_limit(_metadata, self->cgroups.group[0], len);
 	EXPECT_LE(len / FRACTION * (FRACTION - 2), swapped(&r));
 	EXPECT_EQ(len, write_all(&r));
 	EXPECT_EQ(len, side_join(&r));
-	expect_limit(_metadata, self->group[0], len);
+	expect_limit(_metadata, self->cgroups.group[0], len);
 }
 
 TEST_F_TIMEOUT(paging, both_under_limits, LONG_TIME)
@@ -372,17 +322,17 @@ TEST_F_TIMEOUT(paging, both_under_limits, LONG_TIME)
 	size_t len = DEFAULT_MIB / 2 * MIB;
 	struct side r, w;
 
-	side_start(_metadata, &w, &self->e, true, len, self->group[0]);
+	side_start(_metadata, &w, &self->e, true, len, self->cgroups.group[0]);
 	r = (struct side) {
-		.e = &self->e, .group = self->group[1], .len = len,
+		.e = &self->e, .group = self->cgroups.group[1], .len = len,
 		.shared = shared_alloc(PAGE),
 	};
-	ASSERT_EQ(0, put(r.group, "memory.max", "8M"));
+	ASSERT_EQ(0, write_line(r.group, "memory.max", "8M"));
 	child_run(&r.c, side_run, &r);
 	EXPECT_EQ(len, side_join(&r));
 	EXPECT_EQ(len, side_join(&w));
-	EXPECT_EQ(0, get(self->group[0], "memory.events", "oom_kill "));
-	EXPECT_EQ(0, get(self->group[1], "memory.events", "oom_kill "));
+	EXPECT_EQ(0, cgroup_number(self->cgroups.group[0], "memory.events", "oom_kill"));
+	EXPECT_EQ(0, cgroup_number(self->cgroups.group[1], "memory.events", "oom_kill"));
 }
 
 TEST_HARNESS_MAIN

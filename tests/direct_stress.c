@@ -55,14 +55,6 @@ static long duration_ms(void)
 	return env ? atol(env) : 800;
 }
 
-static long now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 static bool over(struct run *run)
 {
 	return __atomic_load_n(&run->stop, __ATOMIC_SEQ_CST);

@@ -18,7 +18,7 @@
 #include <dirent.h>
 #include <sys/epoll.h>
 
-#define DEBUGFS		"/sys/kernel/debug/"
+#define DEBUGFS		"/sys/kernel/debug"
 /* More places than any call here has; a call that never gets through fails. */
 #define MANY		5000
 #define FULL		(SLOTS * PAGE)
@@ -49,29 +49,14 @@ static const char * const chances[] = {
 	"fail_usercopy/probability",
 };
 
-static bool put(const char *dir, const char *file, const char *value)
-{
-	char path[100];
-	bool done;
-	int fd;
-
-	snprintf(path, sizeof(path), "%s%s", dir, file);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	done = write(fd, value, strlen(value)) > 0;
-	close(fd);
-	return done;
-}
-
 static bool put_all(bool restore)
 {
 	bool done = true;
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(settings); i++)
-		done &= put(DEBUGFS, settings[i].file, restore ?
-			    settings[i].restored : settings[i].value);
+		done &= !write_line(DEBUGFS, settings[i].file, restore ?
+				    settings[i].restored : settings[i].value);
 	return done;
 }
 
@@ -81,7 +66,7 @@ static bool put_chances(const char *percent)
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(chances); i++)
-		done &= put(DEBUGFS, chances[i], percent);
+		done &= !write_line(DEBUGFS, chances[i], percent);
 	return done;
 }
 
@@ -437,7 +422,8 @@ static long move_unluckily(struct child *c)
 
 	/* All there, and nobody else's; then nothing is left that cannot fail. */
 	memset(u->buf, 0, 4 * FULL);
-	return put("/proc/self/", "make-it-fail", "1") ? move_stream(c) : -1;
+	return write_line("/proc/self", "make-it-fail", "1") ? -1 :
+		move_stream(c);
 }
 
 static void start_unlucky(struct child *c, struct unlucky *u)

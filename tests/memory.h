@@ -152,11 +152,8 @@ static inline void *map_anonymous(size_t len, int flags)
 
 static inline void set_hugepages(const char *nr)
 {
-	int fd = open("/proc/sys/vm/nr_hugepages", O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, nr, strlen(nr)) < 0)
+	if (write_line("/proc/sys/vm", "nr_hugepages", nr))
 		printf("# no hugetlb pages\n");
-	close(fd);
 }
 
 /* A file that is mapped, and how; not one of its pages is. */

@@ -377,12 +377,9 @@ static long counted(const char *path, const char *name)
 	char line[256], *p;
 	long sum = 0;
 	FILE *f;
-	int fd;
 
-	fd = open("/proc/sys/vm/drop_caches", O_WRONLY);
-	if (fd < 0 || write(fd, "3", 1) != 1)
+	if (write_line("/proc/sys/vm", "drop_caches", "3"))
 		return -1;
-	close(fd);
 	f = fopen(path, "r");
 	while (f && fgets(line, sizeof(line), f)) {
 		p = line + strspn(line, " ");
@@ -453,8 +450,9 @@ TEST_F_TIMEOUT(module, pipes_lose_no_memory, TIMEOUT)
 TEST_F_TIMEOUT(module, cycles_lose_no_memory, 3 * TIMEOUT)
 {
 	/*
-	 * Loading is what slow kernels are slowest at, and what they look for
-	 * leaks with finds those of a few cycles.
+	 * Loading is what slow kernels are slowest at; and their slabs grow by
+	 * megabytes, for those who watch them keep what was freed. They are the
+	 * ones to find the leaks of a few cycles, see verdict.c.
 	 */
 	const int cycles = SLOWER > 1 ? 4 : 200;
 	long before = 0;
@@ -469,8 +467,9 @@ TEST_F_TIMEOUT(module, cycles_lose_no_memory, 3 * TIMEOUT)
 		ASSERT_EQ(0, unload_eventually());
 	}
 	ASSERT_LT(0, before);
-	EXPECT_TRUE(eventually(slab_kib() - before < 300))
-		TH_LOG("%ld KiB, before %ld", slab_kib(), before);
+	if (SLOWER == 1)
+		EXPECT_TRUE(eventually(slab_kib() - before < 300))
+			TH_LOG("%ld KiB, before %ld", slab_kib(), before);
 }
 
 TEST_HARNESS_MAIN

@@ -214,22 +214,56 @@ static inline long fionread(int fd)
 	return n;
 }
 
-/* A number in the descriptor's fdinfo, or -1 if it has no such line. */
-static inline long fdinfo_number(int fd, const char *name)
+/*
+ * The number after @name in a file of such lines, as those of procfs, sysfs and
+ * cgroups are, or -1. Without a name, that in the first line.
+ */
+static inline long number_in(const char *path, const char *name)
 {
-	char path[40], line[128];
 	size_t len = strlen(name);
+	char line[200];
 	long n = -1;
-	FILE *f;
+	FILE *f = fopen(path, "r");
 
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	f = fopen(path, "r");
 	while (f && n < 0 && fgets(line, sizeof(line), f))
-		if (!strncmp(line, name, len) && line[len] == ':')
-			n = strtol(line + len + 1, NULL, 10);
+		if (!len || (!strncmp(line, name, len) &&
+			     strchr(" :\t", line[len])))
+			n = strtol(line + len + !!len, NULL, 10);
 	if (f)
 		fclose(f);
 	return n;
+}
+
+/* Writes @text to a file of a directory of such files; 0 or -errno. */
+static inline int write_line(const char *dir, const char *name,
+			     const char *text)
+{
+	char path[160];
+	int fd, ret;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ret = write(fd, text, strlen(text)) < 0 ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+/* How many pages are pinned, by all there is. */
+static inline long pinned_pages(void)
+{
+	return number_in("/proc/vmstat", "nr_foll_pin_acquired") -
+	       number_in("/proc/vmstat", "nr_foll_pin_released");
+}
+
+/* A number in the descriptor's fdinfo, or -1 if it has no such line. */
+static inline long fdinfo_number(int fd, const char *name)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	return number_in(path, name);
 }
 
 /* What poll(2) says now. */
@@ -312,7 +346,7 @@ static inline long stream_read(int fd, unsigned long off, size_t len)
 }
 
 /*
- * With the parameter cut_copies every other copy of zpipe faults. Then a large
+ * With the parameter cut_copies about half of the copies of zpipe fault. Then a large
  * write is seen in parts, and those who wait may pass those who copy.
  */
 static inline bool copies_are_cut(enum kind kind)
@@ -333,14 +367,28 @@ static inline bool copies_are_cut(enum kind kind)
 	return cut;
 }
 
-/* Waits up to EVENT_MS for a condition, looking every millisecond. */
+/* A clock, in milliseconds. */
+static inline long now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/*
+ * Waits up to EVENT_MS for a condition, looking every millisecond, and once more
+ * at the end: the looking itself may take long.
+ */
 #define eventually(cond)						\
 ({									\
-	int __ms = EVENT_MS;						\
-	bool __ok;							\
+	long __end = now_ms() + EVENT_MS;				\
+	bool __ok, __over = false;					\
 									\
-	while (!(__ok = (cond)) && __ms-- > 0)				\
+	while (!(__ok = (cond)) && !__over) {				\
+		__over = now_ms() >= __end;				\
 		usleep(1000);						\
+	}								\
 	__ok;								\
 })
 

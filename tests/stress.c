@@ -258,13 +258,10 @@ static int own_fd(struct worker *w, int end)
 static void disturb(struct run *run, struct worker *w, int nr, int ms)
 {
 	unsigned long dice = run->seed;
-	struct timespec t;
-	long end, now;
+	long end = now_ms() + ms;
 	int i;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	now = t.tv_sec * 1000 + t.tv_nsec / 1000000;
-	for (end = now + ms; now < end && !over(run);) {
+	while (now_ms() < end && !over(run)) {
 		usleep(rnd(&dice) % 1000);
 		i = rnd(&dice) % nr;
 		if ((run->mode & SIGNALS) &&
@@ -275,8 +272,6 @@ static void disturb(struct run *run, struct worker *w, int nr, int ms)
 				     (1L << rnd(&dice) % 7) * PAGE);
 		if (fionread(run->e->fd[0]) < 0 || poll_mask(run->e->fd[1]) < 0)
 			fail(run, "FIONREAD or poll failed");
-		clock_gettime(CLOCK_MONOTONIC, &t);
-		now = t.tv_sec * 1000 + t.tv_nsec / 1000000;
 	}
 }
 
