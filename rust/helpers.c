@@ -33,7 +33,6 @@ void zpipe_cut_copies(u8 how)
 static size_t cut(size_t bytes)
 {
 	static atomic_t copies;
-
 	u8 how = READ_ONCE(cut_copies);
 
 	if (likely(!how))

@@ -10,12 +10,14 @@
 //! A large write that would have to wait offers its memory to readers instead, see
 //! [`direct`], and sleeps until it is called back.
 
+mod offering;
+
 use crate::{
     direct::{self, Ahead},
     lock::{Inner, Locked},
     mm::{BufferPage, PageStock, Source},
     pipe::{Pipe, Request},
-    ring::{Kind, Slot},
+    ring::Slot,
     sync::raise_sigpipe,
     trace::{self, Who},
     zcore::{merge::merge_len, offer::Offer, state::Room, turn::WriterTurn, PAGE_SIZE},
@@ -84,33 +86,6 @@ impl Write<'_, '_, '_> {
     /// Bytes still to write.
     fn left(&self) -> usize {
         self.total - self.done
-    }
-
-    /// Whether to offer what is left: it would have to wait.
-    fn offer(&self, inner: &Inner) -> Result<(), Step> {
-        let offers = self.offers
-            // What is staged has been taken from the source, and is not in the pipe.
-            && self.staged.is_none()
-            && self.left() >= direct::least()
-            && !inner.ring.is_offered()
-            && !Offer::new(self.left(), self.phase).fits(inner.ring.free())
-            && self.request.may_offer()
-            && !current!().signal_pending();
-        if !offers {
-            return Ok(());
-        }
-
-        let Some(ahead) = &self.ahead else {
-            return Err(Step::Look);
-        };
-        let offer = ahead.offer(self.done, self.total, self.phase);
-        if offer.left() >= direct::least() && !offer.fits(inner.ring.free()) {
-            return Err(Step::Offer(offer));
-        }
-        if ahead.stale(self.done) {
-            return Err(Step::Look);
-        }
-        Ok(())
     }
 
     /// Pages still needed if nothing is merged.
@@ -216,87 +191,6 @@ impl Write<'_, '_, '_> {
         }
         self.offer(inner)?;
         Err(Step::Full)
-    }
-
-    /// Copies to a reader that waits, if one does: what would be in the pipe then.
-    fn push(&mut self, inner: &mut Inner) {
-        let Some(demand) = &mut inner.demand else {
-            return;
-        };
-        let pushes = demand.is_open()
-            && self.left() >= direct::least()
-            && self.staged.is_none()
-            && inner.ring.used() == 0
-            && !inner.ring.is_offered()
-            && self.request.kind() == Kind::Stream;
-        if pushes {
-            let most = self.left().min(direct::most());
-            let (bytes, end) = demand.push(most, self.phase, self.source);
-
-            self.done += bytes;
-            // What is left of a slot still takes it up.
-            self.phase = (self.phase + bytes) % PAGE_SIZE;
-            self.direct += bytes;
-            self.merge &= bytes == 0;
-            self.pushed |= bytes != 0;
-            inner.stats.push.moved(bytes, end);
-            trace::push(&inner.id, bytes, end);
-        }
-    }
-
-    /// Finds out what of the rest could be offered. Sleeps: not under the lock.
-    fn look_ahead(&mut self) {
-        match &mut self.ahead {
-            Some(ahead) => {
-                ahead.look(self.source, self.done);
-            }
-            None => {
-                self.ahead = Ahead::new(self.source, self.done, self.request.file);
-                self.offers = self.ahead.is_some();
-            }
-        }
-    }
-
-    /// Puts memory behind the slots, for readers to take.
-    fn put_out(&mut self, inner: &mut Inner, offer: Offer) {
-        let Some(ahead) = &mut self.ahead else { return };
-        if let Some(direct) = ahead.put_out(offer, self.done) {
-            inner.ring.offer(direct);
-            inner.stats.write.offers += 1;
-            trace::offer(&inner.id, offer.left());
-        }
-    }
-
-    /// Offers more and more of it, as long as it is present. Not under the lock.
-    fn extend(&mut self, pipe: &Pipe) {
-        let Some(ahead) = &mut self.ahead else { return };
-
-        while !pipe.state().offer_over()
-            && !current!().signal_pending()
-            && ahead.look(self.source, self.done)
-        {
-            let all = ahead.offer(self.done, self.total, self.phase);
-            let mut inner = pipe.lock();
-            let free = inner.ring.free();
-            if let Some(direct) = inner.ring.direct() {
-                ahead.extend(direct, free, all, self.done);
-            }
-        }
-    }
-
-    /// Takes an offer back, and counts what readers took of it.
-    fn withdraw(&mut self, inner: &mut Inner) {
-        let (Some(ahead), Some(direct)) = (&mut self.ahead, inner.ring.withdraw()) else {
-            return;
-        };
-        let (done, phase) = ahead.take_back(direct);
-
-        self.offers = !ahead.is_in_vain();
-        self.source.skip(done - self.done);
-        self.direct += done - self.done;
-        self.done = done;
-        self.phase = phase;
-        self.withdrawn = true;
     }
 
     /// Has the next bytes with faults. Sleeps: not under the lock.

@@ -65,7 +65,7 @@ module! {
         },
         cut_copies: u8 {
             default: 0,
-            description: "For tests: cut every other copy short, as a page fault would (1), or all to nothing (2)",
+            description: "For tests: cut about half of the copies short, as a page fault would (1), or all to nothing (2)",
         },
     },
 }

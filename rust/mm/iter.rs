@@ -238,7 +238,7 @@ impl<'a, 'data> Dest<'a, 'data> {
     }
 }
 
-/// Has atomic copies stop, for tests: 1 every other half-way, 2 all before they begin, 0 none.
+/// Has atomic copies stop, for tests: 1 about half of them half-way, 2 all before they begin, 0 none.
 ///
 /// Memory that is not there in the middle of such a copy is rare; so what follows would be, too.
 pub(crate) fn cut_copies(how: u8) {

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What a large write does instead of waiting: it copies to a reader that waits, or lets readers
+//! copy from its memory. What that takes is in [`direct`] and in [`demand`](crate::demand).
+
+use super::{Step, Write};
+use crate::{
+    direct::{self, Ahead},
+    lock::Inner,
+    pipe::Pipe,
+    ring::Kind,
+    trace,
+    zcore::{offer::Offer, PAGE_SIZE},
+};
+use kernel::prelude::*;
+
+impl Write<'_, '_, '_> {
+    /// Whether to offer what is left: it would have to wait.
+    pub(super) fn offer(&self, inner: &Inner) -> Result<(), Step> {
+        let offers = self.offers
+            // What is staged has been taken from the source, and is not in the pipe.
+            && self.staged.is_none()
+            && self.left() >= direct::least()
+            && !inner.ring.is_offered()
+            && !Offer::new(self.left(), self.phase).fits(inner.ring.free())
+            && self.request.may_offer()
+            && !current!().signal_pending();
+        if !offers {
+            return Ok(());
+        }
+
+        let Some(ahead) = &self.ahead else {
+            return Err(Step::Look);
+        };
+        let offer = ahead.offer(self.done, self.total, self.phase);
+        if offer.left() >= direct::least() && !offer.fits(inner.ring.free()) {
+            return Err(Step::Offer(offer));
+        }
+        if ahead.stale(self.done) {
+            return Err(Step::Look);
+        }
+        Ok(())
+    }
+
+    /// Copies to a reader that waits, if one does: what would be in the pipe then.
+    pub(super) fn push(&mut self, inner: &mut Inner) {
+        let Some(demand) = &mut inner.demand else {
+            return;
+        };
+        let pushes = demand.is_open()
+            && self.left() >= direct::least()
+            && self.staged.is_none()
+            && inner.ring.used() == 0
+            && !inner.ring.is_offered()
+            && self.request.kind() == Kind::Stream;
+        if pushes {
+            let most = self.left().min(direct::most());
+            let (bytes, end) = demand.push(most, self.phase, self.source);
+
+            self.done += bytes;
+            // What is left of a slot still takes it up.
+            self.phase = (self.phase + bytes) % PAGE_SIZE;
+            self.direct += bytes;
+            self.merge &= bytes == 0;
+            self.pushed |= bytes != 0;
+            inner.stats.push.moved(bytes, end);
+            trace::push(&inner.id, bytes, end);
+        }
+    }
+
+    /// Finds out what of the rest could be offered. Sleeps: not under the lock.
+    pub(super) fn look_ahead(&mut self) {
+        match &mut self.ahead {
+            Some(ahead) => {
+                ahead.look(self.source, self.done);
+            }
+            None => {
+                self.ahead = Ahead::new(self.source, self.done, self.request.file);
+                self.offers = self.ahead.is_some();
+            }
+        }
+    }
+
+    /// Puts memory behind the slots, for readers to take.
+    pub(super) fn put_out(&mut self, inner: &mut Inner, offer: Offer) {
+        let Some(ahead) = &mut self.ahead else { return };
+        if let Some(direct) = ahead.put_out(offer, self.done) {
+            inner.ring.offer(direct);
+            inner.stats.write.offers += 1;
+            trace::offer(&inner.id, offer.left());
+        }
+    }
+
+    /// Offers more and more of it, as long as it is present. Not under the lock.
+    pub(super) fn extend(&mut self, pipe: &Pipe) {
+        let Some(ahead) = &mut self.ahead else { return };
+
+        while !pipe.state().offer_over()
+            && !current!().signal_pending()
+            && ahead.look(self.source, self.done)
+        {
+            let all = ahead.offer(self.done, self.total, self.phase);
+            let mut inner = pipe.lock();
+            let free = inner.ring.free();
+            if let Some(direct) = inner.ring.direct() {
+                ahead.extend(direct, free, all, self.done);
+            }
+        }
+    }
+
+    /// Takes an offer back, and counts what readers took of it.
+    pub(super) fn withdraw(&mut self, inner: &mut Inner) {
+        let (Some(ahead), Some(direct)) = (&mut self.ahead, inner.ring.withdraw()) else {
+            return;
+        };
+        let (done, phase) = ahead.take_back(direct);
+
+        self.offers = !ahead.is_in_vain();
+        self.source.skip(done - self.done);
+        self.direct += done - self.done;
+        self.done = done;
+        self.phase = phase;
+        self.withdrawn = true;
+    }
+}
