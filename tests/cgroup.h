@@ -34,7 +34,7 @@ static inline bool cgroups_make(struct cgroups *c)
 			 getpid(), i);
 		if (mkdir(path, 0755))
 			return false;
-		strcpy(c->group[i], path);
+		memcpy(c->group[i], path, sizeof(path));
 	}
 	return true;
 }
