@@ -20,6 +20,7 @@
 
 #define PAGE		4096UL
 #define HUGE_PAGE	(2UL << 20)
+#define SKEW		(32UL * PAGE)	/* see map_buffers() */
 #define MAX_PAIRS	64
 #define MAX_ROUNDS	101
 #define MAX_MECHANISMS	32
@@ -66,7 +67,8 @@ extern const struct mechanism mechanism_pipe, mechanism_pipe_1m, mechanism_fifo,
 void channel_init(struct channel *c, const struct mechanism *m, size_t bytes);
 void channel_close(struct channel *c);
 void close_both(int fds[2]);
-void own_buffers(struct channel *c, unsigned int buffers, size_t align);
+void sender_buffers(struct channel *c, unsigned int buffers);
+void receiver_buffer(struct channel *c);
 void *claim_buffer(struct channel *c);
 void keep_buffer(struct channel *c, void *msg);
 void write_all(int fd, const void *buf, size_t len);

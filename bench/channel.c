@@ -46,25 +46,36 @@ void channel_close(struct channel *c)
 }
 
 /*
- * Anonymous memory for so many messages, all of it populated. Large buffers
- * are aligned as malloc(3) of that size would be on a kernel that gives them
- * huge pages.
+ * Anonymous memory for so many messages, all of it populated. Large buffers are
+ * in huge pages, as those of malloc(3) are on a kernel that gives them, and
+ * @skew bytes behind the start of one: in an emulator's table of translations
+ * the same places of two huge pages displace each other, for every word.
  */
-void own_buffers(struct channel *c, unsigned int buffers, size_t align)
+static void map_buffers(struct channel *c, unsigned int buffers, size_t skew)
 {
+	size_t align = c->bytes >= HUGE_PAGE ? HUGE_PAGE : PAGE;
 	size_t len;
 
 	c->buffers = buffers;
-	c->stride = (c->bytes + align - 1) / align * align;
-	len = c->stride * buffers;
-	if (c->bytes >= HUGE_PAGE)
-		align = HUGE_PAGE;
+	c->stride = (c->bytes + PAGE - 1) / PAGE * PAGE;
+	len = (c->stride * buffers + skew + align - 1) / align * align;
 	c->buf = mmap(NULL, len + align, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (c->buf == MAP_FAILED)
 		fail("no memory for %u buffers of %zu", buffers, c->bytes);
 	c->buf += -(uintptr_t)c->buf % align;
 	memset(c->buf, 0xff, len);
+	c->buf += skew;
+}
+
+void sender_buffers(struct channel *c, unsigned int buffers)
+{
+	map_buffers(c, buffers, 0);
+}
+
+void receiver_buffer(struct channel *c)
+{
+	map_buffers(c, 1, c->bytes >= HUGE_PAGE ? SKEW : 0);
 }
 
 void *claim_buffer(struct channel *c)

@@ -37,14 +37,9 @@ static int cma_open(struct channel *c)
 
 static void cma_sender(struct channel *c)
 {
-	own_buffers(c, 1, PAGE);
+	sender_buffers(c, 1);
 	/* Where Yama allows only what is declared; fails where there is none. */
 	prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
-}
-
-static void cma_receiver(struct channel *c)
-{
-	own_buffers(c, 1, PAGE);
 }
 
 static void cma_send(struct channel *c, void *msg)
@@ -76,7 +71,7 @@ const struct mechanism mechanism_cma = {
 	.name = "cma",
 	.what = "process_vm_readv(2), told where by a pipe",
 	.open = cma_open,
-	.sender = cma_sender, .receiver = cma_receiver,
+	.sender = cma_sender, .receiver = receiver_buffer,
 	.claim = claim_buffer, .send = cma_send,
 	.receive = cma_receive, .release = keep_buffer,
 };

@@ -104,9 +104,9 @@ static int open_zpipe_node(struct channel *c)
 	return open_node(c, S_IFCHR, st.st_rdev);
 }
 
-static void stream_end(struct channel *c)
+static void stream_sender(struct channel *c)
 {
-	own_buffers(c, 1, PAGE);
+	sender_buffers(c, 1);
 }
 
 static void stream_send(struct channel *c, void *msg)
@@ -124,7 +124,7 @@ static void *stream_receive(struct channel *c)
 	{							\
 		.name = _name, .what = _what,			\
 		.open = _open, .arg = _arg,			\
-		.sender = stream_end, .receiver = stream_end,	\
+		.sender = stream_sender, .receiver = receiver_buffer,\
 		.claim = claim_buffer, .send = stream_send,	\
 		.receive = stream_receive, .release = keep_buffer, \
 	}

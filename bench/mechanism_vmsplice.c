@@ -38,12 +38,7 @@ static void vmsplice_sender(struct channel *c)
 	unsigned int slots = c->mechanism->arg / PAGE;
 	unsigned int each = (c->bytes + PAGE - 1) / PAGE;
 
-	own_buffers(c, (slots + each - 1) / each + 1, PAGE);
-}
-
-static void vmsplice_receiver(struct channel *c)
-{
-	own_buffers(c, 1, PAGE);
+	sender_buffers(c, (slots + each - 1) / each + 1);
 }
 
 static void vmsplice_send(struct channel *c, void *msg)
@@ -71,7 +66,7 @@ const struct mechanism mechanism_vmsplice = {
 	.what = "vmsplice(2) and read(2), 64 KiB; the data is not stable",
 	.arg = 64 << 10,
 	.open = vmsplice_open,
-	.sender = vmsplice_sender, .receiver = vmsplice_receiver,
+	.sender = vmsplice_sender, .receiver = receiver_buffer,
 	.claim = claim_buffer, .send = vmsplice_send,
 	.receive = vmsplice_receive, .release = keep_buffer,
 };
