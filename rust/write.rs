@@ -320,8 +320,8 @@ impl Pipe {
         };
         let room = self.state().room;
         if job.offers && total / PAGE_SIZE > room.limit as usize && request.may_offer() {
-            // Unless a reader waits for it.
-            if !room.demanded {
+            // Unless a reader waits for all of it.
+            if !room.demanded || total > direct::most() {
                 job.look_ahead();
             }
         } else if total > PAGE_SIZE {
