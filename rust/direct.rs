@@ -137,14 +137,12 @@ impl Ahead {
         Some(direct)
     }
 
-    /// Offers more, if more was found, and if nobody called for the owner meanwhile.
+    /// Offers more, if more was found, and if nobody called for the owner meanwhile; with `free`
+    /// slots free.
     pub(crate) fn extend(&mut self, direct: &mut Direct, free: usize, all: Offer, done: usize) {
         let more = done + all.left() - self.offered;
 
-        if !direct.offer.due(free) {
-            direct.offer.extend(more);
-            self.offered += more;
-        }
+        self.offered += direct.offer.extend(more, free);
     }
 
     /// Takes back what stood in the ring; returns how many bytes are written now, and how many of

@@ -199,6 +199,32 @@ static inline long child_kill(struct child *c)
 	return child_join(c);
 }
 
+/*
+ * From now on children run only when the tester sleeps, so that much can happen
+ * before they come to see it. Nothing that is asserted depends on it.
+ */
+static inline void run_first(void)
+{
+	struct sched_param fifo = { .sched_priority = 1 };
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(0, &one);
+	sched_setaffinity(0, sizeof(one), &one);
+	sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &fifo);
+}
+
+/* So does one that was there already. */
+static inline void hold_up(struct child *c)
+{
+	cpu_set_t one;
+
+	run_first();
+	CPU_ZERO(&one);
+	CPU_SET(0, &one);
+	sched_setaffinity(c->pid, sizeof(one), &one);
+}
+
 static inline long child_do_read(struct child *c)
 {
 	return read(c->fd, c->buf, c->len);

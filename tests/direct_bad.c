@@ -124,10 +124,30 @@ TEST_F_TIMEOUT(all, source_ends_within_a_slot, TIMEOUT)
 {
 	struct child c;
 
-	child_write_bad(&c, &self->e, 64 * PAGE, 100, 21, false);
+	child_write_bad(&c, &self->e, 64 * PAGE, 100, 41, false);
 	ASSERT_TRUE(child_asleep(&c));
-	EXPECT_EQ(20 * PAGE, drain(self->e.fd[0], 0, 20 * PAGE, 10000));
-	expect_bad(_metadata, &c, 20 * PAGE);
+	EXPECT_EQ(40 * PAGE, drain(self->e.fd[0], 0, 40 * PAGE, 10000));
+	expect_bad(_metadata, &c, 40 * PAGE);
+	EXPECT_EQ(0, fionread(self->e.fd[0]));
+}
+
+/* However much is asked for. */
+TEST_F_TIMEOUT(all, source_ends_within_a_slot_of_a_large_read, TIMEOUT)
+{
+	unsigned char *buf = own_memory(64 * PAGE);
+	struct child c;
+	long off, n;
+
+	child_write_bad(&c, &self->e, 64 * PAGE, 100, 41, false);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(0, set_nonblock(self->e.fd[0], true));
+	for (off = 0; off < 40 * PAGE; off += n) {
+		ASSERT_TRUE(eventually((n = sys(read(self->e.fd[0], buf,
+						     64 * PAGE))) > 0));
+		EXPECT_EQ(-1, stream_diff(buf, off, n));
+	}
+	EXPECT_EQ(40 * PAGE, off);
+	expect_bad(_metadata, &c, 40 * PAGE);
 	EXPECT_EQ(0, fionread(self->e.fd[0]));
 }
 

@@ -197,6 +197,44 @@ static void moved(struct __test_metadata *_metadata, struct ends *e, int how)
 	EXPECT_EQ(0, child_join(&c));
 }
 
+static long child_do_touched(struct child *c)
+{
+	volatile unsigned char sum = 0;
+	size_t i;
+
+	for (i = 0; i < c->len; i += PAGE)
+		sum += c->buf[i];
+	return write(c->fd, c->buf, c->len);
+}
+
+/* What a reader could not take of a slot comes again, and to the same place. */
+TEST_F_TIMEOUT(all, source_goes_away_within_a_slot, TIMEOUT)
+{
+	int fd = memfd_create("zpipe-test", MFD_CLOEXEC);
+	size_t first = 1000, len = MIB - PAGE;
+	unsigned char *p = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_SHARED,
+				fd, 0);
+	struct child c = {
+		.fn = child_do_touched, .fd = self->e.fd[1], .nr = SYS_write,
+		.drop = self->e.fd[0], .buf = p + PAGE - first, .len = len,
+	};
+
+	ASSERT_EQ(0, ftruncate(fd, MIB));
+	ASSERT_NE(MAP_FAILED, p);
+	stream_fill(c.buf, 0, len);
+	child_start(&c, 0);
+	ASSERT_TRUE(child_asleep(&c));
+	/* Back at once, but not in its page tables. */
+	ASSERT_EQ(0, fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			       PAGE, MIB - PAGE));
+	stream_fill(p + PAGE, first, len - first);
+	EXPECT_EQ(len, drain(self->e.fd[0], 0, len, 100000));
+	EXPECT_EQ(len, child_join(&c));
+	if (is_zpipe(variant->kind))
+		EXPECT_LE(1, fdinfo_number(self->e.fd[0],
+					   "zpipe-pull-misses-page"));
+}
+
 TEST_F_TIMEOUT(all, other_memory_is_mapped_meanwhile, TIMEOUT)
 {
 	moved(_metadata, &self->e, 1);

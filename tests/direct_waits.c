@@ -94,6 +94,19 @@ TEST_F_TIMEOUT(all, one_read_takes_more_than_the_pipe_holds, TIMEOUT)
 	EXPECT_EQ(3 * MIB, child_join(&c));
 }
 
+/* All that is there is taken before the writer has found out what follows. */
+TEST_F_TIMEOUT(all, reader_is_ahead_of_the_writer, TIMEOUT)
+{
+	const size_t len = 20 * MIB;
+	struct child c;
+
+	run_first();
+	child_offer(&c, &self->e, 0, len);
+	EXPECT_EQ(len, drain(self->e.fd[0], 0, len, MIB));
+	EXPECT_EQ(len, child_join(&c));
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
 /*
  * DEVIATION: of large writes that wait one is taken as long as it has much left,
  * and then the next.

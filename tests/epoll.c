@@ -398,6 +398,16 @@ TEST_F_TIMEOUT(all, async_read_signals_the_writer, TIMEOUT)
 	EXPECT_EQ(POLLOUT | POLLWRNORM | POLLWRBAND, band);
 }
 
+TEST_F_TIMEOUT(all, async_read_of_several_writes_signals_once, TIMEOUT)
+{
+	ASSERT_EQ(PAGE, stream_write(self->e.fd[1], 0, PAGE));
+	ASSERT_EQ(PAGE, stream_write(self->e.fd[1], PAGE, PAGE));
+	ASSERT_EQ(0, async_on(self->e.fd[1], SIGRTMIN));
+	ASSERT_EQ(2 * PAGE, stream_read(self->e.fd[0], 0, 3 * PAGE));
+	EXPECT_EQ(POLL_OUT, async_next(SIGRTMIN, self->e.fd[1], NULL));
+	EXPECT_EQ(-EAGAIN, async_next(SIGRTMIN, self->e.fd[1], NULL));
+}
+
 TEST_F_TIMEOUT(all, async_last_writer_signals_the_reader, TIMEOUT)
 {
 	ASSERT_EQ(0, async_on(self->e.fd[0], SIGRTMIN));

@@ -294,6 +294,32 @@ TEST_F_TIMEOUT(stuck, others_read_what_a_stuck_reader_has_not, TIMEOUT)
 	release(_metadata, self);
 }
 
+/* What it has taken is its own; what follows on that is gone then. */
+TEST_F_TIMEOUT(stuck, stuck_reader_reads_no_further_than_others, TIMEOUT)
+{
+	bool zpipe = is_zpipe(variant->kind);
+	struct child *c;
+	long n;
+
+	if (copies_are_cut(variant->kind))
+		SKIP(return, "it is stuck before it has taken anything");
+	ASSERT_EQ(3 * PAGE, stream_write(self->e.fd[1], 0, 3 * PAGE));
+	ASSERT_TRUE(stuck_reader(self, 4 * PAGE, PAGE + 200));
+	ASSERT_TRUE(stuck_is(&self->s));
+	c = probe(_metadata, self, READ_ALL, 2 * PAGE);
+	if (zpipe) {
+		EXPECT_EQ(-1, stream_diff(c->buf, PAGE, 2 * PAGE));
+		ASSERT_EQ(PAGE, stream_write(self->e.fd[1], 3 * PAGE, PAGE));
+	}
+	stuck_resolve(&self->s);
+	n = child_join(&self->s.c);
+	EXPECT_EQ(zpipe ? PAGE : 3 * PAGE, n);
+	EXPECT_EQ(-1, stream_diff(self->s.c.buf, 0, n < 0 ? 0 : n));
+	if (!zpipe)
+		ASSERT_EQ(PAGE, stream_write(self->e.fd[1], 3 * PAGE, PAGE));
+	release(_metadata, self);
+}
+
 /* The part of a write that is in the pipe is everybody's at once. */
 TEST_F_TIMEOUT(stuck, others_read_what_a_stuck_writer_has_written, TIMEOUT)
 {

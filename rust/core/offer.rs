@@ -77,9 +77,12 @@ impl Offer {
         bytes
     }
 
-    /// Offers `bytes` bytes more, behind the others.
-    pub(crate) fn extend(&mut self, bytes: usize) {
+    /// Offers `bytes` bytes more, behind the others, with `free` slots free; returns how many. None
+    /// if the owner is called for: readers may have found nothing left, and nobody would tell them.
+    pub(crate) fn extend(&mut self, bytes: usize, free: usize) -> usize {
+        let bytes = if self.due(free) { 0 } else { bytes };
         self.left += bytes;
+        bytes
     }
 
     /// Of the next `bytes` bytes, how many would be in a slot of which others still follow.
@@ -133,9 +136,18 @@ mod tests {
     fn what_is_found_later_comes_behind() {
         let mut offer = Offer::new(2 * PAGE_SIZE, 0);
         offer.take(1);
-        offer.extend(3 * PAGE_SIZE);
+        assert_eq!(offer.extend(3 * PAGE_SIZE, 1), 3 * PAGE_SIZE);
         assert_eq!((offer.left(), offer.phase()), (5 * PAGE_SIZE - 1, 1));
         assert!(!offer.fits(4) && offer.fits(5));
+    }
+
+    #[test]
+    fn what_is_due_does_not_grow() {
+        let mut offer = Offer::new(2 * PAGE_SIZE, 0);
+        assert_eq!(offer.extend(PAGE_SIZE, 2), 0);
+        offer.take(usize::MAX);
+        assert_eq!(offer.extend(PAGE_SIZE, 0), 0);
+        assert_eq!(offer.left(), 0);
     }
 
     #[test]

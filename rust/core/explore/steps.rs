@@ -146,8 +146,7 @@ impl World {
             (&mut self.processes[who].job, &mut self.offer)
         {
             let more = *left - offered.unwrap_or(*left);
-            if !offer.due(free) {
-                offer.extend(more * UNIT);
+            if offer.extend(more * UNIT, free) != 0 {
                 *offered = Some(*left);
             }
         }
