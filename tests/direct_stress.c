@@ -52,7 +52,7 @@ static long duration_ms(void)
 {
 	const char *env = getenv("ZPIPE_STRESS_MS");
 
-	return env ? atol(env) : 800;
+	return env ? atol(env) : 400;
 }
 
 static bool over(struct run *run)
