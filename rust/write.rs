@@ -290,7 +290,7 @@ impl Pipe {
         }
         inner.stats.write.moved(total);
         drop(inner);
-        self.wake(WriterTurn::new(was_empty).end(true, self.polled()));
+        self.wake(WriterTurn::new(was_empty).end(total, true, self.polled()));
         true
     }
 
@@ -379,6 +379,7 @@ impl Pipe {
             inner = self.lock();
             if let Step::Offer(_) = step {
                 job.withdraw(&mut inner);
+                turn.taken(job.done);
             }
             turn.resume(inner.ring.is_empty());
             if let Err(e) = resolved {
@@ -398,7 +399,7 @@ impl Pipe {
         let full = inner.ring.is_full();
         drop(inner);
         // Who polls from now on sees what is published.
-        let wakes = turn.end(full, self.polled());
+        let wakes = turn.end(job.done, full, self.polled());
         // What is left in the stock is freed at the end, without the lock.
 
         if result == Err(EPIPE) && !request.nosignal {

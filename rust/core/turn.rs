@@ -84,16 +84,21 @@ impl WriterTurn {
         self.wake_next = true;
     }
 
+    /// Readers took of an offer, which makes `done` bytes written: they know of these.
+    pub(crate) fn taken(&mut self, done: usize) {
+        self.told = done;
+    }
+
     /// The lock is taken again.
     pub(crate) fn resume(&mut self, empty: bool) {
         self.was_empty = empty;
     }
 
-    /// The lock is about to be dropped for good. If anybody ever polled, every write wakes: epoll's
-    /// edges want it.
-    pub(crate) fn end(self, full: bool, polled: bool) -> Wakes {
+    /// The lock is about to be dropped for good, with `done` bytes written. If anybody ever polled,
+    /// every write wakes: epoll's edges want it.
+    pub(crate) fn end(self, done: usize, full: bool, polled: bool) -> Wakes {
         Wakes {
-            reader: self.was_empty || polled,
+            reader: (self.was_empty && done > self.told) || polled,
             input: true,
             writer: self.wake_next && !full,
             owner: false,
@@ -178,18 +183,28 @@ mod tests {
 
     #[test]
     fn a_write_wakes_a_reader_of_an_empty_pipe_only() {
-        assert!(WriterTurn::new(true).end(false, false).reader);
-        assert!(!WriterTurn::new(false).end(false, false).reader);
-        assert!(WriterTurn::new(false).end(false, true).reader);
+        assert!(WriterTurn::new(true).end(1, false, false).reader);
+        assert!(!WriterTurn::new(false).end(1, false, false).reader);
+        assert!(WriterTurn::new(false).end(1, false, true).reader);
+    }
+
+    #[test]
+    fn what_readers_took_themselves_is_no_news() {
+        let mut turn = WriterTurn::new(true);
+        turn.taken(9);
+        assert!(!turn.end(9, false, false).reader);
+        assert!(turn.end(9, false, true).reader);
+        assert!(turn.end(10, false, false).reader);
+        assert!(!turn.pause(9, false).reader);
     }
 
     #[test]
     fn a_woken_writer_wakes_the_next_if_there_is_room() {
         let mut turn = WriterTurn::new(true);
-        assert!(!turn.end(false, false).writer);
+        assert!(!turn.end(1, false, false).writer);
         turn.waited();
-        assert!(turn.end(false, false).writer);
-        assert!(!turn.end(true, false).writer);
+        assert!(turn.end(1, false, false).writer);
+        assert!(!turn.end(1, true, false).writer);
     }
 
     #[test]
@@ -211,7 +226,7 @@ mod tests {
         let wakes = turn.pause_for_pages(1);
         assert!(wakes.reader && wakes.input && !wakes.writer);
         assert!(!turn.pause_for_pages(1).input);
-        assert!(turn.end(false, false).writer);
+        assert!(turn.end(1, false, false).writer);
     }
 
     #[test]
@@ -220,7 +235,7 @@ mod tests {
         turn.waited();
         assert!(!turn.pause(0, true).writer);
         assert!(turn.pause(0, false).writer);
-        assert!(!turn.end(false, false).writer);
+        assert!(!turn.end(1, false, false).writer);
     }
 
     #[test]

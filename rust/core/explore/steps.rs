@@ -74,6 +74,9 @@ impl World {
         }
         let mut turn = turn.map_or(WriterTurn::new(self.empty()), |mut turn| {
             turn.resume(self.empty());
+            if owner {
+                turn.taken(done);
+            }
             turn
         });
 
@@ -125,7 +128,7 @@ impl World {
         if over {
             process.written += done;
             process.signal = false;
-            process.wakes = turn.end(full, polled);
+            process.wakes = turn.end(done, full, polled);
             self.next_call(who);
         } else {
             process.wakes = turn.pause(done, full);
