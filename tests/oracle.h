@@ -226,7 +226,7 @@ static inline long number_in(const char *path, const char *name)
 	FILE *f = fopen(path, "r");
 
 	while (f && n < 0 && fgets(line, sizeof(line), f))
-		if (!len || (!strncmp(line, name, len) &&
+		if (!len || (!strncmp(line, name, len) && line[len] &&
 			     strchr(" :\t", line[len])))
 			n = strtol(line + len + !!len, NULL, 10);
 	if (f)
