@@ -199,14 +199,7 @@ TEST_F_TIMEOUT(all, source_is_secret, TIMEOUT)
 
 TEST_F_TIMEOUT(all, source_is_paged_out, TIMEOUT)
 {
-	char line[200];
-	FILE *f = fopen("/proc/swaps", "r");
-	bool swap = f && fgets(line, sizeof(line), f) &&
-		    fgets(line, sizeof(line), f);
-
-	if (f)
-		fclose(f);
-	if (!swap)
+	if (!has_swap())
 		SKIP(return, "no swap");
 	EXPECT_TRUE(source_arrives(_metadata, &self->e, PAGED_OUT, WHOLE));
 }

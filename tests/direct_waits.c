@@ -10,6 +10,17 @@
  * Withdrawals.
  */
 
+/* A writer of a mebibyte that still waits when @taken bytes have been read. */
+static void offer_partly_taken(struct __test_metadata *_metadata,
+			       struct child *c, struct ends *e, long taken)
+{
+	child_offer(c, e, 0, MIB);
+	ASSERT_TRUE(child_asleep(c));
+	if (taken)
+		ASSERT_EQ(taken, stream_read(e->fd[0], 0, taken));
+	ASSERT_TRUE(child_asleep(c));
+}
+
 /* A signal comes when @taken bytes have been read: what the count is then. */
 static void interrupt_after(struct __test_metadata *_metadata, struct ends *e,
 			    long taken, long want)
@@ -17,11 +28,7 @@ static void interrupt_after(struct __test_metadata *_metadata, struct ends *e,
 	struct child c;
 
 	catch_signal(SIGUSR1, 0);
-	child_offer(&c, e, 0, MIB);
-	ASSERT_TRUE(child_asleep(&c));
-	if (taken)
-		ASSERT_EQ(taken, stream_read(e->fd[0], 0, taken));
-	ASSERT_TRUE(child_asleep(&c));
+	offer_partly_taken(_metadata, &c, e, taken);
 	EXPECT_EQ(want - taken, fionread(e->fd[0]));
 	child_signal(&c, SIGUSR1);
 	EXPECT_EQ(want, child_join(&c));
@@ -184,11 +191,7 @@ static void leave_after(struct __test_metadata *_metadata, struct ends *e,
 	struct child c;
 
 	catch_signal(SIGPIPE, 0);
-	child_offer(&c, e, 0, MIB);
-	ASSERT_TRUE(child_asleep(&c));
-	if (taken)
-		ASSERT_EQ(taken, stream_read(e->fd[0], 0, taken));
-	ASSERT_TRUE(child_asleep(&c));
+	offer_partly_taken(_metadata, &c, e, taken);
 	close_end(e, 0);
 	EXPECT_EQ(want, child_join(&c));
 	EXPECT_EQ(1, c.report->signals);

@@ -218,18 +218,6 @@ static inline void *memory_map(struct memory *m, struct fuse_mount *mount)
 	}
 }
 
-static inline bool has_swap(void)
-{
-	char line[200];
-	FILE *f = fopen("/proc/swaps", "r");
-	bool swap = f && fgets(line, sizeof(line), f) &&
-		    fgets(line, sizeof(line), f);
-
-	if (f)
-		fclose(f);
-	return swap;
-}
-
 /* How many of its pages are there. */
 static inline long pages_there(void *p, size_t len)
 {

@@ -355,6 +355,7 @@ static long open_all_the_time(struct child *c)
 
 TEST_F_TIMEOUT(module, unload_races_open, TIMEOUT)
 {
+	const int cycles = SLOWER > 1 ? 5 : 20;
 	int *stop = shared_alloc(sizeof(*stop));
 	struct child c = {
 		.fn = open_all_the_time, .arg = stop, .drop = -1,
@@ -363,7 +364,7 @@ TEST_F_TIMEOUT(module, unload_races_open, TIMEOUT)
 	int i;
 
 	child_start(&c, 0);
-	for (i = 0; i < 20; i++) {
+	for (i = 0; i < cycles; i++) {
 		ASSERT_EQ(0, unload_eventually());
 		ASSERT_EQ(0, load());
 	}

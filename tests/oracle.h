@@ -250,6 +250,18 @@ static inline int write_line(const char *dir, const char *name,
 	return ret;
 }
 
+static inline bool has_swap(void)
+{
+	char line[200];
+	FILE *f = fopen("/proc/swaps", "r");
+	bool swap = f && fgets(line, sizeof(line), f) &&
+		    fgets(line, sizeof(line), f);
+
+	if (f)
+		fclose(f);
+	return swap;
+}
+
 /* How many pages are pinned, by all there is. */
 static inline long pinned_pages(void)
 {

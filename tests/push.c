@@ -378,10 +378,7 @@ TEST_F_TIMEOUT(all, second_write_directly_behind, TIMEOUT)
 	long first, n, total, r;
 	struct child c;
 
-	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
-	child_take(&c, &self->e, 2 * MIB);
-	ASSERT_TRUE(child_asleep(&c));
-	hold_up(&c);
+	take_held_up(_metadata, &self->e, &c, 2 * MIB);
 	first = stream_write(self->e.fd[1], 0, MIB);
 	total = first;
 	n = stream_write(self->e.fd[1], total, 5000);
@@ -417,10 +414,7 @@ TEST_F_TIMEOUT(all, second_write_behind_another_read, TIMEOUT)
 	struct child c;
 	int i;
 
-	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
-	child_take(&c, &self->e, 2 * MIB);
-	ASSERT_TRUE(child_asleep(&c));
-	hold_up(&c);
+	take_held_up(_metadata, &self->e, &c, 2 * MIB);
 	for (i = 0; i < 3; i++) {
 		if (i == 2) {
 			n = sys(read(self->e.fd[0], other, sizeof(other)));
@@ -442,10 +436,7 @@ TEST_F_TIMEOUT(all, large_write_behind_a_small_one, TIMEOUT)
 	struct child c;
 	long w, r;
 
-	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
-	child_take(&c, &self->e, MIB);
-	ASSERT_TRUE(child_asleep(&c));
-	hold_up(&c);
+	take_held_up(_metadata, &self->e, &c, MIB);
 	EXPECT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	w = stream_write(self->e.fd[1], 10, MIB);
 	ASSERT_LT(0, w);

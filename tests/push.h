@@ -191,6 +191,16 @@ static inline long in_all(struct ends *e, long room, long len)
 	return least(len, n - n % PAGE + FULL);
 }
 
+/* A reader that waits, and is slow to come back; the write end does not block. */
+static inline void take_held_up(struct __test_metadata *_metadata,
+				struct ends *e, struct child *c, long room)
+{
+	ASSERT_EQ(0, set_nonblock(e->fd[1], true));
+	child_take(c, e, room);
+	ASSERT_TRUE(child_asleep(c));
+	hold_up(c);
+}
+
 /* Takes what is in the pipe, which should be @want bytes of the stream at @off. */
 static inline void take_rest(struct __test_metadata *_metadata, struct ends *e,
 			     unsigned long off, long want)

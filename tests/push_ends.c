@@ -149,10 +149,7 @@ TEST_F_TIMEOUT(all, writer_leaves_directly_behind_its_write, TIMEOUT)
 	struct child c;
 	long w, r;
 
-	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
-	child_take(&c, &self->e, MIB);
-	ASSERT_TRUE(child_asleep(&c));
-	hold_up(&c);
+	take_held_up(_metadata, &self->e, &c, MIB);
 	w = stream_write(self->e.fd[1], 0, MIB);
 	close_end(&self->e, 1);
 	r = child_join(&c);
