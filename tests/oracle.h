@@ -262,9 +262,11 @@ static inline bool has_swap(void)
 	return swap;
 }
 
-/* How many pages are pinned, by all there is. */
+/* How many pages are pinned, by all there is, and on all processors. */
 static inline long pinned_pages(void)
 {
+	if (write_line("/proc/sys/vm", "stat_refresh", "1"))
+		abort();
 	return number_in("/proc/vmstat", "nr_foll_pin_acquired") -
 	       number_in("/proc/vmstat", "nr_foll_pin_released");
 }
