@@ -313,6 +313,7 @@ impl Pipe {
             self.wr_fasync.tell(Event::Output);
         }
     }
+
     /// Prints state and counters: `/proc/PID/fdinfo/N`. Sleeps, but only for the lock.
     pub(crate) fn show(&self, seq: &SeqFile) {
         let (state, bytes, stats) = {
