@@ -68,6 +68,8 @@ TEST_F_TIMEOUT(all, read_to_nowhere_efault, TIMEOUT)
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	EXPECT_EQ(-EFAULT, sys(read(self->e.fd[0], nowhere(), 10)));
 	EXPECT_EQ(-EFAULT, sys(read(self->e.fd[0], bad_page(PROT_NONE), 10)));
+	/* One look for each is enough. */
+	EXPECT_GE(2, fdinfo_number(self->e.fd[0], "zpipe-read-faults"));
 	EXPECT_EQ(10, stream_read(self->e.fd[0], 0, 20));
 }
 
