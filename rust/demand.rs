@@ -8,64 +8,69 @@
 
 use crate::{
     mm::{Dest, Ended, RemoteDest, Source},
-    zcore::offer::part,
+    zcore::posted_read::{PostedRead, PushEnd},
 };
-use kernel::prelude::*;
+use kernel::{prelude::*, sync::aref::ARef, task::Task};
 
 /// A reader that waits, and where it wants what it waits for.
 pub(crate) struct Demand {
     memory: RemoteDest,
-    room: usize,
-    filled: usize,
-    open: bool,
+    rules: PostedRead,
+    reader: ARef<Task>,
 }
 
 impl Demand {
-    /// Of a reader with room in `dest`; [`None`] if that is not its own memory, or if there is none
-    /// to remember where it is. Sleeps.
+    /// Posts the current task's read, with the room in `dest`; [`None`] if that is not its own
+    /// memory, or if no memory is left to remember where it is. Sleeps.
     #[cold]
     pub(crate) fn new(dest: &mut Dest<'_, '_>) -> Option<KBox<Self>> {
         let this = Self {
+            rules: PostedRead::new(dest.remaining()),
             memory: RemoteDest::new(dest).ok()??,
-            room: dest.remaining(),
-            filled: 0,
-            open: true,
+            reader: ARef::from(&**current!()),
         };
         KBox::new(this, GFP_KERNEL_ACCOUNT).ok()
     }
 
-    /// Whether a writer may copy there. One may, once: others would have to know that nobody else
-    /// read in between.
+    /// True if a writer may push: see [`PostedRead`].
     pub(crate) fn is_open(&self) -> bool {
-        self.open
+        self.rules.is_open()
     }
 
-    /// Bytes that were copied there.
+    /// Bytes that a writer has delivered.
     pub(crate) fn filled(&self) -> usize {
-        self.filled
+        self.rules.filled()
     }
 
-    /// Copies at most `bytes` bytes of `source`, with the pipe's lock held; returns how many. In
-    /// slots the first of them would be behind `phase` others.
+    /// The task that waits: whom to wake after a push.
+    pub(crate) fn reader(&self) -> ARef<Task> {
+        self.reader.clone()
+    }
+
+    /// Copies at most `bytes` bytes of `source` to the reader, with the pipe's lock held; returns how
+    /// many. In slots the first of them would be behind `phase` others.
     ///
     /// What cannot be copied up to the end of a slot, if it were in slots, is not copied from its
-    /// start.
+    /// start: the source goes back there. The reader's memory is filled from its start in any case,
+    /// so a push that delivers nothing leaves nothing behind.
     pub(crate) fn push(
         &mut self,
         bytes: usize,
         phase: usize,
         source: &mut Source<'_, '_>,
     ) -> (usize, Ended) {
-        let (mut copied, end) = self.memory.push(bytes.min(self.room), source);
+        let (copied, end) = self.memory.push(bytes.min(self.rules.room()), source);
+        let undone = self.rules.settle(
+            copied,
+            phase,
+            match end {
+                Ended::All => PushEnd::All,
+                Ended::Stopped => PushEnd::Writer,
+                Ended::Missed(_) => PushEnd::Reader,
+            },
+        );
 
-        if end != Ended::All {
-            let part = part(phase, copied);
-            source.rewind(part);
-            copied -= part;
-        }
-        self.filled = copied;
-        // It is not the reader's fault if the writer cannot go on.
-        self.open = copied == 0 && end == Ended::Stopped;
-        (copied, end)
+        source.rewind(undone);
+        (copied - undone, end)
     }
 }

@@ -205,6 +205,31 @@ impl FileOperations for End {
                 user.write(&args)?;
                 Ok(0)
             }
+            uapi::GET_FLAGS => {
+                let (user, mut args) = UserStruct::read::<uapi::Flags>(arg)?;
+                if args.flags & !uapi::BUFFER_ONLY != 0 {
+                    return Err(EINVAL);
+                }
+                args.flags = if self.pipe.is_buffer_only() {
+                    uapi::BUFFER_ONLY
+                } else {
+                    0
+                };
+                user.write(&args)?;
+                Ok(0)
+            }
+            uapi::SET_FLAGS => {
+                let (_, args) = UserStruct::read::<uapi::Flags>(arg)?;
+                if args.flags & !uapi::BUFFER_ONLY != 0 {
+                    return Err(EINVAL);
+                }
+                // Who only writes could otherwise take the reader's protection away.
+                if !self.access.read {
+                    return Err(EBADF);
+                }
+                self.pipe.set_buffer_only(args.flags != 0);
+                Ok(0)
+            }
             _ => Err(ENOIOCTLCMD),
         }
     }
@@ -250,12 +275,16 @@ impl FileOperations for Control {
 /// Makes a private pair, as `do_pipe2()` does. Sleeps.
 fn pipe2(arg: usize) -> Result {
     let (user, mut args) = UserStruct::read::<uapi::Pipe2>(arg)?;
-    if args.flags & !(flags::O_CLOEXEC | flags::O_NONBLOCK | flags::O_DIRECT) != 0 {
+    let of_files = flags::O_CLOEXEC | flags::O_NONBLOCK | flags::O_DIRECT;
+    if args.flags & !(of_files | uapi::BUFFER_ONLY) != 0 {
         return Err(EINVAL);
     }
 
     let inode = FifoInode::new(&END_OPS)?;
     let pipe = PipeRef::new_pair(inode.key(), inode.pipe_id(), MountPin::new()?)?;
+    if args.flags & uapi::BUFFER_ONLY != 0 {
+        pipe.set_buffer_only(true);
+    }
     let read = End::pair(
         pipe.clone(),
         Access {

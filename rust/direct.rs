@@ -10,7 +10,7 @@ use crate::{
     pipe::Request,
     sync::Word,
     zcore::{
-        offer::{part, Offer},
+        offer::{part, Offer, Standing},
         state::Offered,
         PAGE_SIZE,
     },
@@ -145,11 +145,12 @@ impl Ahead {
         self.offered += direct.offer.extend(more, free);
     }
 
-    /// Takes back what stood in the ring; returns how many bytes are written now, and how many of
-    /// them are in the slot that would be next.
-    pub(crate) fn take_back(&mut self, direct: KBox<Direct>) -> (usize, usize) {
+    /// Takes back what stood in the ring; returns how many bytes are written now, how many of them
+    /// are in the slot that would be next, and where the write stands among others from now on.
+    pub(crate) fn take_back(&mut self, direct: KBox<Direct>) -> (usize, usize, Standing) {
         let done = self.offered - direct.offer.left();
         let phase = direct.offer.phase();
+        let standing = Standing::after(&direct.offer);
 
         if direct.offer.is_missed() && done == self.start {
             self.fruitless += 1;
@@ -159,7 +160,7 @@ impl Ahead {
         // What is present now will show when something is written.
         self.present = done;
         self.looked = done;
-        (done, phase)
+        (done, phase, standing)
     }
 }
 
@@ -176,7 +177,7 @@ impl Direct {
     /// What can be told of it, with `free` slots free.
     pub(crate) fn state(&self, free: usize) -> Offered {
         Offered {
-            present: true,
+            occupies: self.offer.occupies(),
             takeable: self.offer.takeable(),
             due: self.offer.due(free),
         }
@@ -221,6 +222,11 @@ impl Direct {
     /// There is nothing to be had until the owner has seen to it.
     pub(crate) fn miss(&mut self) {
         self.offer.miss();
+    }
+
+    /// Calls the owner back; until it comes, readers may go on taking.
+    pub(crate) fn recall(&mut self) {
+        self.offer.recall();
     }
 
     /// There is a free slot: its owner would look whether it may still wait, and whether what it

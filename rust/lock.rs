@@ -9,7 +9,7 @@ use crate::{
     ring::Ring,
     stats::Stats,
     sync::Word,
-    zcore::state::{Access, Ends, Opens, Room, State},
+    zcore::state::{Access, Ends, Opens, Room, Sides, State},
 };
 use core::ops::{Deref, DerefMut};
 use kernel::{
@@ -32,6 +32,13 @@ pub(crate) struct Inner {
     opens: Opens,
     /// `ends` or `opens` is not yet published.
     unpublished: bool,
+    /// Readers that wait for data, and writers that wait for room, in the order in which they began
+    /// to; who was woken counts until it has the lock again.
+    pub(crate) waiting: Sides,
+    /// A writer found no room since an offer stands, and did not wait.
+    pub(crate) refused: bool,
+    /// Nothing goes straight from one process to the other.
+    pub(crate) buffer_only: bool,
     /// The slots, counted to the user who made the pipe.
     pub(crate) account: UserPages,
     /// What has been done.
@@ -50,6 +57,9 @@ impl Inner {
             ends: Ends::default(),
             opens: Opens::default(),
             unpublished: false,
+            waiting: Sides::default(),
+            refused: false,
+            buffer_only: false,
             stats: KBox::new(Stats::default(), GFP_KERNEL_ACCOUNT)?,
             demand: None,
             id,
@@ -138,6 +148,29 @@ impl Inner {
     #[inline(never)]
     fn packed_rendezvous(&self) -> u64 {
         self.room().pack()
+    }
+
+    /// Calls the owner of an offer back if it had its share and others may wait for room; `others`
+    /// says whether there are any that are not counted here. Says whether the owner is to be woken.
+    pub(crate) fn recall_spent(&mut self, others: impl FnOnce() -> bool) -> bool {
+        self.ring.is_offered()
+            && (self.waiting.writers != 0 || self.refused || others())
+            && self.ring.recall_spent()
+    }
+
+    /// Lets data through slots only from now on, or no longer.
+    ///
+    /// What stands in a writer's memory is out of reach at once: its owner buffers it. Says whether
+    /// the owner is to be woken.
+    pub(crate) fn set_buffer_only(&mut self, on: bool) -> bool {
+        self.buffer_only = on;
+        match self.ring.direct() {
+            Some(direct) if on => {
+                direct.miss();
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Whether there is a demand of which that can be said.

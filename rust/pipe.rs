@@ -129,6 +129,8 @@ pub(crate) struct Pipe {
     pub(crate) wr_fasync: FasyncQueue,
     /// Somebody polled. From then on every write wakes, as epoll's edges want it.
     polled: Word,
+    /// The lockless copy of what the lock protects, for who would prepare a direct transfer.
+    buffer_only: Word,
     /// Which one it is.
     id: PipeId,
 }
@@ -152,6 +154,7 @@ impl Pipe {
                 rd_fasync: FasyncQueue::new(),
                 wr_fasync: FasyncQueue::new(),
                 polled: Word::new(0),
+                buffer_only: Word::new(0),
                 id,
             }),
             GFP_KERNEL_ACCOUNT,
@@ -245,11 +248,7 @@ impl Pipe {
             trace::wake(&self.id, Who::Owner);
             self.offer_wait.wake_sync(Event::Output);
         }
-        if wakes.taker {
-            trace::wake(&self.id, Who::Reader);
-            // It may not be the first that waits.
-            self.rd_wait.wake_each(Event::Input);
-        } else if wakes.reader {
+        if wakes.reader {
             trace::wake(&self.id, Who::Reader);
             self.rd_wait.wake_sync(Event::Input);
         }
@@ -259,6 +258,33 @@ impl Pipe {
         if wakes.writer {
             trace::wake(&self.id, Who::Writer);
             self.wr_wait.wake_sync(Event::Output);
+        }
+        if wakes.output {
+            self.wr_fasync.tell(Event::Output);
+        }
+    }
+
+    /// True if nothing goes straight from one process to the other. May be stale without the lock,
+    /// under which it is changed.
+    pub(crate) fn is_buffer_only(&self) -> bool {
+        self.buffer_only.read() != 0
+    }
+
+    /// Lets data through slots only from now on, or no longer. Sleeps, but only for the lock.
+    ///
+    /// What waits in a writer's memory is not announced any more when this returns, until the
+    /// writer has put it into slots.
+    pub(crate) fn set_buffer_only(&self, on: bool) {
+        let mut inner = self.lock();
+        let called = inner.set_buffer_only(on);
+        self.buffer_only.write(on.into());
+        drop(inner);
+
+        if called {
+            self.wake(Wakes {
+                owner: true,
+                ..Wakes::default()
+            });
         }
     }
 
@@ -287,17 +313,29 @@ impl Pipe {
             inner.account.set(before);
             return Err(EPERM);
         }
-        let Ok(old) = inner.ring.move_to(ring) else {
-            inner.account.set(before);
-            return Err(EBUSY);
+        let grows = grows(&inner);
+        let (result, unused) = match inner.ring.move_to(ring) {
+            Ok(old) => (Ok(()), old),
+            Err(new) => {
+                inner.account.set(before);
+                (Err(EBUSY), new)
+            }
         };
         inner.trim();
+        // A writer that waits would have filled the new slots.
+        let refilled = result.is_ok() && grows && inner.ring.is_occupied();
         drop(inner);
-        drop(old);
+        // Places may be many, and are freed without the lock.
+        drop(unused);
         // There may be room now.
-        self.offer_wait.wake_sync(Event::Output);
-        self.wr_wait.wake_sync(Event::Output);
-        Ok(())
+        if result.is_ok() {
+            self.offer_wait.wake_sync(Event::Output);
+            self.wr_wait.wake_sync(Event::Output);
+        }
+        if refilled {
+            self.rd_fasync.tell(Event::Input);
+        }
+        result
     }
 
     /// Closes what was opened with `access`.
@@ -328,6 +366,11 @@ impl Pipe {
             state.room.limit
         );
         seq_print!(seq, "zpipe-buffered:\t{}\n", bytes);
+        seq_print!(
+            seq,
+            "zpipe-buffer-only:\t{}\n",
+            u32::from(self.is_buffer_only())
+        );
         seq_print!(seq, "zpipe-readers:\t{}\n", state.ends.readers);
         seq_print!(seq, "zpipe-writers:\t{}\n", state.ends.writers);
         seq_print!(seq, "{}", stats);

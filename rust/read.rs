@@ -15,7 +15,7 @@ use crate::{
     ring::Kind,
     sync::{killed, Event},
     trace::{self, Who},
-    zcore::turn::{Left, ReaderTurn},
+    zcore::turn::{Left, ReaderTurn, Wakes},
 };
 use core::mem;
 use kernel::{
@@ -151,7 +151,11 @@ impl Read<'_, '_, '_> {
             return Some(Step::Empty);
         };
 
-        self.turn.took();
+        if bytes != 0 {
+            self.turn.took();
+        } else {
+            self.turn.missed();
+        }
         self.done += bytes;
         self.left -= bytes;
         self.pulled += bytes;
@@ -171,19 +175,24 @@ impl Read<'_, '_, '_> {
 }
 
 impl Pipe {
-    /// Drops the lock and wakes whom a reader owes it.
-    fn leave(&self, inner: Locked<'_>, turn: &mut ReaderTurn) {
+    /// Drops the lock and wakes whom a reader owes it; returns who that is.
+    fn leave(&self, mut inner: Locked<'_>, turn: &mut ReaderTurn) -> Wakes {
+        if inner.recall_spent(|| self.wr_wait.has_waiters()) {
+            turn.missed();
+        }
         let offered = inner.ring.offered();
         let mut left = Left {
             empty: inner.ring.used() == 0 && !offered.takeable,
-            offered: offered.present,
+            offered: offered.occupies,
             due: offered.due,
             polled: false,
         };
         drop(inner);
         // Who polls from now on sees what is published.
         left.polled = self.polled();
-        self.wake(turn.pause(left));
+        let wakes = turn.pause(left);
+        self.wake(wakes);
+        wakes
     }
 
     /// Reads to `dest`; returns how many bytes, 0 at the end of the data with no writer left.
@@ -258,7 +267,10 @@ impl Pipe {
             busy: 0,
         };
         // What is waited for may come straight here.
-        let mut demand = if total < direct::least() || request.nonblock() || self.state().readable()
+        let mut demand = if total < direct::least()
+            || request.nonblock()
+            || self.is_buffer_only()
+            || self.state().readable()
         {
             None
         } else {
@@ -279,18 +291,24 @@ impl Pipe {
                     // Its owner may be able to.
                     if let Some(direct) = inner.ring.direct() {
                         direct.miss();
+                        job.turn.missed();
                     }
                 }
                 Step::Empty if !inner.has_writers() || job.done > 0 => break Ok(()),
                 Step::Empty if request.nonblock() => break Err(EAGAIN),
                 Step::Empty => {
                     inner.stats.read.waits += 1;
-                    let demands =
-                        inner.demand.is_none() && demand.as_deref().is_some_and(Demand::is_open);
+                    // Only the reader that heads the queue: the next bytes are that one's. Who
+                    // waits behind it is not asked again.
+                    let demands = inner.waiting.readers == 0
+                        && inner.demand.is_none()
+                        && !inner.buffer_only
+                        && demand.as_deref().is_some_and(Demand::is_open);
                     if demands {
                         inner.demand = demand.take();
                         inner.stats.read.offers += 1;
                     }
+                    inner.waiting.readers += 1;
                     self.leave(inner, &mut job.turn);
                     trace::wait(self.id(), Who::Reader);
                     let waited = self.rd_wait.wait_exclusive(|| {
@@ -300,10 +318,8 @@ impl Pipe {
                     if waited.is_ok() {
                         job.turn.waited();
                     }
-                    if !demands {
-                        waited?;
-                    }
                     inner = self.lock();
+                    inner.waiting.readers -= 1;
                     if demands {
                         demand = inner.demand.take();
                         job.given(demand.as_deref().map_or(0, Demand::filled));
@@ -312,20 +328,23 @@ impl Pipe {
                         // What is in the pipe need not be what follows: there are other readers.
                         break Ok(());
                     }
+                    // As in fs/pipe.c, nobody is told of a read that a signal ended.
                     waited?;
                 }
                 Step::NeedRoom { next, all } => {
                     inner.stats.read.faults += 1;
                     job.count(&mut inner);
-                    let read = inner.stats.taken();
-                    // Nobody waits for our faults.
-                    self.leave(inner, &mut job.turn);
+                    let position = inner.ring.position();
+                    // Nobody waits for our faults, nor for a signal that tells of room.
+                    if self.leave(inner, &mut job.turn).writer {
+                        self.wr_fasync.tell(Event::Output);
+                    }
                     let ready = job.dest.fault_in(all);
                     inner = self.lock();
                     if ready < next || job.in_vain > IN_VAIN_MOST {
                         break Err(EFAULT);
                     }
-                    if job.done > 0 && inner.stats.taken() != read {
+                    if job.done > 0 && inner.ring.position() != position {
                         // What is next is not what follows.
                         break Ok(());
                     }

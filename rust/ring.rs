@@ -3,7 +3,7 @@
 //! The slots of a pipe, in order.
 
 use crate::{
-    direct::Direct,
+    direct::{self, Direct},
     mm::{BufferPage, Dest, Ended, Source},
     zcore::{merge::LastSlot, state::Offered},
 };
@@ -100,8 +100,18 @@ impl Slot {
     }
 }
 
+/// Where the next byte is that a read would get: it changes whenever bytes leave the pipe.
+///
+/// `tail` wraps: a position comes again after 2^32 slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    tail: u32,
+    offset: usize,
+    direct: u64,
+}
+
 /// The slots of a pipe: a ring of as many places as a power of two. Behind them all there may be the
-/// memory of a writer that waits; then the pipe counts as full.
+/// memory of a writer that waits; as long as something is left of it, the pipe counts as full.
 ///
 /// `head` and `tail` count the slots ever put in and taken out; they wrap.
 ///
@@ -115,6 +125,8 @@ pub(crate) struct Ring {
     tail: u32,
     places: KVec<Option<Slot>>,
     direct: Option<KBox<Direct>>,
+    /// Bytes that ever went straight from one process to the other; wraps.
+    direct_bytes: u64,
 }
 
 impl Ring {
@@ -126,6 +138,7 @@ impl Ring {
             head: 0,
             tail: 0,
             direct: None,
+            direct_bytes: 0,
         })
     }
 
@@ -170,7 +183,14 @@ impl Ring {
 
     /// Whether there is no room.
     pub(crate) fn is_full(&self) -> bool {
-        self.used() >= self.slots() || self.direct.is_some()
+        self.used() >= self.slots() || self.is_occupied()
+    }
+
+    /// True if bytes are left of a writer's memory behind the slots: nothing can be put behind them.
+    pub(crate) fn is_occupied(&self) -> bool {
+        self.direct
+            .as_ref()
+            .is_some_and(|direct| direct.offer().occupies())
     }
 
     /// Bytes there are to read: in all slots, and as many behind them as would be in the others.
@@ -179,10 +199,41 @@ impl Ring {
             .direct
             .as_ref()
             .map_or(0, |direct| direct.offer().visible(self.free()));
-        self.places.iter().flatten().map(Slot::len).sum::<usize>() + behind
+        let slot = |n| self.places.get(self.place(self.tail.wrapping_add(n)))?.as_ref();
+        (0..self.used()).filter_map(slot).map(Slot::len).sum::<usize>() + behind
     }
 
-    /// Whether a writer's memory is behind the slots.
+    /// Where the next byte is that a read would get.
+    pub(crate) fn position(&self) -> Position {
+        let first = self.places.get(self.place(self.tail));
+        Position {
+            tail: self.tail,
+            offset: first
+                .and_then(Option::as_ref)
+                .map_or(0, |slot| slot.offset),
+            direct: self.direct_bytes,
+        }
+    }
+
+    /// Notes that `bytes` bytes went straight from one process to the other.
+    pub(crate) fn passed(&mut self, bytes: usize) {
+        self.direct_bytes = self.direct_bytes.wrapping_add(bytes as u64);
+    }
+
+    /// Calls the owner of the offer back if readers have taken its share; to be asked if others wait
+    /// for room. Says whether that is news to the owner.
+    pub(crate) fn recall_spent(&mut self) -> bool {
+        let Some(direct) = self.direct() else {
+            return false;
+        };
+        let news = direct.offer().share_is_spent(direct::most()) && !direct.offer().is_recalled();
+        if news {
+            direct.recall();
+        }
+        news
+    }
+
+    /// Whether a writer's memory is behind the slots, or was: its owner has not come back yet.
     pub(crate) fn is_offered(&self) -> bool {
         self.direct.is_some()
     }
@@ -225,11 +276,10 @@ impl Ring {
         parts: bool,
         dest: &mut Dest<'_, '_>,
     ) -> Option<(usize, Ended)> {
-        let direct = self.direct.as_mut()?;
-        direct
-            .offer()
-            .takeable()
-            .then(|| direct.pull(bytes, parts, dest))
+        let direct = self.direct.as_mut().filter(|d| d.offer().takeable())?;
+        let (copied, end) = direct.pull(bytes, parts, dest);
+        self.passed(copied);
+        Some((copied, end))
     }
 
     /// The slot that is read next.
@@ -240,7 +290,7 @@ impl Ring {
 
     /// The slot that was written last, if nothing is behind it.
     pub(crate) fn last(&mut self) -> Option<&mut Slot> {
-        if self.used() == 0 || self.direct.is_some() {
+        if self.used() == 0 || self.is_occupied() {
             return None;
         }
         let place = self.place(self.head.wrapping_sub(1));
@@ -258,21 +308,38 @@ impl Ring {
     /// Moves all slots over to `other`, an empty ring, and takes its place; returns the old places,
     /// to be freed without the lock. When they do not fit, nothing happens and it returns `other`.
     pub(crate) fn move_to(&mut self, mut other: Ring) -> Result<Ring, Ring> {
-        let used = if self.direct.is_some() {
-            self.slots()
-        } else {
-            self.used()
-        };
-        if used > other.slots() {
+        let behind = self
+            .direct
+            .as_ref()
+            .map_or(0, |direct| direct.offer().slots().min(self.free()));
+        // CAST: At most the slots there are.
+        if self.used() + behind as u32 > other.slots() {
             return Err(other);
         }
-        // There is a vacancy for each, as was just seen.
-        while let Some(vacancy) = other.vacancy() {
-            let Some(slot) = self.pop() else { break };
-            vacancy.fill(slot);
-        }
+        other.direct_bytes = self.direct_bytes;
         other.direct = self.direct.take();
+        if other.slots() > self.slots() {
+            if let Some(direct) = &mut other.direct {
+                direct.slot_freed();
+            }
+        }
+        // A reader that faults compares positions across this.
+        // INVARIANT: The ring is empty before and after.
+        (other.head, other.tail) = (self.tail, self.tail);
+        while let Some(slot) = self.pop() {
+            other.push(slot);
+        }
         Ok(core::mem::replace(self, other))
+    }
+
+    /// Puts a slot behind all others, into a place that the caller knows to be free.
+    fn push(&mut self, slot: Slot) {
+        let place = self.place(self.head);
+        if let Some(place) = self.places.get_mut(place) {
+            // INVARIANT: The place behind the last full one becomes full.
+            *place = Some(slot);
+            self.head = self.head.wrapping_add(1);
+        }
     }
 
     /// The free place behind all slots. [`None`] when the ring is full.

@@ -73,13 +73,6 @@ impl Direct {
     }
 }
 
-impl Stats {
-    /// A number that changes whenever bytes leave the pipe.
-    pub(crate) fn taken(&self) -> (u64, u64) {
-        (self.read.bytes, self.push.bytes)
-    }
-}
-
 /// As in `/proc/PID/fdinfo/N`: a line each.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

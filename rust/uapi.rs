@@ -11,8 +11,11 @@ use kernel::{
 };
 
 pub(crate) use sys::{
-    zpipe_capacity as Capacity, zpipe_pipe2 as Pipe2, ZPIPE_CMD_GET_CAPACITY as GET_CAPACITY,
-    ZPIPE_CMD_PIPE2 as PIPE2, ZPIPE_CMD_SET_CAPACITY as SET_CAPACITY, ZPIPE_FIONREAD as FIONREAD,
+    zpipe_capacity as Capacity, zpipe_flags as Flags, zpipe_pipe2 as Pipe2,
+    ZPIPE_BUFFER_ONLY as BUFFER_ONLY, ZPIPE_CMD_GET_CAPACITY as GET_CAPACITY,
+    ZPIPE_CMD_GET_FLAGS as GET_FLAGS, ZPIPE_CMD_PIPE2 as PIPE2,
+    ZPIPE_CMD_SET_CAPACITY as SET_CAPACITY, ZPIPE_CMD_SET_FLAGS as SET_FLAGS,
+    ZPIPE_FIONREAD as FIONREAD,
 };
 
 /// A struct of the ABI: its first member is a u32, its size.
@@ -39,6 +42,16 @@ const _: () = assert!(size_of::<Capacity>() == 16);
 
 impl Extensible for Capacity {
     const FIRST: usize = 16;
+}
+
+// SAFETY: Integers only, without padding: see the assertions.
+unsafe impl FromBytes for Flags {}
+// SAFETY: As above.
+unsafe impl AsBytes for Flags {}
+const _: () = assert!(size_of::<Flags>() == 8);
+
+impl Extensible for Flags {
+    const FIRST: usize = 8;
 }
 
 /// A struct of the ABI in the memory of the current process.

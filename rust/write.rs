@@ -17,13 +17,19 @@ use crate::{
     lock::{Inner, Locked},
     mm::{BufferPage, PageStock, Source},
     pipe::{Pipe, Request},
-    ring::Slot,
+    ring::{Kind, Slot},
     sync::raise_sigpipe,
     trace::{self, Who},
-    zcore::{merge::merge_len, offer::Offer, state::Room, turn::WriterTurn, PAGE_SIZE},
+    zcore::{
+        merge::merge_len,
+        offer::{Offer, Standing},
+        state::Room,
+        turn::WriterTurn,
+        PAGE_SIZE,
+    },
 };
 use core::mem;
-use kernel::prelude::*;
+use kernel::{prelude::*, sync::aref::ARef, task::Task};
 
 /// Why filling slots came to an end.
 #[derive(Clone, Copy)]
@@ -69,10 +75,14 @@ struct Write<'w, 'a, 'data> {
     ahead: Option<Ahead>,
     /// An offer was withdrawn: what fits of it goes into slots before anything else.
     withdrawn: bool,
+    /// Where it stands among the writers that wait for room.
+    standing: Standing,
     /// Bytes that readers took of the slot that would be next.
     phase: usize,
-    /// A reader that waits was given something, and is to be told.
-    pushed: bool,
+    /// Bytes pushed since the lock was taken.
+    pushed: usize,
+    /// The reader that they were pushed to, to be woken.
+    taker: Option<ARef<Task>>,
     /// Bytes that went straight to readers.
     direct: usize,
 }
@@ -172,7 +182,13 @@ impl Write<'_, '_, '_> {
             let bytes = self.next();
             let page = self.page(&mut inner.spare)?;
 
-            vacancy.fill(Slot::new(page, self.phase, self.request.kind()));
+            // What was announced as part of a stream stays one, whatever the file has become.
+            let kind = if self.withdrawn {
+                Kind::Stream
+            } else {
+                self.request.kind()
+            };
+            vacancy.fill(Slot::new(page, self.phase, kind));
             self.phase = 0;
             self.done += bytes;
             if was_empty {
@@ -314,12 +330,18 @@ impl Pipe {
             offers: total >= direct::least(),
             ahead: None,
             withdrawn: false,
+            standing: Standing::Fresh,
             phase: 0,
-            pushed: false,
+            pushed: 0,
+            taker: None,
             direct: 0,
         };
         let room = self.state().room;
-        if job.offers && total / PAGE_SIZE > room.limit as usize && request.may_offer() {
+        if job.offers
+            && total / PAGE_SIZE > room.limit as usize
+            && request.may_offer()
+            && !self.is_buffer_only()
+        {
             // Unless a reader waits for all of it.
             if !room.demanded || total > direct::most() {
                 job.look_ahead();
@@ -332,27 +354,35 @@ impl Pipe {
         let mut turn = WriterTurn::new(inner.has_readers() && inner.ring.is_empty());
         let result = loop {
             let step = job.advance(&mut inner);
-            if mem::take(&mut job.pushed) {
-                turn.pushed();
-            }
+            turn.pushed(mem::take(&mut job.pushed));
+            let mut recalled = false;
             match step {
                 Step::Done => break Ok(()),
                 Step::Broken => break Err(EPIPE),
                 Step::BadAddress => break Err(EFAULT),
-                Step::Full if request.nonblock() => break Err(EAGAIN),
+                Step::Full if request.nonblock() => {
+                    inner.refused = true;
+                    break Err(EAGAIN);
+                }
                 Step::Full if current!().signal_pending() => break Err(ERESTARTSYS),
-                Step::Full => inner.stats.write.waits += 1,
+                Step::Full => {
+                    inner.stats.write.waits += 1;
+                    inner.waiting.writers += 1;
+                    recalled = inner.recall_spent(|| true);
+                }
                 Step::NeedBytes => inner.stats.write.faults += 1,
                 Step::Offer(offer) => job.put_out(&mut inner, offer),
                 Step::Look | Step::NeedPage => (),
             }
 
-            let wakes = match step {
+            let mut wakes = match step {
                 Step::Look | Step::NeedPage => turn.pause_for_pages(job.done),
                 _ => turn.pause(job.done, inner.ring.is_full()),
             };
+            wakes.owner = recalled;
             drop(inner);
             self.wake(wakes);
+            job.wake_taker();
 
             let resolved = match step {
                 Step::Offer(_) => {
@@ -377,9 +407,16 @@ impl Pipe {
                 }
             };
             inner = self.lock();
-            if let Step::Offer(_) = step {
-                job.withdraw(&mut inner);
-                turn.taken(job.done);
+            match step {
+                Step::Offer(_) => {
+                    job.withdraw(&mut inner);
+                    turn.withdrew(job.done);
+                }
+                Step::Full => {
+                    inner.waiting.writers -= 1;
+                    job.standing = Standing::Turn;
+                }
+                _ => (),
             }
             turn.resume(inner.ring.is_empty());
             if let Err(e) = resolved {
@@ -406,6 +443,7 @@ impl Pipe {
             raise_sigpipe();
         }
         self.wake(wakes);
+        job.wake_taker();
         match result {
             Err(e) if job.done == 0 => Err(e),
             _ => Ok(job.done),

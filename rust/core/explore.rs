@@ -9,14 +9,16 @@
 //! at any time, and pages are missing at any time. All states that can be reached are visited once.
 //!
 //! What must hold: each byte is read once, or is still in the pipe; those of one writer come in
-//! order; each write returns as many bytes as left it; and nobody sleeps when nothing more can
-//! happen.
+//! order; each write returns as many bytes as left it; nobody sleeps when nothing more can happen;
+//! and who observes the pipe from outside, by SIGIO or by edge-triggered epoll, was told whenever
+//! there was something to read, or room, that had not been there before.
 
 mod steps;
 mod world;
 
 use super::{
-    state::{Ends, State},
+    offer::Standing,
+    state::{Ends, Sides, State},
     turn::{ReaderTurn, Wakes},
 };
 use std::{
@@ -103,6 +105,12 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves: bool)
         limit,
         offer: None,
         demand: None,
+        waiting: Sides::default(),
+        observed: false,
+        share: 3,
+        owed: [false; 4],
+        resizes: Vec::new(),
+        resized: Wakes::default(),
         sent: vec![0; count],
         ends: Ends {
             readers: readers.len() as u32,
@@ -114,6 +122,8 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves: bool)
         processes: Vec::new(),
         signals: 0,
         misses: 0,
+        bad: 0,
+        busy: 0,
         faults: 0,
         look: usize::MAX,
         stays: false,
@@ -123,12 +133,15 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves: bool)
         done: 0,
         left: 0,
         offered: None,
+        standing: Standing::Fresh,
+        waits: false,
     };
     let read = Job::Read {
         turn: ReaderTurn::default(),
         done: 0,
         want: 0,
         demands: false,
+        waits: false,
         interrupted: false,
     };
     for (job, queue, calls) in writers
@@ -141,6 +154,7 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves: bool)
             job,
             queue,
             wakes: Wakes::default(),
+            taker: None,
             signal: false,
             calls: calls.to_vec(),
             leaves,
@@ -152,6 +166,7 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves: bool)
         world.next_call(who);
     }
     world.publish();
+    world.owed = [false; 4];
     world
 }
 
@@ -186,9 +201,9 @@ fn the_rest_is_present() {
 
 #[test]
 fn pages_are_missing() {
-    let mut world = world(2, &[&[7], &[5]], &[&[3], &[2]], false);
+    let mut world = world(2, &[&[7], &[4]], &[&[3], &[2]], false);
     world.misses = 1;
-    assert!(explore(world) > 100_000);
+    assert!(explore(world) > 10_000);
 }
 
 #[test]
@@ -217,6 +232,37 @@ fn somebody_polled() {
     let mut world = world(2, &[&[7], &[1, 5]], &[&[1], &[3]], false);
     world.polled = true;
     assert!(explore(world) > 100_000);
+}
+
+#[test]
+fn room_is_observed() {
+    let mut world = world(2, &[&[7], &[5, 1]], &[&[3], &[1]], false);
+    world.observed = true;
+    world.stays = true;
+    assert!(explore(world) > 10_000);
+}
+
+#[test]
+fn writers_have_bad_memory() {
+    let mut world = world(2, &[&[7], &[5, 4]], &[&[6, 6]], false);
+    world.bad = 2;
+    assert!(explore(world) > 1_000);
+}
+
+#[test]
+fn memory_is_busy() {
+    let mut world = world(2, &[&[7], &[5]], &[&[3], &[2]], false);
+    world.busy = 2;
+    assert!(explore(world) > 10_000);
+}
+
+#[test]
+fn the_capacity_changes() {
+    for resizes in [vec![4], vec![1, 2]] {
+        let mut world = world(2, &[&[7], &[3]], &[&[5]], false);
+        world.resizes = resizes;
+        assert!(explore(world) > 1_000);
+    }
 }
 
 /// All of it at once takes some minutes.

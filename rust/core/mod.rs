@@ -17,6 +17,7 @@ pub(crate) mod capacity;
 mod explore;
 pub(crate) mod merge;
 pub(crate) mod offer;
+pub(crate) mod posted_read;
 pub(crate) mod state;
 pub(crate) mod turn;
 

@@ -2,15 +2,20 @@
 
 //! What a blocked writer offers: bytes that readers take straight from its memory.
 //!
-//! A pipe has at most one offer, behind all its slots, and while it has one it counts as full: what
-//! can be seen of it is what could be seen of a pipe whose writer had filled its slots and waits for
-//! more. So an offer keeps count of the slots that its bytes would take.
+//! A pipe has at most one offer, behind all its slots, and as long as something is left of it the
+//! pipe counts as full: what can be seen of it is what could be seen of a pipe whose writer had filled
+//! its slots and waits for more. So an offer keeps count of the slots that its bytes would take. An
+//! offer of which nothing is left does not occupy the pipe: other writers find room at once, whether
+//! its owner has come back or not.
 //!
 //! The writer that made the offer, its *owner*, is called back when it is due: when all is taken,
 //! when what is left would fit into free slots (then a write into a pipe returns), or when a reader
 //! missed a page of the owner's memory, which nobody else may fault in. The owner then withdraws the
 //! offer, under the pipe's lock as everything here, and goes on as a writer that finds room. Until
 //! then it may offer more, of what it finds to be present in its memory.
+//!
+//! Writers share a pipe. While others wait for room, readers take at most a *share* of one offer; then
+//! the offer is recalled, and its owner queues behind the others ([`Standing`]).
 
 use super::PAGE_SIZE;
 
@@ -21,6 +26,8 @@ pub(crate) struct Offer {
     left: usize,
     /// Bytes that have been taken of the slot that the next would be in; less than a page.
     phase: usize,
+    /// Bytes that have been taken since the offer was made.
+    taken: usize,
     /// A reader could not take the next bytes without a fault.
     missed: bool,
     /// Its owner is no longer to wait for readers.
@@ -33,6 +40,7 @@ impl Offer {
         Self {
             left: bytes,
             phase: phase % PAGE_SIZE,
+            taken: 0,
             missed: false,
             recalled: false,
         }
@@ -48,9 +56,28 @@ impl Offer {
         self.phase
     }
 
+    /// True if bytes are left, so that the pipe counts as full.
+    pub(crate) fn occupies(&self) -> bool {
+        self.left != 0
+    }
+
     /// Whether readers can take something.
     pub(crate) fn takeable(&self) -> bool {
         self.left != 0 && !self.missed
+    }
+
+    /// The number of slots that the bytes left would take up.
+    pub(crate) fn slots(&self) -> usize {
+        if self.left == 0 {
+            0
+        } else {
+            (self.phase + self.left).div_ceil(PAGE_SIZE)
+        }
+    }
+
+    /// True if bytes are left, and readers have taken at least `share` bytes since the offer was made.
+    pub(crate) fn share_is_spent(&self, share: usize) -> bool {
+        self.occupies() && self.taken >= share
     }
 
     /// Bytes that would be in `free` slots: those that FIONREAD counts.
@@ -73,6 +100,7 @@ impl Offer {
     pub(crate) fn take(&mut self, bytes: usize) -> usize {
         let bytes = bytes.min(self.left);
         self.left -= bytes;
+        self.taken = self.taken.saturating_add(bytes);
         self.phase = (self.phase + bytes) % PAGE_SIZE;
         bytes
     }
@@ -104,6 +132,43 @@ impl Offer {
     pub(crate) fn recall(&mut self) {
         self.recalled = true;
     }
+
+    /// True if the owner was called back, for whatever else it has to see to.
+    pub(crate) fn is_recalled(&self) -> bool {
+        self.recalled
+    }
+}
+
+/// Where a large write stands among the writers that wait for room: it decides whether the write may
+/// make an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Standing {
+    /// The write has just begun, or withdrew an offer that nobody recalled.
+    Fresh,
+    /// The write has waited for room, and its turn has come.
+    Turn,
+    /// Readers took the write's share, and others wait: the write queues before it offers again.
+    Spent,
+}
+
+impl Standing {
+    /// True if the write may make an offer while `waiting` other writers wait for room.
+    pub(crate) fn may_offer(self, waiting: u32) -> bool {
+        match self {
+            Standing::Fresh => waiting == 0,
+            Standing::Turn => true,
+            Standing::Spent => false,
+        }
+    }
+
+    /// The standing of a write that has withdrawn `offer`.
+    pub(crate) fn after(offer: &Offer) -> Self {
+        if offer.is_recalled() {
+            Standing::Spent
+        } else {
+            Standing::Fresh
+        }
+    }
 }
 
 /// Of `bytes` bytes behind `phase` others in a slot, how many are in a last slot that they do not
@@ -128,8 +193,61 @@ mod tests {
     #[test]
     fn what_is_recalled_is_due_and_still_there() {
         let mut offer = Offer::new(3 * PAGE_SIZE, 0);
+        assert!(!offer.is_recalled());
         offer.recall();
-        assert!(offer.due(1) && offer.takeable() && !offer.is_missed());
+        assert!(offer.due(1) && offer.takeable() && !offer.is_missed() && offer.is_recalled());
+    }
+
+    #[test]
+    fn an_offer_occupies_the_pipe_until_all_is_taken() {
+        let mut offer = Offer::new(2 * PAGE_SIZE, 0);
+        assert!(offer.occupies());
+        offer.take(2 * PAGE_SIZE - 1);
+        assert!(offer.occupies());
+        offer.take(1);
+        assert!(!offer.occupies() && offer.due(0));
+        // What nobody can take any more is still in the way of others: it goes into slots first.
+        let mut offer = Offer::new(1, 0);
+        offer.miss();
+        assert!(offer.occupies());
+    }
+
+    #[test]
+    fn slots_are_counted_with_what_was_taken_of_the_first() {
+        let mut offer = Offer::new(3 * PAGE_SIZE, 0);
+        assert_eq!(offer.slots(), 3);
+        offer.take(1);
+        assert_eq!(offer.slots(), 3);
+        offer.take(PAGE_SIZE - 1);
+        assert_eq!(offer.slots(), 2);
+        offer.take(2 * PAGE_SIZE);
+        assert_eq!(offer.slots(), 0);
+        assert_eq!(Offer::new(2, PAGE_SIZE - 1).slots(), 2);
+        assert_eq!(Offer::new(0, PAGE_SIZE - 1).slots(), 0);
+    }
+
+    #[test]
+    fn a_share_is_spent_by_what_is_taken() {
+        let mut offer = Offer::new(4 * PAGE_SIZE, 0);
+        assert!(!offer.share_is_spent(PAGE_SIZE));
+        offer.take(PAGE_SIZE - 1);
+        assert!(!offer.share_is_spent(PAGE_SIZE));
+        offer.take(1);
+        assert!(offer.share_is_spent(PAGE_SIZE));
+        offer.take(usize::MAX);
+        assert!(!offer.share_is_spent(PAGE_SIZE));
+    }
+
+    #[test]
+    fn nobody_offers_past_those_who_wait() {
+        assert!(Standing::Fresh.may_offer(0) && !Standing::Fresh.may_offer(1));
+        assert!(Standing::Turn.may_offer(9));
+        assert!(!Standing::Spent.may_offer(0));
+
+        let mut offer = Offer::new(PAGE_SIZE, 0);
+        assert_eq!(Standing::after(&offer), Standing::Fresh);
+        offer.recall();
+        assert_eq!(Standing::after(&offer), Standing::Spent);
     }
 
     #[test]

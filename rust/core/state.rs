@@ -33,8 +33,8 @@ pub(crate) struct Room {
 /// What can be told of an [`Offer`](super::offer::Offer) from outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Offered {
-    /// There is one, so there is no room for others.
-    pub(crate) present: bool,
+    /// Bytes are left of one, so there is no room for others.
+    pub(crate) occupies: bool,
     /// Readers can take something.
     pub(crate) takeable: bool,
     /// Its owner has to come back.
@@ -48,12 +48,12 @@ impl Room {
 
         let counts =
             u64::from(self.used) | u64::from(self.limit) << 24 | u64::from(self.spare) << 48;
-        if !self.offer.present && !self.demanded && !self.pushed {
+        if self.offer == Offered::default() && !self.demanded && !self.pushed {
             // As most of the time.
             return counts;
         }
         counts
-            | bit(self.offer.present, 56)
+            | bit(self.offer.occupies, 56)
             | bit(self.offer.takeable, 57)
             | bit(self.offer.due, 58)
             | bit(self.pushed, 59)
@@ -71,7 +71,7 @@ impl Room {
             limit: (word >> 24 & SLOTS) as u32,
             spare: (word >> 48 & 0xff) as u32,
             offer: Offered {
-                present: bit(56),
+                occupies: bit(56),
                 takeable: bit(57),
                 due: bit(58),
             },
@@ -95,7 +95,7 @@ impl Room {
 
     /// Whether there is no room to write.
     pub(crate) fn full(self) -> bool {
-        self.used >= self.limit || self.offer.present
+        self.used >= self.limit || self.offer.occupies
     }
 }
 
@@ -222,11 +222,10 @@ mod tests {
         };
         assert_eq!(Room::unpack(room.pack()), room);
         for bits in 0..32 {
-            // Only of an offer that is there can more be said.
             let offer = Offered {
-                present: bits & 1 != 0,
-                takeable: bits & 3 == 3,
-                due: bits & 5 == 5,
+                occupies: bits & 1 != 0,
+                takeable: bits & 2 != 0,
+                due: bits & 4 != 0,
             };
             let pushed = bits & 8 != 0;
             let room = Room {
@@ -292,7 +291,7 @@ mod tests {
     #[test]
     fn an_offer_is_a_full_pipe() {
         let offer = Offered {
-            present: true,
+            occupies: true,
             takeable: true,
             due: false,
         };
@@ -305,7 +304,7 @@ mod tests {
     #[test]
     fn an_offer_that_nobody_can_take_is_no_data() {
         let missed = Offered {
-            present: true,
+            occupies: true,
             takeable: false,
             due: true,
         };
@@ -316,11 +315,24 @@ mod tests {
     }
 
     #[test]
+    fn an_offer_of_which_nothing_is_left_leaves_room() {
+        let drained = Offered {
+            occupies: false,
+            takeable: false,
+            due: true,
+        };
+        let offered = offering(0, drained);
+        assert!(offered.writable() && !offered.readable() && offered.offer_over());
+        assert!(offered.ready(WRITER, None).output);
+        assert!(!offering(16, drained).writable());
+    }
+
+    #[test]
     fn an_offer_is_over_without_readers() {
         let mut offered = offering(
             0,
             Offered {
-                present: true,
+                occupies: true,
                 takeable: true,
                 due: false,
             },

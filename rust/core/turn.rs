@@ -20,10 +20,10 @@ pub(crate) struct Wakes {
     pub(crate) writer: bool,
     /// The owner of the offer.
     pub(crate) owner: bool,
-    /// The reader that was given something.
-    pub(crate) taker: bool,
     /// There is news for readers that want SIGIO.
     pub(crate) input: bool,
+    /// There is room, and writers that want SIGIO were not told of it by a reader.
+    pub(crate) output: bool,
 }
 
 /// What a write owes.
@@ -32,7 +32,7 @@ pub(crate) struct WriterTurn {
     was_empty: bool,
     wake_next: bool,
     told: usize,
-    pushed: bool,
+    withdrew: bool,
 }
 
 impl WriterTurn {
@@ -42,7 +42,7 @@ impl WriterTurn {
             was_empty: empty,
             wake_next: false,
             told: 0,
-            pushed: false,
+            withdrew: false,
         }
     }
 
@@ -59,8 +59,8 @@ impl WriterTurn {
             reader: news && self.was_empty,
             input: news,
             writer: !full && mem::take(&mut self.wake_next),
+            output: mem::take(&mut self.withdrew) && !full,
             owner: false,
-            taker: mem::take(&mut self.pushed),
         }
     }
 
@@ -68,14 +68,17 @@ impl WriterTurn {
     /// bytes would come between those of a write that has room.
     pub(crate) fn pause_for_pages(&mut self, done: usize) -> Wakes {
         let next = mem::take(&mut self.wake_next);
+        let withdrew = mem::take(&mut self.withdrew);
         let wakes = self.pause(done, false);
         self.wake_next = next;
+        self.withdrew = withdrew;
         wakes
     }
 
-    /// Bytes were copied to a reader that waits.
-    pub(crate) fn pushed(&mut self) {
-        self.pushed = true;
+    /// `bytes` bytes were copied to a waiting reader, which is woken by name: they were never in the
+    /// pipe, so other readers are not told of them.
+    pub(crate) fn pushed(&mut self, bytes: usize) {
+        self.told += bytes;
     }
 
     /// The wait for room, or for the end of an offer, is over, whatever ended it: there may be
@@ -84,9 +87,11 @@ impl WriterTurn {
         self.wake_next = true;
     }
 
-    /// Readers took of an offer, which makes `done` bytes written: they know of these.
-    pub(crate) fn taken(&mut self, done: usize) {
+    /// The write has withdrawn its offer, which makes `done` bytes written: the readers that took
+    /// them know of these. The offer was in the way of other writers, and they were told of no room.
+    pub(crate) fn withdrew(&mut self, done: usize) {
         self.told = done;
+        self.withdrew = true;
     }
 
     /// The lock is taken again.
@@ -101,8 +106,8 @@ impl WriterTurn {
             reader: (self.was_empty && done > self.told) || polled,
             input: true,
             writer: self.wake_next && !full,
+            output: self.withdrew && !full,
             owner: false,
-            taker: self.pushed,
         }
     }
 }
@@ -113,6 +118,7 @@ pub(crate) struct ReaderTurn {
     made_room: bool,
     wake_next: bool,
     took: bool,
+    missed: bool,
 }
 
 /// What a reader leaves behind when it drops the lock.
@@ -120,7 +126,7 @@ pub(crate) struct ReaderTurn {
 pub(crate) struct Left {
     /// There is nothing to read.
     pub(crate) empty: bool,
-    /// There is an offer, so no room for other writers.
+    /// Bytes are left of an offer, so there is no room for other writers.
     pub(crate) offered: bool,
     /// There is an offer, and it is due.
     pub(crate) due: bool,
@@ -134,9 +140,14 @@ impl ReaderTurn {
         self.made_room |= was_full;
     }
 
-    /// Bytes were taken of an offer, or missed.
+    /// Bytes were taken of an offer.
     pub(crate) fn took(&mut self) {
         self.took = true;
+    }
+
+    /// The offer became due without a byte taken of it: its memory was missed, or it was recalled.
+    pub(crate) fn missed(&mut self) {
+        self.missed = true;
     }
 
     /// The wait for data is over, with a wakeup.
@@ -147,17 +158,18 @@ impl ReaderTurn {
     /// The lock is about to be dropped.
     ///
     /// What is left of an offer is as new to who polls as what a writer would have filled in, where
-    /// a slot was freed or a part of it taken. Other writers are the owner's to wake.
+    /// a slot was freed or a part of it taken. As long as something is left of it, other writers are
+    /// the owner's to wake; who takes the last of it makes room.
     pub(crate) fn pause(&mut self, left: Left) -> Wakes {
-        let took = mem::take(&mut self.took);
-        let made_room = mem::take(&mut self.made_room);
-        let refilled = (took || made_room) && left.offered && !left.empty;
+        let freed = mem::take(&mut self.took) | mem::take(&mut self.made_room);
+        let missed = mem::take(&mut self.missed);
+        let refilled = freed && left.offered && !left.empty;
         Wakes {
             reader: (mem::take(&mut self.wake_next) && !left.empty) || (refilled && left.polled),
             input: refilled,
-            writer: made_room && !left.offered,
-            owner: (took || made_room) && left.due,
-            taker: false,
+            writer: freed && !left.offered,
+            output: false,
+            owner: (freed || missed) && left.due,
         }
     }
 }
@@ -191,11 +203,36 @@ mod tests {
     #[test]
     fn what_readers_took_themselves_is_no_news() {
         let mut turn = WriterTurn::new(true);
-        turn.taken(9);
+        turn.withdrew(9);
         assert!(!turn.end(9, false, false).reader);
         assert!(turn.end(9, false, true).reader);
         assert!(turn.end(10, false, false).reader);
         assert!(!turn.pause(9, false).reader);
+    }
+
+    #[test]
+    fn what_was_pushed_is_news_for_nobody_else() {
+        let mut turn = WriterTurn::new(true);
+        turn.pushed(5);
+        assert!(!turn.pause(5, false).reader);
+        assert!(!turn.end(5, false, false).reader);
+        assert!(turn.end(6, false, false).reader);
+    }
+
+    #[test]
+    fn who_withdraws_tells_of_the_room_that_is_left() {
+        let mut turn = WriterTurn::new(false);
+        turn.withdrew(1);
+        assert!(turn.end(1, false, false).output);
+        assert!(!turn.end(1, true, false).output);
+        assert!(!turn.pause_for_pages(1).output);
+        assert!(turn.pause(1, false).output);
+        assert!(!turn.pause(2, false).output);
+        turn.withdrew(2);
+        // A reader that frees a slot of a full pipe tells of it.
+        assert!(!turn.pause(2, true).output);
+        assert!(!turn.end(2, false, false).output);
+        assert!(!WriterTurn::new(false).end(1, false, false).output);
     }
 
     #[test]
@@ -269,6 +306,34 @@ mod tests {
         turn.emptied(true);
         let wakes = turn.pause(Left { due: true, ..OFFER });
         assert!(wakes.owner && !wakes.writer);
+    }
+
+    #[test]
+    fn who_takes_the_last_of_an_offer_makes_room() {
+        let mut turn = ReaderTurn::default();
+        turn.took();
+        let wakes = turn.pause(Left { due: true, ..EMPTY });
+        assert!(wakes.writer && wakes.owner && !wakes.input);
+        assert!(!turn.pause(EMPTY).writer);
+    }
+
+    #[test]
+    fn to_miss_an_offer_is_news_for_its_owner_only() {
+        let mut turn = ReaderTurn::default();
+        turn.missed();
+        let left = Left {
+            due: true,
+            polled: true,
+            ..OFFER
+        };
+        let owner = Wakes {
+            owner: true,
+            ..Wakes::default()
+        };
+        assert_eq!(turn.pause(left), owner);
+        assert_eq!(turn.pause(left), Wakes::default());
+        turn.missed();
+        assert_eq!(turn.pause(EMPTY), Wakes::default());
     }
 
     #[test]

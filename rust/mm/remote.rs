@@ -125,6 +125,11 @@ impl Remote {
         self.skip -= bytes;
     }
 
+    /// Goes back to the start.
+    fn restart(&mut self) {
+        (self.next, self.skip) = (0, 0);
+    }
+
     /// Copies at most `bytes` bytes, without a fault of anybody's; returns how many. `copy` does so
     /// with what is held of them: a batch, an offset in it, and how many it may copy.
     ///
@@ -218,7 +223,10 @@ impl RemoteDest {
     }
 
     /// Copies at most `bytes` bytes of `source`, without a fault of anybody's; returns how many.
+    ///
+    /// They go to the start of the memory, whatever was copied there before.
     pub(crate) fn push(&mut self, bytes: usize, source: &mut Source<'_, '_>) -> (usize, Ended) {
+        self.0.restart();
         self.0.copy(Access::Write, bytes, |batch, offset, bytes| {
             // SAFETY: The pages are valid, user memory, pinned for writing, and have room for `bytes`
             // bytes from there on.

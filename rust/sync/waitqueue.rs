@@ -108,8 +108,7 @@ impl WaitQueue {
     /// Spins until `ready` says so; returns whether it did.
     fn spin(&self, ready: &mut impl FnMut() -> bool) -> bool {
         let limit = SPIN_NS.read();
-        // SAFETY: The head is initialised.
-        if limit == 0 || unsafe { sys::zpipe_has_waiters(self.head.get()) } {
+        if limit == 0 || self.has_waiters() {
             return false;
         }
 
@@ -176,20 +175,22 @@ impl WaitQueue {
         unsafe { sys::zpipe_wake_sync(self.head.get(), event.mask()) };
     }
 
-    /// Wakes everybody who waits for `event`, also exclusively.
-    pub(crate) fn wake_each(&self, event: Event) {
-        self.wake_up_all(ptr::without_provenance_mut(event.mask() as usize));
-    }
-
     /// Wakes everybody, whatever they wait for.
     pub(crate) fn wake_all(&self) {
-        self.wake_up_all(ptr::null_mut());
+        // SAFETY: The head is initialised, and there is no key.
+        unsafe {
+            bindings::__wake_up(
+                self.head.get(),
+                bindings::TASK_INTERRUPTIBLE,
+                0,
+                ptr::null_mut(),
+            );
+        }
     }
 
-    fn wake_up_all(&self, key: *mut c_void) {
-        // SAFETY: The head is initialised, and the key is an event's mask or none.
-        unsafe {
-            bindings::__wake_up(self.head.get(), bindings::TASK_INTERRUPTIBLE, 0, key);
-        }
+    /// True if somebody is on the queue, pollers included; may be stale.
+    pub(crate) fn has_waiters(&self) -> bool {
+        // SAFETY: The head is initialised.
+        unsafe { sys::zpipe_has_waiters(self.head.get()) }
     }
 }

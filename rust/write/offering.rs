@@ -10,7 +10,10 @@ use crate::{
     pipe::Pipe,
     ring::Kind,
     trace,
-    zcore::{offer::Offer, PAGE_SIZE},
+    zcore::{
+        offer::{Offer, Standing},
+        PAGE_SIZE,
+    },
 };
 use kernel::prelude::*;
 
@@ -22,6 +25,8 @@ impl Write<'_, '_, '_> {
             && self.staged.is_none()
             && self.left() >= direct::least()
             && !inner.ring.is_offered()
+            && !inner.buffer_only
+            && self.standing.may_offer(inner.waiting.writers)
             && !Offer::new(self.left(), self.phase).fits(inner.ring.free())
             && self.request.may_offer()
             && !current!().signal_pending();
@@ -51,7 +56,8 @@ impl Write<'_, '_, '_> {
             && self.left() >= direct::least()
             && self.staged.is_none()
             && inner.ring.used() == 0
-            && !inner.ring.is_offered()
+            && !inner.ring.is_occupied()
+            && !inner.buffer_only
             && self.request.kind() == Kind::Stream;
         if pushes {
             let most = self.left().min(direct::most());
@@ -62,9 +68,20 @@ impl Write<'_, '_, '_> {
             self.phase = (self.phase + bytes) % PAGE_SIZE;
             self.direct += bytes;
             self.merge &= bytes == 0;
-            self.pushed |= bytes != 0;
+            if bytes != 0 {
+                self.pushed += bytes;
+                self.taker = Some(demand.reader());
+            }
+            inner.ring.passed(bytes);
             inner.stats.push.moved(bytes, end);
             trace::push(&inner.id, bytes, end);
+        }
+    }
+
+    /// Wakes the reader that was given something, and nobody else. Not under the lock.
+    pub(super) fn wake_taker(&mut self) {
+        if let Some(task) = self.taker.take() {
+            task.wake_up();
         }
     }
 
@@ -86,6 +103,8 @@ impl Write<'_, '_, '_> {
         let Some(ahead) = &mut self.ahead else { return };
         if let Some(direct) = ahead.put_out(offer, self.done) {
             inner.ring.offer(direct);
+            inner.refused = false;
+            self.standing = Standing::Fresh;
             inner.stats.write.offers += 1;
             trace::offer(&inner.id, offer.left());
         }
@@ -113,13 +132,14 @@ impl Write<'_, '_, '_> {
         let (Some(ahead), Some(direct)) = (&mut self.ahead, inner.ring.withdraw()) else {
             return;
         };
-        let (done, phase) = ahead.take_back(direct);
+        let (done, phase, standing) = ahead.take_back(direct);
 
         self.offers = !ahead.is_in_vain();
         self.source.skip(done - self.done);
         self.direct += done - self.done;
         self.done = done;
         self.phase = phase;
+        self.standing = standing;
         self.withdrawn = true;
     }
 }

@@ -4,11 +4,12 @@
 
 use super::{
     super::{
-        offer::{part, Offer},
-        turn::{Left, ReaderTurn, WriterTurn},
+        offer::{part, Offer, Standing},
+        posted_read::{PostedRead, PushEnd},
+        turn::{Left, ReaderTurn, Wakes, WriterTurn},
         PAGE_SIZE,
     },
-    world::{At, Demand, Job, Queue, World, UNIT},
+    world::{At, Demand, Job, Miss, Observer, Queue, World, UNIT},
 };
 
 impl World {
@@ -28,36 +29,59 @@ impl World {
     }
 
     /// Whether a writer with so many units left offers them: they would have to wait.
-    pub(super) fn offers(&self, left: usize) -> bool {
-        left > 2 && self.offer.is_none() && left * UNIT > self.free() * PAGE_SIZE
+    pub(super) fn offers(&self, left: usize, standing: Standing) -> bool {
+        left > 2
+            && self.offer.is_none()
+            && standing.may_offer(self.waiting.writers)
+            && left * UNIT > self.free() * PAGE_SIZE
     }
 
-    /// Gives units to a reader that waits; returns how many. With `miss` the first cannot be had.
-    pub(super) fn push(&mut self, who: usize, left: usize, miss: bool) -> usize {
-        let Some(demand) = self.demand.as_mut().filter(|demand| demand.open) else {
-            return 0;
+    /// Gives units to a reader that waits; returns how many, and why not more.
+    pub(super) fn push(&mut self, who: usize, left: usize, miss: Option<Miss>) -> (usize, PushEnd) {
+        let occupied = self.occupied();
+        let Some(demand) = self.demand.as_mut().filter(|d| d.rules.is_open()) else {
+            return (0, PushEnd::All);
         };
-        if left <= 2 || !self.slots.is_empty() || self.offer.is_some() {
-            return 0;
+        if left <= 2 || !self.slots.is_empty() || occupied {
+            return (0, PushEnd::All);
         }
-        let units = if miss { 0 } else { left.min(demand.room) };
-        demand.open = false;
-        demand.filled = units;
+        let most = left.min(demand.rules.room());
+        let (units, end) = match miss {
+            Some(Miss::Own(units)) if units < most => (units, PushEnd::Writer),
+            Some(Miss::Page) => (0, PushEnd::Reader),
+            _ => (most, PushEnd::All),
+        };
+        // To the start of the memory: what is behind stays.
+        for n in 0..units {
+            let unit = (who, self.sent[who] + n);
+            match demand.memory.get_mut(n) {
+                Some(place) => *place = unit,
+                None => demand.memory.push(unit),
+            }
+        }
+        let undone = demand.rules.settle(units * UNIT, 0, end) / UNIT;
+        let units = units - undone;
+        assert_eq!(units, demand.rules.filled() / UNIT);
         for _ in 0..units {
             let unit = (who, self.sent[who]);
             self.sent[who] += 1;
+            if let Some(demand) = &mut self.demand {
+                demand.given.push(unit);
+            }
             self.delivered(unit);
         }
-        units
+        (units, end)
     }
 
-    pub(super) fn write(&mut self, who: usize, miss: bool) {
+    pub(super) fn write(&mut self, who: usize, miss: Option<Miss>) {
         let process = self.processes[who].clone();
         let Job::Write {
             turn,
             mut done,
             mut left,
             offered,
+            mut standing,
+            waits,
         } = process.job
         else {
             unreachable!()
@@ -71,26 +95,34 @@ impl World {
             done += taken;
             left -= taken;
             phase = offer.phase();
+            standing = Standing::after(&offer);
+        }
+        if waits {
+            self.waiting.writers -= 1;
+            standing = Standing::Turn;
         }
         let mut turn = turn.map_or(WriterTurn::new(self.empty()), |mut turn| {
-            turn.resume(self.empty());
             if owner {
-                turn.taken(done);
+                turn.withdrew(done);
             }
+            turn.resume(self.empty());
             turn
         });
 
+        let mut stopped = false;
         if self.ends.readers != 0 {
-            let units = self.push(who, left, miss);
+            let (units, end) = self.push(who, left, miss);
             done += units;
             left -= units;
             if units != 0 {
-                turn.pushed();
+                turn.pushed(units);
+                self.processes[who].taker = self.demand.as_ref().map(|demand| demand.reader);
             }
+            stopped = end == PushEnd::Writer;
         }
         // What is withdrawn goes into slots first, as if it had been there all the time.
-        let offers = !owner && !process.signal && self.offers(left);
-        if !offers && (owner || self.ends.readers != 0) {
+        let offers = !owner && !process.signal && self.offers(left, standing);
+        if !stopped && !offers && (owner || self.ends.readers != 0) {
             let units = self.fill(who, left, &mut phase);
             done += units;
             left -= units;
@@ -99,10 +131,12 @@ impl World {
         let mut now_offered = None;
         let at = if self.ends.readers == 0 && left > 0 {
             At::Close
+        } else if left > 0 && stopped {
+            At::Fault
         } else if left == 0 || process.signal {
             At::Lock
         } else {
-            if self.offers(left) {
+            if self.offers(left, standing) {
                 queue = Queue::Owner;
                 let units = left.min(self.look);
                 let whole = if units < left {
@@ -115,31 +149,82 @@ impl World {
                     queue = Queue::Writers;
                 } else {
                     now_offered = Some(whole);
+                    standing = Standing::Fresh;
                     self.offer = Some((who, offer));
                 }
             }
             At::Enqueue
         };
-        let over = at != At::Enqueue;
+        let over = matches!(at, At::Lock | At::Close);
+        let waits = at == At::Enqueue && queue == Queue::Writers;
+        let mut recalled = false;
+        if waits {
+            self.waiting.writers += 1;
+            recalled = self.recall_spent(true);
+        }
         let (full, polled) = (self.full(), self.polled);
         let process = &mut self.processes[who];
         process.at = at;
         process.queue = queue;
-        if over {
+        let wakes = if over {
             process.written += done;
             process.signal = false;
-            process.wakes = turn.end(done, full, polled);
             self.next_call(who);
+            turn.end(done, full, polled)
         } else {
-            process.wakes = turn.pause(done, full);
+            let wakes = Wakes {
+                owner: recalled,
+                ..turn.pause(done, full)
+            };
             process.job = Job::Write {
                 turn: Some(turn),
                 done,
                 left,
                 offered: now_offered,
+                standing,
+                waits,
             };
+            wakes
+        };
+        self.unlock(who, wakes);
+    }
+
+    /// A writer that faulted has bad memory: it takes the lock, and returns what it has written.
+    pub(super) fn give_up(&mut self, who: usize) {
+        let Job::Write { turn, done, .. } = self.processes[who].job else {
+            unreachable!()
+        };
+        let mut turn = turn.expect("a fault without a turn");
+        turn.resume(self.empty());
+        let wakes = turn.end(done, self.full(), self.polled);
+        let process = &mut self.processes[who];
+        process.at = At::Lock;
+        process.written += done;
+        process.signal = false;
+        self.next_call(who);
+        self.unlock(who, wakes);
+    }
+
+    /// The capacity changes, as by `Pipe::set_capacity()`.
+    pub(super) fn resize(&mut self) {
+        let limit = self.resizes.remove(0);
+        let behind = self
+            .offer
+            .map_or(0, |(_, offer)| offer.slots().min(self.free()));
+        if self.slots.len() + behind > limit {
+            return;
         }
+        let grows = limit > self.limit;
+        self.limit = limit;
         self.publish();
+        self.resized = self.signal(Wakes {
+            owner: true,
+            writer: true,
+            input: grows && self.occupied(),
+            ..Wakes::default()
+        });
+        // Nor does fs/pipe.c send SIGIO then.
+        self.told(Observer::OutputSignal);
     }
 
     /// The owner of an offer has found the rest present: it offers that, too.
@@ -162,21 +247,31 @@ impl World {
             Job::Write { left, offered: Some(offered), .. } if offered < left)
     }
 
-    pub(super) fn read(&mut self, who: usize, miss: bool) {
+    pub(super) fn read(&mut self, who: usize, miss: Option<Miss>) {
         let process = self.processes[who].clone();
         let Job::Read {
             mut turn,
             mut done,
             want,
             demands,
+            waits,
             interrupted,
         } = process.job
         else {
             unreachable!()
         };
+        if waits {
+            self.waiting.readers -= 1;
+        }
         if demands {
             let demand = self.demand.take().expect("a demand is lost");
-            done += demand.filled;
+            let filled = demand.rules.filled() / UNIT;
+            assert_eq!(
+                demand.memory[..filled],
+                demand.given[..],
+                "others' units: {self:#?}"
+            );
+            done += filled;
         }
         if interrupted && done == 0 {
             // Called again.
@@ -185,12 +280,14 @@ impl World {
                 done,
                 want,
                 demands: false,
+                waits: false,
                 interrupted: false,
             };
             self.publish();
             return;
         }
         let given = done > 0;
+        let mut busy = false;
         while done < want && !given {
             if let Some(slot) = self.slots.first_mut() {
                 let unit = slot.remove(0);
@@ -200,18 +297,27 @@ impl World {
                     turn.emptied(was_full);
                 }
                 self.delivered(unit);
-            } else if let Some((owner, mut offer)) = self.offer.filter(|(_, o)| o.takeable()) {
-                turn.took();
-                if miss {
-                    offer.miss();
-                } else {
-                    assert_eq!(offer.take(UNIT), UNIT);
-                    let unit = (owner, self.sent[owner]);
-                    self.sent[owner] += 1;
-                    self.delivered(unit);
+            } else if let Some((owner, offer)) = self.offer.filter(|(_, o)| o.takeable()) {
+                let mut offer = offer;
+                match miss {
+                    Some(Miss::Page) => {
+                        offer.miss();
+                        turn.missed();
+                    }
+                    Some(_) => {
+                        turn.missed();
+                        busy = true;
+                    }
+                    None => {
+                        turn.took();
+                        assert_eq!(offer.take(UNIT), UNIT);
+                        let unit = (owner, self.sent[owner]);
+                        self.sent[owner] += 1;
+                        self.delivered(unit);
+                    }
                 }
                 self.offer = Some((owner, offer));
-                if miss {
+                if miss.is_some() {
                     break;
                 }
             } else {
@@ -219,39 +325,48 @@ impl World {
             }
             done += 1;
         }
+        if self.recall_spent(self.observed) {
+            turn.missed();
+        }
         let offered = self.offered();
-        let wakes = turn.pause(Left {
+        let mut wakes = turn.pause(Left {
             empty: self.empty(),
-            offered: offered.present,
+            offered: offered.occupies,
             due: offered.due,
             polled: self.polled,
         });
-        let waits = done == 0 && self.ends.writers != 0;
+        let over = done > 0 || (!busy && self.ends.writers == 0);
+        // At the end it is told in any case, as by fs/pipe.c.
+        wakes.output |= over;
+        let heads = self.waiting.readers == 0;
         let process = &mut self.processes[who];
-        process.wakes = wakes;
-        if waits {
-            let demands = want > 2 && self.demand.is_none();
-            process.at = At::Enqueue;
+        if over {
+            process.at = if done == 0 { At::Close } else { At::Lock };
+            process.signal = false;
+            self.next_call(who);
+        } else {
+            let waits = !busy;
+            let demands = waits && want > 2 && heads && self.demand.is_none();
+            process.at = if waits { At::Enqueue } else { At::Lock };
             process.job = Job::Read {
                 turn,
                 done,
                 want,
                 demands,
+                waits,
                 interrupted: false,
             };
+            self.waiting.readers += u32::from(waits);
             if demands {
                 self.demand = Some(Demand {
-                    room: want,
-                    filled: 0,
-                    open: true,
+                    reader: who,
+                    rules: PostedRead::new(want * UNIT),
+                    memory: Vec::new(),
+                    given: Vec::new(),
                 });
             }
-        } else {
-            process.at = if done == 0 { At::Close } else { At::Lock };
-            process.signal = false;
-            self.next_call(who);
         }
-        self.publish();
+        self.unlock(who, wakes);
     }
 
     /// The call has returned.
@@ -272,6 +387,7 @@ impl World {
                 done: 0,
                 want: size,
                 demands: false,
+                waits: false,
                 interrupted: false,
             }
         } else {
@@ -280,6 +396,8 @@ impl World {
                 done: 0,
                 left: size,
                 offered: None,
+                standing: Standing::Fresh,
+                waits: false,
             }
         };
     }
@@ -308,7 +426,13 @@ impl World {
                 done,
                 left,
                 offered: None,
-            } if self.ends.readers != 0 && self.offer.is_none() && self.free() > first => {
+                standing,
+                waits,
+            } if self.ends.readers != 0 && !self.occupied() && self.free() > first => {
+                if std::mem::take(waits) {
+                    self.waiting.writers -= 1;
+                    *standing = Standing::Turn;
+                }
                 let mut paid = turn.unwrap_or(WriterTurn::new(empty));
                 paid.resume(empty);
                 if first != 0 && *left > 2 {
@@ -316,27 +440,31 @@ impl World {
                     *done += units;
                     *left -= units;
                 }
-                let process = &mut self.processes[who];
-                process.wakes = paid.pause(*done, false);
-                process.at = At::Fault;
+                let wakes = paid.pause(*done, false);
                 *turn = Some(paid);
-                process.job = job;
-                self.publish();
+                self.processes[who].at = At::Fault;
+                self.processes[who].job = job;
+                self.unlock(who, wakes);
             }
             Job::Read {
                 turn,
                 demands: false,
+                waits,
                 ..
             } if !empty && first == 0 => {
-                let process = &mut self.processes[who];
-                process.wakes = turn.pause(Left {
+                if std::mem::take(waits) {
+                    self.waiting.readers -= 1;
+                }
+                let mut wakes = turn.pause(Left {
                     empty,
-                    offered: offered.present,
+                    offered: offered.occupies,
                     due: offered.due,
                     polled,
                 });
-                process.at = At::Fault;
-                process.job = job;
+                wakes.output = wakes.writer;
+                self.processes[who].at = At::Fault;
+                self.processes[who].job = job;
+                self.unlock(who, wakes);
             }
             _ => (),
         }

@@ -3,8 +3,9 @@
 //! The pipe and its processes, what can happen to them next, and what must be so at the end.
 
 use super::super::{
-    offer::Offer,
-    state::{Ends, Offered, Room, State},
+    offer::{Offer, Standing},
+    posted_read::PostedRead,
+    state::{Ends, Offered, Room, Sides, State},
     turn::{ReaderTurn, Wakes, WriterTurn},
     PAGE_SIZE,
 };
@@ -50,6 +51,9 @@ pub(super) enum Job {
         left: usize,
         /// Units that were offered, of an offer that is out.
         offered: Option<usize>,
+        standing: Standing,
+        /// It waits for room, and is counted.
+        waits: bool,
     },
     Read {
         turn: ReaderTurn,
@@ -57,6 +61,8 @@ pub(super) enum Job {
         want: usize,
         /// The demand is its own.
         demands: bool,
+        /// It waits for data, and is counted.
+        waits: bool,
         /// The wait ended with a signal.
         interrupted: bool,
     },
@@ -68,6 +74,8 @@ pub(super) struct Process {
     pub(super) job: Job,
     pub(super) queue: Queue,
     pub(super) wakes: Wakes,
+    /// Whom to wake by name.
+    pub(super) taker: Option<usize>,
     pub(super) signal: bool,
     /// Sizes of calls still to come; a reader with none left reads on until the end.
     pub(super) calls: Vec<usize>,
@@ -80,11 +88,38 @@ pub(super) struct Process {
 }
 
 /// Where a waiting reader wants its units.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Demand {
-    pub(super) room: usize,
-    pub(super) filled: usize,
-    pub(super) open: bool,
+    pub(super) reader: usize,
+    pub(super) rules: PostedRead,
+    /// The reader's memory, as far as writers wrote to it.
+    pub(super) memory: Vec<Unit>,
+    /// The units that writers count as written to it.
+    pub(super) given: Vec<Unit>,
+}
+
+/// Who is to be told when something can be read, or written, that could not be before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Observer {
+    /// SIGIO for readers.
+    InputSignal,
+    /// Edge-triggered epoll at the read end.
+    InputPoll,
+    /// SIGIO for writers.
+    OutputSignal,
+    /// Edge-triggered epoll at the write end.
+    OutputPoll,
+}
+
+/// Why a direct transfer moves nothing, or less than it could.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Miss {
+    /// A page of the other side is not there.
+    Page,
+    /// The other side's address space is being changed.
+    Busy,
+    /// The writer's own memory ends after so many units.
+    Own(usize),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -93,6 +128,16 @@ pub(super) struct World {
     pub(super) limit: usize,
     pub(super) offer: Option<(usize, Offer)>,
     pub(super) demand: Option<Demand>,
+    pub(super) waiting: Sides,
+    /// Somebody polls for room.
+    pub(super) observed: bool,
+    /// Units of one offer that readers take while others wait for room.
+    pub(super) share: usize,
+    /// Observers that have not been told yet that they could go on.
+    pub(super) owed: [bool; 4],
+    /// Capacities that the pipe is still to get, and whom the last change is still to wake.
+    pub(super) resizes: Vec<usize>,
+    pub(super) resized: Wakes,
     /// Units of each writer that were put into slots or taken from offers.
     pub(super) sent: Vec<usize>,
     pub(super) ends: Ends,
@@ -102,6 +147,9 @@ pub(super) struct World {
     pub(super) processes: Vec<Process>,
     pub(super) signals: usize,
     pub(super) misses: usize,
+    /// Pushes that still may meet bad memory of the writer's.
+    pub(super) bad: usize,
+    pub(super) busy: usize,
     pub(super) faults: usize,
     /// Units that an owner finds present at first.
     pub(super) look: usize,
@@ -115,7 +163,32 @@ impl World {
     }
 
     pub(super) fn full(&self) -> bool {
-        self.free() == 0 || self.offer.is_some()
+        self.free() == 0 || self.occupied()
+    }
+
+    pub(super) fn occupied(&self) -> bool {
+        self.offer.is_some_and(|(_, offer)| offer.occupies())
+    }
+
+    /// As `Inner::recall_spent()`.
+    pub(super) fn recall_spent(&mut self, others: bool) -> bool {
+        let share = self.share * UNIT;
+        match &mut self.offer {
+            Some((_, offer))
+                if (self.waiting.writers != 0 || others)
+                    && offer.share_is_spent(share)
+                    && !offer.is_recalled() =>
+            {
+                offer.recall();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// An observer was told.
+    pub(super) fn told(&mut self, observer: Observer) {
+        self.owed[observer as usize] = false;
     }
 
     pub(super) fn empty(&self) -> bool {
@@ -124,7 +197,7 @@ impl World {
 
     pub(super) fn offered(&self) -> Offered {
         self.offer.map_or(Offered::default(), |(_, offer)| Offered {
-            present: true,
+            occupies: offer.occupies(),
             takeable: offer.takeable(),
             due: offer.due(self.free()),
         })
@@ -132,18 +205,29 @@ impl World {
 
     /// Ends a hold of the lock.
     pub(super) fn publish(&mut self) {
+        let before = self.published.room;
         self.published = State {
             room: Room {
                 used: self.slots.len() as u32,
                 limit: self.limit as u32,
                 spare: 0,
                 offer: self.offered(),
-                demanded: self.demand.is_some_and(|demand| demand.open),
-                pushed: self.demand.is_some_and(|demand| demand.filled != 0),
+                demanded: self.demand.as_ref().is_some_and(|d| d.rules.is_open()),
+                pushed: self.demand.as_ref().is_some_and(|d| d.rules.filled() != 0),
             },
             ends: self.ends,
             ..State::default()
         };
+        let now = self.published.room;
+        for (observer, could, can) in [
+            (Observer::InputSignal, !before.empty(), !now.empty()),
+            (Observer::InputPoll, !before.empty(), !now.empty()),
+            (Observer::OutputSignal, !before.full(), !now.full()),
+            (Observer::OutputPoll, !before.full(), !now.full()),
+        ] {
+            let owed = &mut self.owed[observer as usize];
+            *owed = can && (*owed || !could);
+        }
     }
 
     pub(super) fn ready(&self, who: usize) -> bool {
@@ -157,6 +241,11 @@ impl World {
 
     /// Wakes the first on a queue: it is off the queue, as by `autoremove_wake_function()`.
     pub(super) fn wake(&mut self, queue: Queue) {
+        match queue {
+            Queue::Readers => self.told(Observer::InputPoll),
+            Queue::Writers => self.told(Observer::OutputPoll),
+            Queue::Owner => (),
+        }
         let queue = &mut self.queues[queue as usize];
         if !queue.is_empty() {
             let who = queue.remove(0);
@@ -164,16 +253,54 @@ impl World {
         }
     }
 
-    pub(super) fn wake_each(&mut self, queue: Queue) {
-        while !self.queues[queue as usize].is_empty() {
-            self.wake(queue);
+    pub(super) fn wake_all(&mut self) {
+        for queue in [Queue::Readers, Queue::Writers, Queue::Owner] {
+            while !self.queues[queue as usize].is_empty() {
+                self.wake(queue);
+            }
+        }
+        self.owed = [false; 4];
+    }
+
+    /// Wakes a process by name: its entry stays on the queue, and it looks again.
+    pub(super) fn wake_task(&mut self, who: usize) {
+        if self.processes[who].at == At::Asleep {
+            self.processes[who].at = At::Look;
         }
     }
 
-    pub(super) fn wake_all(&mut self) {
-        for queue in [Queue::Readers, Queue::Writers, Queue::Owner] {
-            self.wake_each(queue);
+    /// Gives one of the wakeups that are owed, in the order of `Pipe::wake()`.
+    pub(super) fn give(&mut self, mut wakes: Wakes) -> Wakes {
+        if core::mem::take(&mut wakes.owner) {
+            self.wake(Queue::Owner);
+        } else if core::mem::take(&mut wakes.reader) {
+            self.wake(Queue::Readers);
+        } else if core::mem::take(&mut wakes.writer) {
+            self.wake(Queue::Writers);
         }
+        wakes
+    }
+
+    /// Sends the signals that are owed. When exactly makes no difference: who looks too early or too
+    /// late finds nothing to do, and is owed another one.
+    pub(super) fn signal(&mut self, wakes: Wakes) -> Wakes {
+        if wakes.input {
+            self.told(Observer::InputSignal);
+        }
+        if wakes.output {
+            self.told(Observer::OutputSignal);
+        }
+        Wakes {
+            input: false,
+            output: false,
+            ..wakes
+        }
+    }
+
+    /// Ends a hold of the lock by `who`, who then owes `wakes`.
+    pub(super) fn unlock(&mut self, who: usize, wakes: Wakes) {
+        self.publish();
+        self.processes[who].wakes = self.signal(wakes);
     }
 
     pub(super) fn runs(&mut self, who: usize) {
@@ -191,6 +318,15 @@ impl World {
     /// All that can happen next.
     pub(super) fn next(&self) -> Vec<World> {
         let mut all = Vec::new();
+        if self.resized != Wakes::default() {
+            let mut world = self.clone();
+            world.resized = world.give(self.resized);
+            all.push(world);
+        } else if !self.resizes.is_empty() {
+            let mut world = self.clone();
+            world.resize();
+            all.push(world);
+        }
         for (who, process) in self.processes.iter().enumerate() {
             let mut step = |f: &dyn Fn(&mut World)| {
                 let mut world = self.clone();
@@ -212,20 +348,13 @@ impl World {
             }
             let wakes = process.wakes;
             if wakes != Wakes::default() {
-                // In the order of the code: it makes no difference which is first.
+                step(&|world| world.processes[who].wakes = world.give(wakes));
+                continue;
+            }
+            if let Some(taker) = process.taker {
                 step(&|world| {
-                    let wakes = &mut world.processes[who].wakes;
-                    wakes.input = false;
-                    if core::mem::take(&mut wakes.owner) {
-                        world.wake(Queue::Owner);
-                    } else if core::mem::take(&mut wakes.taker) {
-                        wakes.reader = false;
-                        world.wake_each(Queue::Readers);
-                    } else if core::mem::take(&mut wakes.reader) {
-                        world.wake(Queue::Readers);
-                    } else if core::mem::take(&mut wakes.writer) {
-                        world.wake(Queue::Writers);
-                    }
+                    world.processes[who].taker = None;
+                    world.wake_task(taker);
                 });
                 continue;
             }
@@ -241,24 +370,44 @@ impl World {
                         }
                     }
                     if reads {
-                        step(&|world| world.read(who, false));
-                        if self.misses > 0 && self.offer.is_some() {
+                        step(&|world| world.read(who, None));
+                        if self.misses > 0 && self.occupied() {
                             step(&|world| {
                                 world.misses -= 1;
-                                world.read(who, true);
+                                world.read(who, Some(Miss::Page));
+                            });
+                        }
+                        if self.busy > 0 && self.occupied() {
+                            step(&|world| {
+                                world.busy -= 1;
+                                world.read(who, Some(Miss::Busy));
                             });
                         }
                     } else {
-                        step(&|world| world.write(who, false));
+                        step(&|world| world.write(who, None));
                         if self.misses > 0 && self.demand.is_some() {
                             step(&|world| {
                                 world.misses -= 1;
-                                world.write(who, true);
+                                world.write(who, Some(Miss::Page));
                             });
+                        }
+                        if self.bad > 0 && self.demand.is_some() {
+                            for units in [1, 3] {
+                                step(&|world| {
+                                    world.bad -= 1;
+                                    world.write(who, Some(Miss::Own(units)));
+                                });
+                            }
                         }
                     }
                 }
-                At::Fault => step(&|world| world.processes[who].at = At::Lock),
+                At::Fault => {
+                    step(&|world| world.processes[who].at = At::Lock);
+                    if matches!(process.job, Job::Write { .. }) {
+                        // The memory is bad.
+                        step(&|world| world.give_up(who));
+                    }
+                }
                 At::Enqueue => {
                     if self.can_extend(who) {
                         step(&|world| world.extend(who));
@@ -298,6 +447,13 @@ impl World {
                 );
             }
         }
+        let asleep = |queue| {
+            let sleeps = |p: &&Process| p.at == At::Asleep && p.queue == queue;
+            self.processes.iter().filter(sleeps).count() as u32
+        };
+        assert_eq!(self.waiting.readers, asleep(Queue::Readers), "{self:#?}");
+        assert_eq!(self.waiting.writers, asleep(Queue::Writers), "{self:#?}");
+        assert_eq!(self.owed, [false; 4], "somebody was not told: {self:#?}");
         assert!(self.offer.is_none(), "an offer is left: {self:#?}");
         assert!(
             self.stays || self.demand.is_none(),
