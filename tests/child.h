@@ -138,6 +138,15 @@ static inline long task_syscall(pid_t pid)
 	return strtol(buf, NULL, 10);
 }
 
+/* How often a task went to sleep so far, or -1: a wakeup makes it one more. */
+static inline long task_sleeps(pid_t pid)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	return number_in(path, "voluntary_ctxt_switches");
+}
+
 /* Waits until the child sleeps in its call; false if it came back instead. */
 static inline bool child_asleep(struct child *c)
 {

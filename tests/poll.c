@@ -367,22 +367,6 @@ TEST_F_TIMEOUT(all, one_write_serves_one_of_two_readers, TIMEOUT)
 	EXPECT_EQ(1, child_join(&b));
 }
 
-/* How often a task went to sleep so far. */
-static long sleeps(pid_t pid)
-{
-	char path[40], line[128];
-	long n = -1;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	f = fopen(path, "r");
-	while (f && n < 0 && fgets(line, sizeof(line), f))
-		sscanf(line, "voluntary_ctxt_switches: %ld", &n);
-	if (f)
-		fclose(f);
-	return n;
-}
-
 /* The buffer is in memory: one that faults wakes another first, in zpipe. */
 static long read_to_memory(struct child *c)
 {
@@ -408,7 +392,7 @@ TEST_F_TIMEOUT(all, one_write_wakes_one_of_many_readers, TIMEOUT)
 		ASSERT_TRUE(child_asleep(&c[i]));
 	}
 	for (i = 0; i < 8; i++) {
-		before[i] = sleeps(c[i].pid);
+		before[i] = task_sleeps(c[i].pid);
 		ASSERT_LT(0, before[i]);
 	}
 	ASSERT_EQ(1, stream_write(self->e.fd[1], 0, 1));
@@ -419,7 +403,7 @@ TEST_F_TIMEOUT(all, one_write_wakes_one_of_many_readers, TIMEOUT)
 	})));
 	for (i = 0; i < 8; i++)
 		woken += child_done(&c[i]) || !child_asleep(&c[i]) ||
-			 sleeps(c[i].pid) != before[i];
+			 task_sleeps(c[i].pid) != before[i];
 	EXPECT_EQ(1, done);
 	EXPECT_LE(1, woken);
 	EXPECT_GE(most, woken);
