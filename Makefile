@@ -3,14 +3,11 @@
 # For people: what the kernel's build system reads is Kbuild. Everything the
 # targets need is made on the way, see scripts/.
 
-KERNEL	?= 7.2
-export KERNEL
-
 module:
 ifdef KDIR
 	$(MAKE) -C $(KDIR) M=$(CURDIR) modules
 else
-	@scripts/module $(KERNEL)
+	@scripts/module
 endif
 
 demo:
@@ -42,7 +39,7 @@ distclean: clean
 	@scripts/distclean
 
 help:
-	@echo 'make			build zpipe.ko for the stock kernel into build/$(KERNEL)/'
+	@echo 'make			build zpipe.ko for the stock kernel into build/NAME/'
 	@echo 'make KDIR=DIR		build zpipe.ko for a kernel tree prepared for Rust modules'
 	@echo 'make demo		real data through /dev/zpipe in a guest'
 	@echo 'make test		all tests; T="basic poll" only those programs'
@@ -55,7 +52,7 @@ help:
 	@echo 'make clean		remove what was built'
 	@echo 'make distclean		remove the cache too: tool root and kernels'
 	@echo
-	@echo 'KERNEL=NAME chooses another kernel of scripts/kernels.conf: 7.3, debug'
+	@echo 'KERNEL=NAME chooses another kernel of scripts/kernels.conf: 7.2, debug'
 
 .PHONY: module demo test test-long check shell clean clean-in-place distclean help
 
