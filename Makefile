@@ -46,6 +46,7 @@ help:
 	@echo 'make oracles		programs that know nothing of zpipe as judges; ORACLES=long for all'
 	@echo 'make test-long		all of them on all kernels, and longer; takes hours'
 	@echo 'make bench		zpipe beside pipe(2) and others, in build/bench/; see scripts/bench'
+	@echo 'make bench-gate		instructions per message against bench/insns.baseline; ACCEPT=1'
 	@echo 'make tools		build the command zpipe and libzpipe_preload.so into build/tools/'
 	@echo 'make check		formatting, lints, documentation, scripts'
 	@echo 'make shell		a shell in a guest with the module loaded'
@@ -59,10 +60,14 @@ help:
 bench:
 	@scripts/bench
 
+# ACCEPT=1 makes what is counted now what later runs are compared with.
+bench-gate:
+	@GATE=1 scripts/bench
+
 tools:
 	@scripts/tools
 
 oracles:
 	@tests/oracles/run $(ORACLES)
 
-.PHONY: bench tools oracles
+.PHONY: bench bench-gate tools oracles
