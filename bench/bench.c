@@ -11,6 +11,9 @@
  *  -l N		round trips per round, with 64 B and one pair (200; 0: none)
  *  -f			a single pair's ends run wherever the scheduler puts them;
  *			otherwise each has a processor of its own
+ *  -w TURNS	who of a single pair goes on when both could: free (the scheduler
+ *		decides), writer, reader, or alone: one process is both ends, which
+ *		the pipe must hold a message for
  *  -M MODEL		what the results say of the machine; default: words or max
  *			(emulated, copies by words or by bytes), kvm, or host
  *  -o FILE		results are added there, see report.c; default: to stdout
@@ -60,6 +63,7 @@ static size_t nr_pairs = 1;
 static unsigned int rounds = 21, rtt_messages = 200;
 static double target_s = 0.025;
 static bool roam;
+static enum turns turns;
 static const char *model;
 static FILE *to;
 
@@ -71,7 +75,7 @@ static struct run plan(const struct result *r)
 {
 	return (struct run) {
 		.mechanism = r->mechanism, .bytes = r->bytes, .pairs = r->pairs,
-		.messages = r->messages, .pin = r->pairs == 1 && !roam,
+		.messages = r->messages, .pin = r->pairs == 1 && !roam, .turns = turns,
 	};
 }
 
@@ -258,12 +262,25 @@ static unsigned long number(const char *text, unsigned long least, unsigned long
 	return n;
 }
 
+static enum turns turns_of(const char *name)
+{
+	static const char * const names[] = {
+		[TURNS_FREE] = "free", [TURNS_WRITER] = "writer",
+		[TURNS_READER] = "reader", [TURNS_ALONE] = "alone",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (!strcmp(name, names[i]))
+			return i;
+	fail("-w %s? free, writer, reader or alone", name);
+}
+
 static void parse(int argc, char **argv)
 {
 	char *word;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "m:s:p:r:t:l:fM:o:L")) != -1) {
+	while ((opt = getopt(argc, argv, "m:s:p:r:t:l:fw:M:o:L")) != -1) {
 		switch (opt) {
 		case 'm':
 			choose_list(optarg);
@@ -292,6 +309,9 @@ static void parse(int argc, char **argv)
 		case 'f':
 			roam = true;
 			break;
+		case 'w':
+			turns = turns_of(optarg);
+			break;
 		case 'M':
 			model = optarg;
 			break;
@@ -311,6 +331,11 @@ static void parse(int argc, char **argv)
 	}
 	if (optind != argc)
 		fail("what is %s?", argv[optind]);
+	for (size_t i = 0; turns != TURNS_FREE && i < nr_pairs; i++)
+		if (pairs[i] != 1)
+			fail("-w is for a single pair");
+	if (turns == TURNS_ALONE)
+		rtt_messages = 0;
 	for (size_t i = 0; !nr_chosen && i < NR_MECHANISMS; i++)
 		chosen[i] = mechanisms[i];
 	if (!nr_chosen)

@@ -90,6 +90,17 @@ bool count_wakeups(bool on);
 void settle(void);
 uint64_t now_ns(void);
 
+/*
+ * Who of a pair goes on when both could. Where that is left to the scheduler, so
+ * is by which path bytes go, and with it what a message takes.
+ */
+enum turns {
+	TURNS_FREE,		/* whom the scheduler picks */
+	TURNS_WRITER,		/* the writer, on a processor that they share */
+	TURNS_READER,		/* the reader, likewise */
+	TURNS_ALONE,		/* one process writes, then reads what it wrote */
+};
+
 /* measure.c: one measurement */
 struct run {
 	const struct mechanism *mechanism;
@@ -98,6 +109,7 @@ struct run {
 	uint64_t messages;	/* per pair */
 	bool verify;		/* every word; else one of each page */
 	bool pin;		/* the two ends of a pair to two processors */
+	enum turns turns;	/* all but TURNS_FREE: of a single pair */
 	bool pingpong;		/* messages go there and back, one at a time */
 	float *rounds_us;	/* pingpong: how long each round took */
 };

@@ -115,7 +115,10 @@ static void transfer(const struct run *run, struct channel c[2], bool first,
 	uint64_t start = 0;
 
 	for (uint64_t i = from; i < to; i++) {
-		if (!run->pingpong) {
+		if (run->turns == TURNS_ALONE) {
+			put(run, &c[0], i);
+			get(run, &c[1], i);
+		} else if (!run->pingpong) {
 			(first ? put : get)(run, &c[0], i);
 		} else if (first) {
 			if (timed)
@@ -148,6 +151,15 @@ static void pin_to(unsigned int n)
 	}
 }
 
+/* Puts this process before the other one, on the processor that both have. */
+static void take_turns(bool goes_first)
+{
+	struct sched_param priority = { .sched_priority = goes_first ? 2 : 1 };
+
+	if (sched_setscheduler(0, SCHED_FIFO, &priority))
+		fail("no realtime priority: %s", strerror(errno));
+}
+
 /* Each process keeps its side of a channel and nothing of the other. */
 static void take_side(struct channel *c, bool sends)
 {
@@ -160,22 +172,34 @@ static _Noreturn void child(const struct run *run, struct channel c[2],
 {
 	struct end *end = &stage->ends[index];
 	bool first = index % 2 == 0;
+	int counted;
 
 	/* However the parent ends, fail() included. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != stage->parent)
 		_exit(1);
 	signal(SIGCHLD, SIG_DFL);
-	if (run->pin)
+	if (run->turns != TURNS_FREE)
+		pin_to(0);
+	else if (run->pin)
 		pin_to(index);
-	take_side(&c[0], first);
-	if (run->pingpong)
-		take_side(&c[1], !first);
+	if (run->turns == TURNS_ALONE) {
+		c[1] = c[0];
+		run->mechanism->sender(&c[0]);
+		run->mechanism->receiver(&c[1]);
+	} else {
+		take_side(&c[0], first);
+		if (run->pingpong)
+			take_side(&c[1], !first);
+	}
+	if (run->turns == TURNS_WRITER || run->turns == TURNS_READER)
+		take_turns(first == (run->turns == TURNS_WRITER));
 	transfer(run, c, first, 0, WARM_UP, false);
+	counted = first && run->turns != TURNS_ALONE ? -1 : c[0].rx[0];
 
 	/* Once before it counts: the files of /proc are opened and read alike. */
 	read_counts(&end->before);
-	read_paths(&end->before, first ? -1 : c[0].rx[0]);
+	read_paths(&end->before, counted);
 	announce(&stage->ready);
 	await(&stage->go, 1);
 	read_counts(&end->before);
@@ -183,7 +207,7 @@ static _Noreturn void child(const struct run *run, struct channel c[2],
 	transfer(run, c, first, WARM_UP, WARM_UP + run->messages, true);
 	end->stop = now_ns();
 	read_counts(&end->after);
-	read_paths(&end->after, first ? -1 : c[0].rx[0]);
+	read_paths(&end->after, counted);
 	announce(&stage->done);
 	await(&stage->leave, 1);
 	_exit(0);
@@ -234,7 +258,8 @@ static void add_up(const struct end *ends, unsigned int n, struct sample *sample
 void measure(const struct run *run, struct sample *sample)
 {
 	struct sigaction sa = { .sa_handler = interrupt_sleep };
-	unsigned int n = 2 * run->pairs, channels = run->pingpong ? 2 : 1;
+	unsigned int n = run->turns == TURNS_ALONE ? 1 : 2 * run->pairs;
+	unsigned int channels = run->pingpong ? 2 : 1;
 	struct channel c[MAX_PAIRS][2];
 	double allocs;
 

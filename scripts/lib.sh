@@ -5,6 +5,8 @@
 # how far they are, and locks. Sourced, never run.
 #
 # Set by the caller if wanted:
+#   KERNEL	the kernel of scripts/kernels.conf to build for and to boot;
+#		the default is below, and nowhere else
 #   ZPIPE_CACHE	where tool root and kernels live (several GB), default
 #		$XDG_CACHE_HOME/zpipe or ~/.cache/zpipe
 
@@ -13,7 +15,8 @@ set -euo pipefail
 ZPIPE_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 : "${ZPIPE_CACHE:=${XDG_CACHE_HOME:-${HOME:?}/.cache}/zpipe}"
 ZPIPE_CACHE=$(realpath -m -- "$ZPIPE_CACHE")
-export ZPIPE_DIR ZPIPE_CACHE
+: "${KERNEL:=7.3}"
+export ZPIPE_DIR ZPIPE_CACHE KERNEL
 
 say()
 {
