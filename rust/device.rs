@@ -7,6 +7,7 @@ use crate::{
     mm::{Dest, Source},
     pairfs::{FifoInode, MountPin},
     pipe::Request,
+    sync::FasyncLists,
     table::PipeRef,
     trace,
     uapi::{self, UserStruct},
@@ -128,7 +129,7 @@ impl Drop for End {
 
 #[vtable]
 impl FileOperations for End {
-    fn open(file: &OpenFile<'_>) -> Result<KBox<Self>> {
+    fn open(file: &OpenFile<'_>) -> Result<Self> {
         let access = file.access();
         if !access.read && !access.write {
             return Err(EINVAL);
@@ -136,12 +137,11 @@ impl FileOperations for End {
 
         file.set_stream();
         let pipe = PipeRef::get(file.inode_key(), file.pipe_id())?;
-        let end = if file.is_fifo() {
-            Self::pair(pipe, access)
+        if file.is_fifo() {
+            Ok(Self::pair(pipe, access))
         } else {
-            Self::fifo(pipe, access, file.nonblock())?
-        };
-        Ok(KBox::new(end, GFP_KERNEL)?)
+            Self::fifo(pipe, access, file.nonblock())
+        }
     }
 
     fn read(
@@ -234,19 +234,8 @@ impl FileOperations for End {
         }
     }
 
-    fn fasync(&self, fd: i32, file: &OpenFile<'_>, on: bool) -> Result {
-        if self.access.read {
-            self.pipe.rd_fasync.update(fd, file.as_file(), on)?;
-        }
-        if self.access.write {
-            let result = self.pipe.wr_fasync.update(fd, file.as_file(), on);
-            if result.is_err() && self.access.read {
-                // It can only be turning on that failed.
-                let _ = self.pipe.rd_fasync.update(-1, file.as_file(), false);
-            }
-            result?;
-        }
-        Ok(())
+    fn fasync_lists(&self) -> Option<&FasyncLists> {
+        Some(&self.pipe.fasync)
     }
 
     fn show_fdinfo(&self, seq: &SeqFile) {
@@ -259,9 +248,9 @@ pub(crate) struct Control;
 
 #[vtable]
 impl FileOperations for Control {
-    fn open(file: &OpenFile<'_>) -> Result<KBox<Self>> {
+    fn open(file: &OpenFile<'_>) -> Result<Self> {
         file.set_stream();
-        Ok(KBox::new(Self, GFP_KERNEL)?)
+        Ok(Self)
     }
 
     fn ioctl(&self, _file: &OpenFile<'_>, cmd: u32, arg: usize) -> Result<i32> {
@@ -301,16 +290,8 @@ fn pipe2(arg: usize) -> Result {
     );
     let nonblock = args.flags & flags::O_NONBLOCK;
     let packets = args.flags & flags::O_DIRECT;
-    let read = inode.open(
-        &END_OPS,
-        flags::O_RDONLY | nonblock,
-        KBox::new(read, GFP_KERNEL)?,
-    )?;
-    let write = inode.open(
-        &END_OPS,
-        flags::O_WRONLY | nonblock | packets,
-        KBox::new(write, GFP_KERNEL)?,
-    )?;
+    let read = inode.open(&END_OPS, flags::O_RDONLY | nonblock, read)?;
+    let write = inode.open(&END_OPS, flags::O_WRONLY | nonblock | packets, write)?;
 
     let read_fd = FileDescriptorReservation::get_unused_fd_flags(args.flags & bindings::O_CLOEXEC)?;
     let write_fd =

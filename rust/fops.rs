@@ -6,12 +6,15 @@
 
 use crate::{
     pipe::{PipeId, Request},
-    sync::WaitQueue,
+    sync::{FasyncLists, WaitQueue},
     sys,
     table::InodeKey,
     zcore::state::{Access, Ready},
 };
-use core::{marker::PhantomData, ptr};
+use core::{
+    marker::PhantomData,
+    ptr::{self, NonNull},
+};
 use kernel::{
     bindings,
     error::{from_result, to_result},
@@ -22,12 +25,12 @@ use kernel::{
     types::ForeignOwnable,
 };
 
-/// What files of one kind do. A value of the type is an open file's private data; it is dropped
-/// when the file is released, in a context that may sleep.
+/// What files of one kind do. A value of the type is kept for each open file; it is dropped when the
+/// file is released, in a context that may sleep.
 #[vtable]
 pub(crate) trait FileOperations: Sized + Send + Sync + 'static {
     /// A file is being opened. May sleep.
-    fn open(file: &OpenFile<'_>) -> Result<KBox<Self>>;
+    fn open(file: &OpenFile<'_>) -> Result<Self>;
 
     /// Reads; returns how many bytes. May sleep.
     fn read(
@@ -59,9 +62,9 @@ pub(crate) trait FileOperations: Sized + Send + Sync + 'static {
         Err(ENOIOCTLCMD)
     }
 
-    /// Turns SIGIO on or off. May sleep.
-    fn fasync(&self, _fd: i32, _file: &OpenFile<'_>, _on: bool) -> Result {
-        Err(EINVAL)
+    /// The lists that the file is put on, by what it is open for, to get SIGIO. Asked once.
+    fn fasync_lists(&self) -> Option<&FasyncLists> {
+        None
     }
 
     /// Prints to `/proc/PID/fdinfo/N`. May sleep.
@@ -156,11 +159,40 @@ impl OpenFile<'_> {
     }
 }
 
+/// The private data of an open file of kind `T`.
+///
+/// # Invariants
+///
+/// `lists` is what [`FileOperations::fasync_lists`] gave out of `this`: for any lifetime at all, so
+/// it is valid until `this` is dropped. The file is on no other lists.
+pub(crate) struct Private<T> {
+    this: T,
+    lists: Option<NonNull<FasyncLists>>,
+}
+
+impl<T: FileOperations> Private<T> {
+    /// The private data of a file that is `this`. Sleeps.
+    pub(crate) fn new(this: T) -> Result<KBox<Self>> {
+        // INVARIANT: No lists.
+        let mut private = KBox::new(Self { this, lists: None }, GFP_KERNEL_ACCOUNT)?;
+
+        // INVARIANT: `this` is in its place now, and nobody gets to change it there.
+        private.lists = private.this.fasync_lists().map(NonNull::from);
+        Ok(private)
+    }
+
+    /// The file's lists.
+    fn lists(&self) -> Option<&FasyncLists> {
+        // SAFETY: Valid by the type invariants: `this` lives.
+        self.lists.map(|lists| unsafe { lists.as_ref() })
+    }
+}
+
 /// Who polls, to be put on wait queues.
 ///
 /// # Invariants
 ///
-/// `file` is an open file whose private data is `owner`; `table` is null or a valid poll table.
+/// `file` is an open file of kind `T` that is `owner`; `table` is null or a valid poll table.
 pub(crate) struct Waiter<'a, T> {
     file: *mut bindings::file,
     table: *mut bindings::poll_table,
@@ -226,7 +258,7 @@ impl<T: FileOperations> FileOps<T> {
                 } else {
                     None
                 },
-                fasync: if T::HAS_FASYNC {
+                fasync: if T::HAS_FASYNC_LISTS {
                     Some(Self::fasync)
                 } else {
                     None
@@ -250,9 +282,17 @@ impl<T: FileOperations> FileOps<T> {
     /// # Safety
     ///
     /// `file` is a file of kind `T`, opened and not yet released, for `'a`.
+    unsafe fn private<'a>(file: *mut bindings::file) -> &'a Private<T> {
+        // SAFETY: `open`, or who made the file, stored a box of this type, that `release` takes.
+        unsafe { <KBox<Private<T>> as ForeignOwnable>::borrow((*file).private_data) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Self::private`].
     unsafe fn borrow<'a>(file: *mut bindings::file) -> &'a T {
-        // SAFETY: `open`, or who made the file, stored a `KBox<T>` that `release` takes.
-        unsafe { <KBox<T> as ForeignOwnable>::borrow((*file).private_data) }
+        // SAFETY: Says the caller.
+        &unsafe { Self::private(file) }.this
     }
 
     /// # Safety
@@ -262,9 +302,10 @@ impl<T: FileOperations> FileOps<T> {
         from_result(|| {
             // SAFETY: The VFS opens the file.
             let this = T::open(&unsafe { OpenFile::from_raw(file) })?;
+            let private = Private::new(this)?;
 
             // SAFETY: While it is opened, the file is ours.
-            unsafe { (*file).private_data = this.into_foreign() };
+            unsafe { (*file).private_data = private.into_foreign() };
             Ok(0)
         })
     }
@@ -274,7 +315,14 @@ impl<T: FileOperations> FileOps<T> {
     /// Called by the VFS, with what it passes to an operation of a file of kind `T` that is released.
     unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: The file is of kind `T` and was opened; nobody else uses it any more.
-        drop(unsafe { <KBox<T> as ForeignOwnable>::from_foreign((*file).private_data) });
+        let private =
+            unsafe { <KBox<Private<T>> as ForeignOwnable>::from_foreign((*file).private_data) };
+
+        // The VFS has called `fasync`, but only if the file's flags say that it is on a list.
+        if let Some(lists) = private.lists() {
+            // SAFETY: The file is valid, and nobody else uses it.
+            unsafe { lists.remove(file) };
+        }
         0
     }
 
@@ -377,10 +425,14 @@ impl<T: FileOperations> FileOps<T> {
     /// Called by the VFS, with what it passes to an operation of a file of kind `T`.
     unsafe extern "C" fn fasync(fd: c_int, file: *mut bindings::file, on: c_int) -> c_int {
         from_result(|| {
-            // SAFETY: The file is open and of kind `T`.
-            let (this, open) = unsafe { (Self::borrow(file), OpenFile::from_raw(file)) };
+            // SAFETY: The file is of kind `T`, and open, or being released by the VFS.
+            let (private, open) = unsafe { (Self::private(file), OpenFile::from_raw(file)) };
+            let lists = private.lists().ok_or(EINVAL)?;
 
-            this.fasync(fd, &open, on != 0).map(|()| 0)
+            // SAFETY: The file is valid. `release` takes it off these lists, and the VFS calls that
+            // last, before it frees the file.
+            unsafe { lists.update(fd, file, open.access(), on != 0)? };
+            Ok(0)
         })
     }
 
@@ -415,7 +467,10 @@ pub(crate) unsafe fn pipe_id(inode: *const bindings::inode) -> PipeId {
 /// # Safety
 ///
 /// `file` is new, has the operations [`FileOps<T>`], and nobody else has it yet.
-pub(crate) unsafe fn set_private<T: FileOperations>(file: *mut bindings::file, this: KBox<T>) {
+pub(crate) unsafe fn set_private<T: FileOperations>(
+    file: *mut bindings::file,
+    private: KBox<Private<T>>,
+) {
     // SAFETY: Says the caller.
-    unsafe { ptr::addr_of_mut!((*file).private_data).write(this.into_foreign()) };
+    unsafe { ptr::addr_of_mut!((*file).private_data).write(private.into_foreign()) };
 }

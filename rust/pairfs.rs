@@ -9,7 +9,7 @@
 //! Sources: `fs/pipe.c` (`get_pipe_inode()`, `create_pipe_files()`), `fs/libfs.c`.
 
 use crate::{
-    fops::{pipe_id, set_private, FileOperations, FileOps},
+    fops::{pipe_id, set_private, FileOperations, FileOps, Private},
     pipe::PipeId,
     sync::CStatic,
     sys,
@@ -128,14 +128,14 @@ impl FifoInode {
         unsafe { pipe_id(self.ptr.as_ptr()) }
     }
 
-    /// Opens a file with `flags` whose private data is `this`. Sleeps.
-    ///
+    /// Opens a file with `flags` that is `this`. Sleeps.
     pub(crate) fn open<T: FileOperations>(
         &self,
         ops: &'static FileOps<T>,
         flags: u32,
-        this: KBox<T>,
+        this: T,
     ) -> Result<ARef<File>> {
+        let private = Private::new(this)?;
         // SAFETY: The module is there, it runs.
         if !unsafe { bindings::try_module_get(crate::compat::THIS_MODULE.as_ptr()) } {
             return Err(ENODEV);
@@ -168,7 +168,7 @@ impl FifoInode {
         // SAFETY: The file is new, ours, and of kind `T`. It becomes the `ARef`'s.
         unsafe {
             sys::zpipe_open_pair(self.ptr.as_ptr(), file);
-            set_private(file, this);
+            set_private(file, private);
             Ok(ARef::from_raw(NonNull::new_unchecked(file.cast())))
         }
     }

@@ -18,6 +18,9 @@
 //!
 //! Above them all is the lock of an open file of debugfs, which the list of pipes is made under.
 //!
+//! The lock of the SIGIO lists, [`FasyncLists`], is taken with none of these held. Under it memory is
+//! allocated and the kernel's fasync locks are taken.
+//!
 //! What other tasks test without the lock, [`State`], is published before it is dropped, and who
 //! waits for it is woken after that: see
 //! [`Locked`].
@@ -26,7 +29,7 @@ use crate::{
     lock::{Inner, Locked, Published},
     mm::{may_exceed_pipe_size, may_exceed_user_pages, UserPages},
     ring::{Kind, Ring},
-    sync::{new_wait_queue, Event, FasyncQueue, WaitQueue, Word},
+    sync::{new_wait_queue, Event, FasyncLists, WaitQueue, Word},
     trace::{self, Who},
     zcore::{
         capacity::{above_pipe_limit, above_user_limit, slots_for, slots_for_new, DEFAULT_SLOTS},
@@ -123,10 +126,9 @@ pub(crate) struct Pipe {
     /// Where the one writer waits whose memory is offered.
     #[pin]
     pub(crate) offer_wait: WaitQueue,
-    /// Readers that want SIGIO.
-    pub(crate) rd_fasync: FasyncQueue,
-    /// Writers that want SIGIO.
-    pub(crate) wr_fasync: FasyncQueue,
+    /// Readers and writers that want SIGIO.
+    #[pin]
+    pub(crate) fasync: FasyncLists,
     /// Somebody polled. From then on every write wakes, as epoll's edges want it.
     polled: Word,
     /// The lockless copy of what the lock protects, for who would prepare a direct transfer.
@@ -151,8 +153,7 @@ impl Pipe {
                 rd_wait <- new_wait_queue!("zpipe::rd_wait"),
                 wr_wait <- new_wait_queue!("zpipe::wr_wait"),
                 offer_wait <- new_wait_queue!("zpipe::offer_wait"),
-                rd_fasync: FasyncQueue::new(),
-                wr_fasync: FasyncQueue::new(),
+                fasync <- FasyncLists::new(),
                 polled: Word::new(0),
                 buffer_only: Word::new(0),
                 id,
@@ -253,7 +254,7 @@ impl Pipe {
             self.rd_wait.wake_sync(Event::Input);
         }
         if wakes.input {
-            self.rd_fasync.tell(Event::Input);
+            self.fasync.readers.tell(Event::Input);
         }
         if wakes.writer {
             trace::wake(&self.id, Who::Writer);
@@ -347,8 +348,8 @@ impl Pipe {
             self.rd_wait.wake_all();
             self.wr_wait.wake_all();
             self.offer_wait.wake_all();
-            self.rd_fasync.tell(Event::Input);
-            self.wr_fasync.tell(Event::Output);
+            self.fasync.readers.tell(Event::Input);
+            self.fasync.writers.tell(Event::Output);
         }
     }
 

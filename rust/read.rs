@@ -243,7 +243,7 @@ impl Pipe {
         drop(inner);
         // With nothing offered, and no wakeup to pass on, no more is owed.
         self.wake(turn.pause(Left::default()));
-        self.wr_fasync.tell(Event::Output);
+        self.fasync.writers.tell(Event::Output);
         Some(bytes)
     }
 
@@ -359,7 +359,7 @@ impl Pipe {
         inner.stats.read.calls += u64::from(job.done != 0);
         self.leave(inner, &mut job.turn);
 
-        self.wr_fasync.tell(Event::Output);
+        self.fasync.writers.tell(Event::Output);
         match result {
             Err(e) if job.done == 0 => Err(e),
             _ => Ok(job.done),

@@ -220,6 +220,12 @@ MUTANTS = [
     ("device.rs", "                if args.flags != 0 {\n                    return Err(EINVAL);\n"
      "                }\n", "", ["abi"]),
     ("device.rs", "let packets = args.flags & flags::O_DIRECT;", "let packets = 0;", ["packet"]),
+    # Who gets SIGIO.
+    ("sync/fasync.rs", "let _guard = self.update.lock();\n        let mut added", "let mut added",
+     ["fasync"]),
+    ("sync/fasync.rs", "        if access.read {", "        {", ["fasync"]),
+    ("sync/fasync.rs", "        if access.write {", "        {", ["fasync"]),
+    ("fops.rs", "on != 0)? };", "true)? };", ["fasync"]),
     # Waiting.
     ("sync/waitqueue.rs", "self.wait_event(bindings::WQ_FLAG_EXCLUSIVE, ready)",
      "self.wait_event(0, ready)", ["poll"]),

@@ -9,7 +9,7 @@ mod waitqueue;
 mod word;
 
 pub(crate) use cstatic::CStatic;
-pub(crate) use fasync::FasyncQueue;
+pub(crate) use fasync::FasyncLists;
 pub(crate) use signal::{killed, raise_sigpipe};
 pub(crate) use waitqueue::{new_wait_queue, set_spin_us, Event, WaitQueue};
 pub(crate) use word::Word;
