@@ -261,7 +261,7 @@ impl Pipe {
             self.wr_wait.wake_sync(Event::Output);
         }
         if wakes.output {
-            self.wr_fasync.tell(Event::Output);
+            self.fasync.writers.tell(Event::Output);
         }
     }
 
@@ -334,7 +334,7 @@ impl Pipe {
             self.wr_wait.wake_sync(Event::Output);
         }
         if refilled {
-            self.rd_fasync.tell(Event::Input);
+            self.fasync.readers.tell(Event::Input);
         }
         result
     }

@@ -337,7 +337,7 @@ impl Pipe {
                     let position = inner.ring.position();
                     // Nobody waits for our faults, nor for a signal that tells of room.
                     if self.leave(inner, &mut job.turn).writer {
-                        self.wr_fasync.tell(Event::Output);
+                        self.fasync.writers.tell(Event::Output);
                     }
                     let ready = job.dest.fault_in(all);
                     inner = self.lock();
