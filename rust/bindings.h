@@ -32,6 +32,7 @@ const u32 ZPIPE_POLL_INPUT = (__force u32)(EPOLLIN | EPOLLRDNORM);
 const u32 ZPIPE_POLL_OUTPUT = (__force u32)(EPOLLOUT | EPOLLWRNORM);
 const u32 ZPIPE_POLL_HUP = (__force u32)EPOLLHUP;
 const u32 ZPIPE_POLL_ERR = (__force u32)EPOLLERR;
+const u32 ZPIPE_POLL_EDGE = (__force u32)EPOLLET;
 
 const u32 ZPIPE_FIONREAD = FIONREAD;
 

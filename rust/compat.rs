@@ -22,9 +22,15 @@ mod since_7_3 {
     pub(crate) fn parameter<T: ModuleParam + Copy>(access: &ModuleParamAccess<T>) -> T {
         access.value()
     }
+
+    /// True if a poll of a file makes every write wake pollers of the read end from now on: in
+    /// `pipe_poll()`, an edge-triggered one of a file that is open for reading.
+    pub(crate) fn poll_wants_every_write(reads: bool, edge_triggered: bool) -> bool {
+        reads && edge_triggered
+    }
 }
 #[cfg(zpipe_since_7_3)]
-pub(crate) use since_7_3::{parameter, THIS_MODULE};
+pub(crate) use since_7_3::{parameter, poll_wants_every_write, THIS_MODULE};
 
 /// Here `module!` puts a static into the crate's root, and a parameter is lent.
 #[cfg(not(zpipe_since_7_3))]
@@ -38,6 +44,12 @@ mod until_7_2 {
     pub(crate) fn parameter<T: ModuleParam + Copy>(access: &ModuleParamAccess<T>) -> T {
         *access.value()
     }
+
+    /// True if a poll of a file makes every write wake pollers of the read end from now on: in
+    /// `pipe_poll()`, every poll of either end.
+    pub(crate) fn poll_wants_every_write(_reads: bool, _edge_triggered: bool) -> bool {
+        true
+    }
 }
 #[cfg(not(zpipe_since_7_3))]
-pub(crate) use until_7_2::{parameter, THIS_MODULE};
+pub(crate) use until_7_2::{parameter, poll_wants_every_write, THIS_MODULE};

@@ -3,6 +3,7 @@
 //! From files to pipes: opens, calls and commands.
 
 use crate::{
+    compat,
     fops::{FileOperations, FileOps, OpenFile, Waiter},
     mm::{Dest, Source},
     pairfs::{FifoInode, MountPin},
@@ -23,9 +24,9 @@ use kernel::{
 };
 
 /// Files of pipes: of `/dev/zpipe` and the ends of private pairs.
-pub(crate) static END_OPS: FileOps<End> = FileOps::new(&crate::compat::THIS_MODULE);
+pub(crate) static END_OPS: FileOps<End> = FileOps::new(&compat::THIS_MODULE);
 /// Files of `/dev/zpipe-control`.
-pub(crate) static CONTROL_OPS: FileOps<Control> = FileOps::new(&crate::compat::THIS_MODULE);
+pub(crate) static CONTROL_OPS: FileOps<Control> = FileOps::new(&compat::THIS_MODULE);
 
 /// An open end of a pipe, or both ends in one.
 ///
@@ -171,7 +172,9 @@ impl FileOperations for End {
     }
 
     fn poll(&self, _file: &OpenFile<'_>, waiter: &Waiter<'_, Self>) -> Ready {
-        self.pipe.set_polled();
+        if compat::poll_wants_every_write(self.access.read, waiter.is_edge_triggered()) {
+            self.pipe.set_every_write_wakes();
+        }
         // First register, then look: what changes in between wakes.
         if self.access.read {
             waiter.watch(|end| &end.pipe.rd_wait);

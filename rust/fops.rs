@@ -200,6 +200,13 @@ pub(crate) struct Waiter<'a, T> {
 }
 
 impl<T> Waiter<'_, T> {
+    /// True if the poller asks for edges: epoll with EPOLLET, a multishot poll of io_uring. False if
+    /// nobody is to be woken.
+    pub(crate) fn is_edge_triggered(&self) -> bool {
+        // SAFETY: By the type invariants the table is null or valid; its key does not change.
+        unsafe { self.table.as_ref() }.is_some_and(|table| table._key & sys::ZPIPE_POLL_EDGE != 0)
+    }
+
     /// Has the poller woken by a queue of the file's own.
     ///
     /// `queue` may only go from the private data to what it holds: for any lifetime at all.

@@ -129,8 +129,8 @@ pub(crate) struct Pipe {
     /// Readers and writers that want SIGIO.
     #[pin]
     pub(crate) fasync: FasyncLists,
-    /// Somebody polled. From then on every write wakes, as epoll's edges want it.
-    polled: Word,
+    /// Every write wakes who polls the read end, whether the pipe was empty or not.
+    every_write_wakes: Word,
     /// The lockless copy of what the lock protects, for who would prepare a direct transfer.
     buffer_only: Word,
     /// Which one it is.
@@ -154,7 +154,7 @@ impl Pipe {
                 wr_wait <- new_wait_queue!("zpipe::wr_wait"),
                 offer_wait <- new_wait_queue!("zpipe::offer_wait"),
                 fasync <- FasyncLists::new(),
-                polled: Word::new(0),
+                every_write_wakes: Word::new(0),
                 buffer_only: Word::new(0),
                 id,
             }),
@@ -177,15 +177,16 @@ impl Pipe {
         self.published.load()
     }
 
-    /// Whether anybody ever polled.
-    pub(crate) fn polled(&self) -> bool {
-        self.polled.read() != 0
+    /// True if every write wakes who polls the read end, and not only one to an empty pipe: edges of
+    /// epoll have always been so.
+    pub(crate) fn every_write_wakes(&self) -> bool {
+        self.every_write_wakes.read() != 0
     }
 
-    /// Notes that somebody polls.
-    pub(crate) fn set_polled(&self) {
-        if !self.polled() {
-            self.polled.write(1);
+    /// Makes it so, for good.
+    pub(crate) fn set_every_write_wakes(&self) {
+        if !self.every_write_wakes() {
+            self.every_write_wakes.write(1);
         }
     }
 

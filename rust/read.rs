@@ -189,7 +189,7 @@ impl Pipe {
         };
         drop(inner);
         // Who polls from now on sees what is published.
-        left.polled = self.polled();
+        left.polled = self.every_write_wakes();
         let wakes = turn.pause(left);
         self.wake(wakes);
         wakes

@@ -306,7 +306,7 @@ impl Pipe {
         }
         inner.stats.write.moved(total);
         drop(inner);
-        self.wake(WriterTurn::new(was_empty).end(total, true, self.polled()));
+        self.wake(WriterTurn::new(was_empty).end(total, true, self.every_write_wakes()));
         true
     }
 
@@ -436,7 +436,7 @@ impl Pipe {
         let full = inner.ring.is_full();
         drop(inner);
         // Who polls from now on sees what is published.
-        let wakes = turn.end(job.done, full, self.polled());
+        let wakes = turn.end(job.done, full, self.every_write_wakes());
         // What is left in the stock is freed at the end, without the lock.
 
         if result == Err(EPIPE) && !request.nosignal {
