@@ -37,6 +37,11 @@ impl Demand {
         self.rules.is_open()
     }
 
+    /// What decides who may push.
+    pub(crate) fn rules(&mut self) -> &mut PostedRead {
+        &mut self.rules
+    }
+
     /// Bytes that a writer has delivered.
     pub(crate) fn filled(&self) -> usize {
         self.rules.filled()

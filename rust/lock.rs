@@ -9,7 +9,10 @@ use crate::{
     ring::Ring,
     stats::Stats,
     sync::Word,
-    zcore::state::{Access, Ends, Opens, Room, Sides, State},
+    zcore::{
+        posted_read::{Ticket, WaitingReaders},
+        state::{Access, Ends, Opens, Room, State},
+    },
 };
 use core::ops::{Deref, DerefMut};
 use kernel::{
@@ -32,9 +35,10 @@ pub(crate) struct Inner {
     opens: Opens,
     /// `ends` or `opens` is not yet published.
     unpublished: bool,
-    /// Readers that wait for data, and writers that wait for room, in the order in which they began
-    /// to; who was woken counts until it has the lock again.
-    pub(crate) waiting: Sides,
+    /// Readers that wait for data; who was woken counts until it has the lock again.
+    pub(crate) waiting_readers: WaitingReaders,
+    /// Writers that wait for room, likewise.
+    pub(crate) waiting_writers: u32,
     /// A writer found no room since an offer stands, and did not wait.
     pub(crate) refused: bool,
     /// Nothing goes straight from one process to the other.
@@ -57,7 +61,8 @@ impl Inner {
             ends: Ends::default(),
             opens: Opens::default(),
             unpublished: false,
-            waiting: Sides::default(),
+            waiting_readers: WaitingReaders::default(),
+            waiting_writers: 0,
             refused: false,
             buffer_only: false,
             stats: KBox::new(Stats::default(), GFP_KERNEL_ACCOUNT)?,
@@ -154,8 +159,36 @@ impl Inner {
     /// says whether there are any that are not counted here. Says whether the owner is to be woken.
     pub(crate) fn recall_spent(&mut self, others: impl FnOnce() -> bool) -> bool {
         self.ring.is_offered()
-            && (self.waiting.writers != 0 || self.refused || others())
+            && (self.waiting_writers != 0 || self.refused || others())
             && self.ring.recall_spent()
+    }
+
+    /// A reader begins to wait, behind the others. It posts `demand` where it may: one read is
+    /// posted at a time. Returns its place, and whether it posted.
+    pub(crate) fn begin_reader_wait(&mut self, demand: &mut Option<KBox<Demand>>) -> (Ticket, bool) {
+        let posts = self.demand.is_none()
+            && !self.buffer_only
+            && demand.as_deref().is_some_and(Demand::is_open);
+        if posts {
+            self.demand = demand.take();
+            self.stats.read.offers += 1;
+        }
+        let rules = self.demand.as_deref_mut().filter(|_| posts);
+        let ticket = self.waiting_readers.enter(rules.map(Demand::rules));
+        (ticket, posts)
+    }
+
+    /// The reader with `ticket` waits no more; takes back what it posted, if it `posted`.
+    pub(crate) fn end_reader_wait(
+        &mut self,
+        ticket: Ticket,
+        posted: bool,
+    ) -> Option<KBox<Demand>> {
+        let own = if posted { self.demand.take() } else { None };
+        let others = self.demand.as_deref_mut().map(Demand::rules);
+
+        self.waiting_readers.leave(ticket, others);
+        own
     }
 
     /// Lets data through slots only from now on, or no longer.

@@ -298,17 +298,7 @@ impl Pipe {
                 Step::Empty if request.nonblock() => break Err(EAGAIN),
                 Step::Empty => {
                     inner.stats.read.waits += 1;
-                    // Only the reader that heads the queue: the next bytes are that one's. Who
-                    // waits behind it is not asked again.
-                    let demands = inner.waiting.readers == 0
-                        && inner.demand.is_none()
-                        && !inner.buffer_only
-                        && demand.as_deref().is_some_and(Demand::is_open);
-                    if demands {
-                        inner.demand = demand.take();
-                        inner.stats.read.offers += 1;
-                    }
-                    inner.waiting.readers += 1;
+                    let (ticket, demands) = inner.begin_reader_wait(&mut demand);
                     self.leave(inner, &mut job.turn);
                     trace::wait(self.id(), Who::Reader);
                     let waited = self.rd_wait.wait_exclusive(|| {
@@ -319,9 +309,9 @@ impl Pipe {
                         job.turn.waited();
                     }
                     inner = self.lock();
-                    inner.waiting.readers -= 1;
+                    let own = inner.end_reader_wait(ticket, demands);
                     if demands {
-                        demand = inner.demand.take();
+                        demand = own;
                         job.given(demand.as_deref().map_or(0, Demand::filled));
                     }
                     if job.done > 0 {

@@ -367,7 +367,7 @@ impl Pipe {
                 Step::Full if current!().signal_pending() => break Err(ERESTARTSYS),
                 Step::Full => {
                     inner.stats.write.waits += 1;
-                    inner.waiting.writers += 1;
+                    inner.waiting_writers += 1;
                     recalled = inner.recall_spent(|| true);
                 }
                 Step::NeedBytes => inner.stats.write.faults += 1,
@@ -413,7 +413,7 @@ impl Pipe {
                     turn.withdrew(job.done);
                 }
                 Step::Full => {
-                    inner.waiting.writers -= 1;
+                    inner.waiting_writers -= 1;
                     job.standing = Standing::Turn;
                 }
                 _ => (),

@@ -18,7 +18,8 @@ mod world;
 
 use super::{
     offer::Standing,
-    state::{Ends, Sides, State},
+    posted_read::WaitingReaders,
+    state::{Ends, State},
     turn::{ReaderTurn, Wakes},
 };
 use std::{
@@ -105,7 +106,8 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves: bool)
         limit,
         offer: None,
         demand: None,
-        waiting: Sides::default(),
+        waiting_readers: WaitingReaders::default(),
+        waiting_writers: 0,
         observed: false,
         share: 3,
         owed: [false; 4],
@@ -141,7 +143,7 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves: bool)
         done: 0,
         want: 0,
         demands: false,
-        waits: false,
+        waits: None,
         interrupted: false,
     };
     for (job, queue, calls) in writers

@@ -6,6 +6,9 @@
 //! reader has, if other readers took something in between. A push that delivers nothing because the
 //! *writer's* own memory cannot be read leaves the posted read as it was, for the next write.
 //!
+//! Readers are served in the order in which they began to wait: a push goes to a posted read only when
+//! no other reader waits ahead of it.
+//!
 //! Slots are counted as if the bytes had passed through them: what a push copied of a slot that it
 //! could not complete is taken back. Each push begins at the start of the reader's memory.
 
@@ -22,6 +25,43 @@ pub(crate) enum PushEnd {
     Reader,
 }
 
+/// The place of a reader among those that wait for data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Ticket(pub(super) u64);
+
+/// The readers that wait for data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct WaitingReaders {
+    pub(super) count: u32,
+    pub(super) next: u64,
+}
+
+impl WaitingReaders {
+    /// A reader begins to wait, behind the others; `post` is what it posts, if it posts.
+    pub(crate) fn enter(&mut self, post: Option<&mut PostedRead>) -> Ticket {
+        let ticket = Ticket(self.next);
+
+        if let Some(posted) = post {
+            posted.ticket = ticket;
+            posted.ahead = self.count;
+        }
+        self.next += 1;
+        self.count += 1;
+        ticket
+    }
+
+    /// The reader with `ticket` waits no more, while `posted` is what a reader has posted.
+    pub(crate) fn leave(&mut self, ticket: Ticket, posted: Option<&mut PostedRead>) {
+        self.count -= 1;
+        if self.count == 0 {
+            self.next = 0;
+        }
+        if let Some(posted) = posted {
+            posted.ahead -= u32::from(ticket.0 < posted.ticket.0);
+        }
+    }
+}
+
 /// A read that waits with its memory at the disposal of a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PostedRead {
@@ -31,6 +71,10 @@ pub(crate) struct PostedRead {
     filled: usize,
     /// No writer has served it, nor found its memory missing.
     open: bool,
+    /// The place of its reader.
+    pub(super) ticket: Ticket,
+    /// Readers that began to wait before it, and still do.
+    ahead: u32,
 }
 
 impl PostedRead {
@@ -40,6 +84,8 @@ impl PostedRead {
             room,
             filled: 0,
             open: true,
+            ticket: Ticket(0),
+            ahead: 0,
         }
     }
 
@@ -53,9 +99,9 @@ impl PostedRead {
         self.filled
     }
 
-    /// True if a writer may push.
+    /// True if a writer may push: nobody has served it, and nobody waits ahead of it.
     pub(crate) fn is_open(&self) -> bool {
-        self.open
+        self.open && self.ahead == 0
     }
 
     /// Accounts for a push that copied `copied` bytes, the first of them `offset` bytes into a slot.
@@ -86,6 +132,24 @@ mod tests {
         assert!(read.is_open() && read.filled() == 0 && read.room() == 9);
         assert_eq!(read.settle(5, 0, PushEnd::All), 0);
         assert!(!read.is_open() && read.filled() == 5);
+    }
+
+    #[test]
+    fn readers_that_wait_ahead_are_served_first() {
+        let mut waiting = WaitingReaders::default();
+        let mut read = PostedRead::new(9);
+        let first = waiting.enter(None);
+        let second = waiting.enter(None);
+        let own = waiting.enter(Some(&mut read));
+        let behind = waiting.enter(None);
+        assert!(!read.is_open() && waiting.count == 4);
+        waiting.leave(behind, Some(&mut read));
+        waiting.leave(second, Some(&mut read));
+        assert!(!read.is_open());
+        waiting.leave(first, Some(&mut read));
+        assert!(read.is_open());
+        waiting.leave(own, None);
+        assert_eq!(waiting, WaitingReaders::default());
     }
 
     #[test]

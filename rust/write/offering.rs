@@ -26,7 +26,7 @@ impl Write<'_, '_, '_> {
             && self.left() >= direct::least()
             && !inner.ring.is_offered()
             && !inner.buffer_only
-            && self.standing.may_offer(inner.waiting.writers)
+            && self.standing.may_offer(inner.waiting_writers)
             && !Offer::new(self.left(), self.phase).fits(inner.ring.free())
             && self.request.may_offer()
             && !current!().signal_pending();

@@ -32,7 +32,7 @@ impl World {
     pub(super) fn offers(&self, left: usize, standing: Standing) -> bool {
         left > 2
             && self.offer.is_none()
-            && standing.may_offer(self.waiting.writers)
+            && standing.may_offer(self.waiting_writers)
             && left * UNIT > self.free() * PAGE_SIZE
     }
 
@@ -98,7 +98,7 @@ impl World {
             standing = Standing::after(&offer);
         }
         if waits {
-            self.waiting.writers -= 1;
+            self.waiting_writers -= 1;
             standing = Standing::Turn;
         }
         let mut turn = turn.map_or(WriterTurn::new(self.empty()), |mut turn| {
@@ -159,7 +159,7 @@ impl World {
         let waits = at == At::Enqueue && queue == Queue::Writers;
         let mut recalled = false;
         if waits {
-            self.waiting.writers += 1;
+            self.waiting_writers += 1;
             recalled = self.recall_spent(true);
         }
         let (full, polled) = (self.full(), self.polled);
@@ -260,11 +260,13 @@ impl World {
         else {
             unreachable!()
         };
-        if waits {
-            self.waiting.readers -= 1;
+        let own = if demands { self.demand.take() } else { None };
+        if let Some(ticket) = waits {
+            let others = self.demand.as_mut().map(|demand| &mut demand.rules);
+            self.waiting_readers.leave(ticket, others);
         }
         if demands {
-            let demand = self.demand.take().expect("a demand is lost");
+            let demand = own.expect("a demand is lost");
             let filled = demand.rules.filled() / UNIT;
             assert_eq!(
                 demand.memory[..filled],
@@ -280,7 +282,7 @@ impl World {
                 done,
                 want,
                 demands: false,
-                waits: false,
+                waits: None,
                 interrupted: false,
             };
             self.publish();
@@ -338,16 +340,19 @@ impl World {
         let over = done > 0 || (!busy && self.ends.writers == 0);
         // At the end it is told in any case, as by fs/pipe.c.
         wakes.output |= over;
-        let heads = self.waiting.readers == 0;
         let process = &mut self.processes[who];
         if over {
             process.at = if done == 0 { At::Close } else { At::Lock };
             process.signal = false;
             self.next_call(who);
         } else {
-            let waits = !busy;
-            let demands = waits && want > 2 && heads && self.demand.is_none();
-            process.at = if waits { At::Enqueue } else { At::Lock };
+            let demands = !busy && want > 2 && self.demand.is_none();
+            let mut rules = PostedRead::new(want * UNIT);
+            let waits = (!busy).then(|| {
+                let posts = Some(&mut rules).filter(|_| demands);
+                self.waiting_readers.enter(posts)
+            });
+            process.at = if busy { At::Lock } else { At::Enqueue };
             process.job = Job::Read {
                 turn,
                 done,
@@ -356,11 +361,10 @@ impl World {
                 waits,
                 interrupted: false,
             };
-            self.waiting.readers += u32::from(waits);
             if demands {
                 self.demand = Some(Demand {
                     reader: who,
-                    rules: PostedRead::new(want * UNIT),
+                    rules,
                     memory: Vec::new(),
                     given: Vec::new(),
                 });
@@ -387,7 +391,7 @@ impl World {
                 done: 0,
                 want: size,
                 demands: false,
-                waits: false,
+                waits: None,
                 interrupted: false,
             }
         } else {
@@ -430,7 +434,7 @@ impl World {
                 waits,
             } if self.ends.readers != 0 && !self.occupied() && self.free() > first => {
                 if std::mem::take(waits) {
-                    self.waiting.writers -= 1;
+                    self.waiting_writers -= 1;
                     *standing = Standing::Turn;
                 }
                 let mut paid = turn.unwrap_or(WriterTurn::new(empty));
@@ -452,8 +456,9 @@ impl World {
                 waits,
                 ..
             } if !empty && first == 0 => {
-                if std::mem::take(waits) {
-                    self.waiting.readers -= 1;
+                if let Some(ticket) = waits.take() {
+                    let others = self.demand.as_mut().map(|demand| &mut demand.rules);
+                    self.waiting_readers.leave(ticket, others);
                 }
                 let mut wakes = turn.pause(Left {
                     empty,

@@ -4,8 +4,8 @@
 
 use super::super::{
     offer::{Offer, Standing},
-    posted_read::PostedRead,
-    state::{Ends, Offered, Room, Sides, State},
+    posted_read::{PostedRead, Ticket, WaitingReaders},
+    state::{Ends, Offered, Room, State},
     turn::{ReaderTurn, Wakes, WriterTurn},
     PAGE_SIZE,
 };
@@ -61,8 +61,8 @@ pub(super) enum Job {
         want: usize,
         /// The demand is its own.
         demands: bool,
-        /// It waits for data, and is counted.
-        waits: bool,
+        /// It waits for data, and has this place.
+        waits: Option<Ticket>,
         /// The wait ended with a signal.
         interrupted: bool,
     },
@@ -128,7 +128,8 @@ pub(super) struct World {
     pub(super) limit: usize,
     pub(super) offer: Option<(usize, Offer)>,
     pub(super) demand: Option<Demand>,
-    pub(super) waiting: Sides,
+    pub(super) waiting_readers: WaitingReaders,
+    pub(super) waiting_writers: u32,
     /// Somebody polls for room.
     pub(super) observed: bool,
     /// Units of one offer that readers take while others wait for room.
@@ -175,7 +176,7 @@ impl World {
         let share = self.share * UNIT;
         match &mut self.offer {
             Some((_, offer))
-                if (self.waiting.writers != 0 || others)
+                if (self.waiting_writers != 0 || others)
                     && offer.share_is_spent(share)
                     && !offer.is_recalled() =>
             {
@@ -183,6 +184,25 @@ impl World {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Numbers the places of waiting readers anew: only their order makes a difference.
+    pub(super) fn renumber(&mut self) {
+        let mut places = Vec::new();
+        for process in &mut self.processes {
+            if let Job::Read { waits: Some(t), .. } = &mut process.job {
+                places.push(t);
+            }
+        }
+        let mut posted = self.demand.as_mut().map(|d| &mut d.rules.ticket);
+        places.sort_by_key(|t| t.0);
+        self.waiting_readers.next = places.len() as u64;
+        for (n, place) in places.into_iter().enumerate() {
+            if let Some(t) = posted.take_if(|t| **t == *place) {
+                t.0 = n as u64;
+            }
+            place.0 = n as u64;
         }
     }
 
@@ -299,6 +319,7 @@ impl World {
 
     /// Ends a hold of the lock by `who`, who then owes `wakes`.
     pub(super) fn unlock(&mut self, who: usize, wakes: Wakes) {
+        self.renumber();
         self.publish();
         self.processes[who].wakes = self.signal(wakes);
     }
@@ -451,8 +472,8 @@ impl World {
             let sleeps = |p: &&Process| p.at == At::Asleep && p.queue == queue;
             self.processes.iter().filter(sleeps).count() as u32
         };
-        assert_eq!(self.waiting.readers, asleep(Queue::Readers), "{self:#?}");
-        assert_eq!(self.waiting.writers, asleep(Queue::Writers), "{self:#?}");
+        assert_eq!(self.waiting_readers.count, asleep(Queue::Readers), "{self:#?}");
+        assert_eq!(self.waiting_writers, asleep(Queue::Writers), "{self:#?}");
         assert_eq!(self.owed, [false; 4], "somebody was not told: {self:#?}");
         assert!(self.offer.is_none(), "an offer is left: {self:#?}");
         assert!(
