@@ -21,27 +21,27 @@ HEAD = """\
 # Instructions for a message written to zpipe and read from it, both processes
 # and the system calls together: make bench-gate. To accept new ones:
 #	make bench-gate ACCEPT=1
-# KERNEL	TURNS	BYTES	INSTRUCTIONS
+# KERNEL	TURNS	BYTES	INSTRUCTIONS	RELEASE
 """
 
 
 def read_raw(path):
-    """{(turns, bytes): instructions per message}, the median of the rounds."""
+    """{(turns, bytes): (instructions per message, release)}; the median of the rounds."""
     with open(path, encoding="utf-8") as f:
         records = list(map(json.loads, f))
-    return {(r["model"], r["bytes"]): median(r["cpu_ns_per_kib"]) * r["bytes"] / 1024
-            for r in records}
+    return {(r["model"], r["bytes"]):
+            (median(r["cpu_ns_per_kib"]) * r["bytes"] / 1024, r["kernel"]) for r in records}
 
 
 def read_baseline(path):
-    """{(kernel, turns, bytes): instructions}"""
+    """{(kernel, turns, bytes): (instructions, release)}"""
     lines = {}
     try:
         with open(path, encoding="utf-8") as f:
             for line in f:
                 if not line.startswith("#"):
-                    kernel, turns, size, count = line.split()
-                    lines[kernel, turns, int(size)] = float(count)
+                    kernel, turns, size, count, release = line.split()
+                    lines[kernel, turns, int(size)] = float(count), release
     except FileNotFoundError:
         pass
     return lines
@@ -50,8 +50,8 @@ def read_baseline(path):
 def write_baseline(path, lines):
     with open(path, "w", encoding="utf-8") as f:
         f.write(HEAD)
-        for (kernel, turns, size), count in sorted(lines.items()):
-            f.write(f"{kernel}\t{turns}\t{size}\t{count:.0f}\n")
+        for (kernel, turns, size), (count, release) in sorted(lines.items()):
+            f.write(f"{kernel}\t{turns}\t{size}\t{count:.0f}\t{release}\n")
 
 
 def verdict(now, before):
@@ -78,12 +78,16 @@ def main():
 
     print(f"\n{'goes on':<8} {'message':>8} {'baseline':>9} {'now':>9}")
     failed = not counted
-    for (turns, size), now in counted.items():
-        before = baseline.get((args.kernel, turns, size))
+    releases = set()
+    for (turns, size), (now, release) in counted.items():
+        before, of = baseline.get((args.kernel, turns, size), (None, release))
+        releases |= {of} - {release}
         ok, text = (True, "") if args.accept else verdict(now, before)
         failed |= not ok
         print(f"{turns:<8} {size_name(size):>8} {'-' if before is None else f'{before:.0f}':>9} "
               f"{now:>9.0f}  {text}")
+    if releases:
+        print(f"the baseline is of {', '.join(releases)}, and this was {release}")
     if args.accept:
         baseline = {k: v for k, v in baseline.items() if k[0] != args.kernel}
         baseline.update({(args.kernel, *k): v for k, v in counted.items()})
