@@ -23,10 +23,7 @@ use super::{
     turn::{ReaderTurn, Wakes},
 };
 use std::{
-    collections::{
-        hash_map::{DefaultHasher, Entry},
-        HashMap,
-    },
+    collections::{hash_map::Entry, HashMap},
     hash::{Hash, Hasher},
     panic::{catch_unwind, resume_unwind, AssertUnwindSafe},
 };
@@ -46,8 +43,49 @@ fn summary(world: &World) -> String {
     )
 }
 
+/// A hash that is quick and spreads well; nobody attacks it.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        // The finaliser of MurmurHash3, over what came before.
+        let mut h = (self.0 ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        h ^= h >> 33;
+        self.0 = h.wrapping_mul(0xc4ce_b9fe_1a85_ec53).rotate_left(29);
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.write_u64(byte.into());
+    }
+
+    fn write_u32(&mut self, word: u32) {
+        self.write_u64(word.into());
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+
+    fn write_isize(&mut self, word: isize) {
+        self.write_u64(word as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 fn hash(world: &World) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = Spread::default();
     world.hash(&mut hasher);
     hasher.finish()
 }
@@ -231,14 +269,14 @@ fn readers_leave() {
 
 #[test]
 fn somebody_polled() {
-    let mut world = world(2, &[&[7], &[1, 5]], &[&[1], &[3]], false);
+    let mut world = world(2, &[&[7], &[4]], &[&[1], &[3]], false);
     world.polled = true;
-    assert!(explore(world) > 100_000);
+    assert!(explore(world) > 10_000);
 }
 
 #[test]
 fn room_is_observed() {
-    let mut world = world(2, &[&[7], &[5, 1]], &[&[3], &[1]], false);
+    let mut world = world(2, &[&[7], &[5]], &[&[3], &[1]], false);
     world.observed = true;
     world.stays = true;
     assert!(explore(world) > 10_000);
@@ -254,7 +292,7 @@ fn writers_have_bad_memory() {
 #[test]
 fn memory_is_busy() {
     let mut world = world(2, &[&[7], &[5]], &[&[3], &[2]], false);
-    world.busy = 2;
+    world.busy = 1;
     assert!(explore(world) > 10_000);
 }
 
