@@ -89,8 +89,8 @@ def c_functions(text, name):
 
 
 def rust_functions(text, name):
-    """What is documented of each function or macro in Rust, and its signature."""
-    item = rf"(?:[ \t]*(?:///|#\[).*\n)*[ \t]*(?:[\w()]+ )*(?:fn {name}\b[^{{;]*|macro_rules! {name}\b)"
+    """What is documented of each function, trait or macro in Rust, and its signature."""
+    item = rf"(?:[ \t]*(?:///|#\[).*\n)*[ \t]*(?:[\w()]+ )*(?:(?:fn|trait) {name}\b[^{{;]*|macro_rules! {name}\b)"
     for match in re.finditer(rf"^{item}", text, re.M):
         yield match[0]
 
