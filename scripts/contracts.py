@@ -89,9 +89,10 @@ def c_functions(text, name):
 
 
 def rust_functions(text, name):
-    """What is documented of each function or macro in Rust, and its signature."""
-    item = rf"(?:[ \t]*(?:///|#\[).*\n)*[ \t]*(?:[\w()]+ )*(?:fn {name}\b[^{{;]*|macro_rules! {name}\b)"
-    for match in re.finditer(rf"^{item}", text, re.M):
+    """What is documented of each function, trait or macro in Rust, and its signature."""
+    documented = r"^(?:[ \t]*(?:///|#\[).*\n)*[ \t]*(?:[\w()]+ )*"
+    item = rf"(?:(?:fn|trait) {name}\b[^{{;]*|macro_rules! {name}\b)"
+    for match in re.finditer(documented + item, text, re.M):
         yield match[0]
 
 
@@ -181,7 +182,8 @@ def check(args, contracts, harmless, accepted):
 those accepted, of {release}.
 Look at each beside what it was, and whether our files are still right:
 	KERNEL={args.kernel} scripts/contracts diff
-(ZPIPE_SINCE=NAME compares with the kernel NAME of scripts/kernels.conf instead.) When they are, accept:
+(ZPIPE_SINCE=NAME compares with the kernel NAME of scripts/kernels.conf instead; show FUNCTION prints one
+that was never looked at.) When they are, accept:
 	KERNEL={args.kernel} scripts/contracts accept""")
     return 1 if wrong else 0
 
