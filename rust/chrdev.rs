@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The two character devices: a region of numbers, a cdev each, and a class that names the nodes.
+//! The two character devices: a region of numbers, one cdev for both, and a class that names the
+//! nodes.
 //!
 //! Not a miscdevice: `misc_open()` holds a mutex of all of them across `->open()`, and a FIFO's
 //! open waits.
+//!
+//! From when the cdev is added, files can be opened. If loading the module failed after that, they
+//! would outlive it: `do_init_module()` frees a module that failed, whoever holds it. So the cdev
+//! is added last, and it is one: two could be added by halves.
 
-use crate::{
-    fops::{FileOperations, FileOps},
-    sync::CStatic,
-};
+use crate::{compat::THIS_MODULE, device, sync::CConst};
+use core::ptr::{self, NonNull};
 use kernel::{
     bindings,
     error::{from_err_ptr, to_result},
     prelude::*,
-    str::{as_char_ptr_in_const_context, CStrExt},
-    types::Opaque,
+    str::CStrExt,
 };
 
 /// Bits of a device number that are the minor.
@@ -26,11 +28,39 @@ const FIFO: u32 = 0;
 const CONTROL: u32 = 1;
 const MINORS: u32 = 2;
 
-static CLASS: CStatic<bindings::class> = CStatic::new(bindings::class {
-    name: as_char_ptr_in_const_context(c"zpipe"),
-    devnode: Some(devnode),
+/// The operations that a file has when `open` is called, and no longer.
+static OPS: CConst<bindings::file_operations> = CConst::new(bindings::file_operations {
+    owner: THIS_MODULE.as_ptr(),
+    open: Some(open),
     ..pin_init::zeroed()
 });
+
+/// Opens a file with the operations of its device, as `memory_open()` does.
+///
+/// # Safety
+///
+/// Called by the VFS, with a file that is being opened with [`OPS`], and its inode.
+unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+    // SAFETY: The VFS passes a valid inode.
+    let minor = unsafe { (*inode).i_rdev } & MINOR_MASK;
+    let ops = match minor {
+        FIFO => device::END_OPS.as_ptr(),
+        CONTROL => device::CONTROL_OPS.as_ptr(),
+        _ => return ENXIO.to_errno(),
+    };
+
+    // SAFETY: While it is opened, the file is ours. It holds the owner of its operations, which is
+    // the same as before. The operations are static.
+    let open = unsafe {
+        (*file).f_op = ops;
+        (*ops).open
+    };
+    match open {
+        // SAFETY: The file is being opened with the operations that this is one of.
+        Some(open) => unsafe { open(inode, file) },
+        None => 0,
+    }
+}
 
 /// Sets the mode of a node: the FIFO is a shared channel, the control device joins nothing.
 ///
@@ -89,126 +119,146 @@ impl Drop for Region {
 ///
 /// # Invariants
 ///
-/// [`CLASS`] is registered.
-struct Class(());
+/// `ptr` is what `class_create()` made.
+struct Class {
+    ptr: NonNull<bindings::class>,
+}
 
 impl Class {
     fn new() -> Result<Self> {
-        // SAFETY: The static is for these calls alone.
-        to_result(unsafe { bindings::class_register(CLASS.as_ptr()) })?;
-        // INVARIANT: It was successful.
-        Ok(Self(()))
+        // SAFETY: The name is static.
+        let class = from_err_ptr(unsafe { bindings::class_create(c"zpipe".as_char_ptr()) })?;
+        let ptr = NonNull::new(class).ok_or(ENOMEM)?;
+
+        // SAFETY: The class is valid, and has no devices yet.
+        unsafe { (*ptr.as_ptr()).devnode = Some(devnode) };
+        // INVARIANT: As was just seen.
+        Ok(Self { ptr })
     }
 }
 
 impl Drop for Class {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants.
-        unsafe { bindings::class_unregister(CLASS.as_ptr()) };
+        // SAFETY: By the type invariants. The driver core frees it when nobody uses it any more.
+        unsafe { bindings::class_destroy(self.ptr.as_ptr()) };
     }
 }
-
-/// A cdev: from now on the device number can be opened.
-#[pin_data(PinnedDrop)]
-struct Cdev {
-    #[pin]
-    cdev: Opaque<bindings::cdev>,
-}
-
-impl Cdev {
-    fn new<T: FileOperations>(
-        ops: &'static FileOps<T>,
-        number: bindings::dev_t,
-    ) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
-            cdev <- Opaque::try_ffi_init(move |slot: *mut bindings::cdev| {
-                // SAFETY: The slot is memory for a cdev, and stays where it is.
-                unsafe {
-                    bindings::cdev_init(slot, ops.as_ptr());
-                    (*slot).owner = crate::compat::THIS_MODULE.as_ptr();
-                    to_result(bindings::cdev_add(slot, number, 1))
-                }
-            }),
-        })
-    }
-}
-
-#[pinned_drop]
-impl PinnedDrop for Cdev {
-    fn drop(self: Pin<&mut Self>) {
-        // SAFETY: It was added. Inodes that know it forget it, and no open can be under way: that
-        // holds the module, which is being unloaded or failed to load.
-        unsafe { bindings::cdev_del(self.cdev.get()) };
-    }
-}
-
-// SAFETY: It is only kept, and dropped in any context that may sleep.
-unsafe impl Send for Cdev {}
-// SAFETY: There is nothing to do with a reference.
-unsafe impl Sync for Cdev {}
 
 /// A node in `/dev`.
 ///
 /// # Invariants
 ///
-/// A device of the class with this number exists.
+/// A device of this class and number exists.
 struct Node {
+    class: NonNull<bindings::class>,
     number: bindings::dev_t,
 }
 
 impl Node {
-    fn new(_class: &Class, number: bindings::dev_t, name: &'static CStr) -> Result<Self> {
-        // SAFETY: The class is registered. The format takes one string.
+    fn new(class: &Class, number: bindings::dev_t, name: &'static CStr) -> Result<Self> {
+        // SAFETY: The class is valid. The format takes one string.
         from_err_ptr(unsafe {
             bindings::device_create(
-                CLASS.as_ptr(),
-                core::ptr::null_mut(),
+                class.ptr.as_ptr(),
+                ptr::null_mut(),
                 number,
-                core::ptr::null_mut(),
+                ptr::null_mut(),
                 c"%s".as_char_ptr(),
                 name.as_char_ptr(),
             )
         })?;
         // INVARIANT: It was successful.
-        Ok(Self { number })
+        Ok(Self {
+            class: class.ptr,
+            number,
+        })
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
         // SAFETY: By the type invariants; the class outlives its nodes, see `Devices`.
-        unsafe { bindings::device_destroy(CLASS.as_ptr(), self.number) };
+        unsafe { bindings::device_destroy(self.class.as_ptr(), self.number) };
+    }
+}
+
+/// The cdev: as long as there is one, the devices can be opened.
+///
+/// # Invariants
+///
+/// `ptr` is what `cdev_alloc()` made and `cdev_add()` added.
+struct Cdev {
+    ptr: NonNull<bindings::cdev>,
+}
+
+impl Cdev {
+    /// Adds a cdev for all numbers of the region.
+    fn new(region: &Region) -> Result<Self> {
+        // SAFETY: No requirement.
+        let ptr = NonNull::new(unsafe { bindings::cdev_alloc() }).ok_or(ENOMEM)?;
+        let cdev = ptr.as_ptr();
+
+        // SAFETY: The cdev is new and ours, and what it points to is static. The module's kobject
+        // is valid until the module is freed, which waits for the kobject's last reference. So the
+        // cdev, which names the module, does not outlive it, however late a cdev is released.
+        let result = to_result(unsafe {
+            (*cdev).ops = OPS.as_ptr();
+            (*cdev).owner = THIS_MODULE.as_ptr();
+            bindings::cdev_set_parent(cdev, &raw mut (*THIS_MODULE.as_ptr()).mkobj.kobj);
+            bindings::cdev_add(cdev, region.first, MINORS)
+        });
+        if let Err(e) = result {
+            // SAFETY: The cdev is still ours. Its parent was not referenced, and is not to be put
+            // when the cdev is released.
+            unsafe {
+                (*cdev).kobj.parent = ptr::null_mut();
+                bindings::kobject_put(&raw mut (*cdev).kobj);
+            }
+            return Err(e);
+        }
+        // INVARIANT: It was successful.
+        Ok(Self { ptr })
+    }
+}
+
+impl Drop for Cdev {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants. No open can be under way: that holds the module, which is
+        // being unloaded. Inodes that know the cdev forget it when it is released.
+        unsafe { bindings::cdev_del(self.ptr.as_ptr()) };
     }
 }
 
 /// The devices, registered. Dropping it takes them away, in the order of the members.
 pub(crate) struct Devices {
+    _cdev: Cdev,
     _fifo_node: Node,
     _control_node: Node,
     _class: Class,
-    _fifo: Pin<KBox<Cdev>>,
-    _control: Pin<KBox<Cdev>>,
     _region: Region,
 }
 
 impl Devices {
-    /// Registers both devices. Sleeps. They can be opened before this returns.
-    pub(crate) fn new<F: FileOperations, C: FileOperations>(
-        fifo_ops: &'static FileOps<F>,
-        control_ops: &'static FileOps<C>,
-    ) -> Result<Self> {
+    /// Registers both devices. Sleeps.
+    ///
+    /// They can be opened before this returns: what is done after it must not fail.
+    pub(crate) fn new() -> Result<Self> {
         let region = Region::new()?;
-        let fifo = KBox::pin_init(Cdev::new(fifo_ops, region.first + FIFO), GFP_KERNEL)?;
-        let control = KBox::pin_init(Cdev::new(control_ops, region.first + CONTROL), GFP_KERNEL)?;
         let class = Class::new()?;
+        let fifo_node = Node::new(&class, region.first + FIFO, c"zpipe")?;
+        let control_node = Node::new(&class, region.first + CONTROL, c"zpipe-control")?;
 
         Ok(Self {
-            _fifo_node: Node::new(&class, region.first + FIFO, c"zpipe")?,
-            _control_node: Node::new(&class, region.first + CONTROL, c"zpipe-control")?,
+            _cdev: Cdev::new(&region)?,
+            _fifo_node: fifo_node,
+            _control_node: control_node,
             _class: class,
-            _fifo: fifo,
-            _control: control,
             _region: region,
         })
     }
 }
+
+// SAFETY: It is only kept, and dropped in any context that may sleep.
+unsafe impl Send for Devices {}
+// SAFETY: There is nothing to do with a reference.
+unsafe impl Sync for Devices {}

@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! uapi <- device -> pipe, read, write -> ring -> {mm, sync} -> sys
-//!            |-> {chrdev, pairfs} -> fops
+//!            |-> pairfs -> fops
+//! chrdev -> device: what opens a file
 //! debugfs -> table; trace: called where there is something to tell
 //! zcore: pure logic; imports nothing, anything may import it
 //! ```
@@ -70,9 +71,10 @@ module! {
     },
 }
 
+/// What the module has registered. Dropping it takes it away, in the order of the members.
 struct Zpipe {
-    _devices: chrdev::Devices,
     _directory: debugfs::Directory,
+    _devices: chrdev::Devices,
 }
 
 impl kernel::Module for Zpipe {
@@ -85,9 +87,12 @@ impl kernel::Module for Zpipe {
         mm::set_batch(compat::parameter(&module_parameters::direct_batch));
         sync::set_spin_us(compat::parameter(&module_parameters::spin_us));
         mm::cut_copies(compat::parameter(&module_parameters::cut_copies));
+
+        // From here on files are opened, and nothing may fail: they would outlive the module.
+        let devices = chrdev::Devices::new()?;
         Ok(Self {
-            _devices: chrdev::Devices::new(&device::END_OPS, &device::CONTROL_OPS)?,
             _directory: debugfs::Directory::new(),
+            _devices: devices,
         })
     }
 }

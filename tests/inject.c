@@ -14,51 +14,20 @@
  */
 #include "oracle.h"
 #include "child.h"
+#include "fail.h"
 
 #include <dirent.h>
 #include <sys/epoll.h>
 
-#define DEBUGFS		"/sys/kernel/debug"
 /* More places than any call here has; a call that never gets through fails. */
 #define MANY		5000
 #define FULL		(SLOTS * PAGE)
-
-static const struct {
-	const char *file, *value, *restored;
-} settings[] = {
-	/* By these alone fail-nth would count only what may not sleep. */
-	{ "failslab/ignore-gfp-wait", "N", "Y" },
-	{ "fail_page_alloc/ignore-gfp-wait", "N", "Y" },
-	{ "fail_page_alloc/ignore-gfp-highmem", "N", "Y" },
-	{ "fail_page_alloc/min-order", "0", "1" },
-	{ "failslab/verbose", "0", "2" },
-	{ "fail_page_alloc/verbose", "0", "2" },
-	{ "fail_usercopy/verbose", "0", "2" },
-	/* Those that asked for it, in /proc/self/make-it-fail. */
-	{ "failslab/task-filter", "Y", "N" },
-	{ "fail_page_alloc/task-filter", "Y", "N" },
-	{ "fail_usercopy/task-filter", "Y", "N" },
-	{ "failslab/times", "-1", "1" },
-	{ "fail_page_alloc/times", "-1", "1" },
-	{ "fail_usercopy/times", "-1", "1" },
-};
 
 /* The chance of each kind of failure, for those that asked for it. */
 static const char * const chances[] = {
 	"failslab/probability", "fail_page_alloc/probability",
 	"fail_usercopy/probability",
 };
-
-static bool put_all(bool restore)
-{
-	bool done = true;
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(settings); i++)
-		done &= !write_line(DEBUGFS, settings[i].file, restore ?
-				    settings[i].restored : settings[i].value);
-	return done;
-}
 
 static bool put_chances(const char *percent)
 {
@@ -117,30 +86,6 @@ FIXTURE_TEARDOWN(inject)
 	put_chances("0");
 	put_all(true);
 	ends_free(&self->e);
-}
-
-/* From here on the @n-th thing that can fail does. */
-static void arm(int nth, int n)
-{
-	char text[16];
-	int len = snprintf(text, sizeof(text), "%d", n);
-
-	if (pwrite(nth, text, len, 0) != len)
-		abort();
-}
-
-/*
- * Whether it came to that. These calls have copies of their own that can fail;
- * then the one before had not so many.
- */
-static bool disarm(int nth)
-{
-	char text[16] = "";
-	ssize_t n = pread(nth, text, sizeof(text) - 1, 0);
-
-	if (pwrite(nth, "0", 1, 0) != 1 && pwrite(nth, "0", 1, 0) != 1)
-		abort();
-	return n > 0 && text[0] == '0';
 }
 
 static bool is_failure(long ret)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Statics that C code changes.
+//! Statics for C code.
 
 use core::cell::UnsafeCell;
 
@@ -21,5 +21,24 @@ impl<T> CStatic<T> {
     /// Its address.
     pub(crate) const fn as_ptr(&self) -> *mut T {
         self.0.get()
+    }
+}
+
+/// A static that nobody changes: it is in read-only memory, as what is `const` in C.
+#[repr(transparent)]
+pub(crate) struct CConst<T>(T);
+
+// SAFETY: It is constant, and Rust code does nothing with it but hand out its address.
+unsafe impl<T> Sync for CConst<T> {}
+
+impl<T> CConst<T> {
+    /// A static with this value.
+    pub(crate) const fn new(value: T) -> Self {
+        Self(value)
+    }
+
+    /// Its address.
+    pub(crate) const fn as_ptr(&self) -> *const T {
+        &raw const self.0
     }
 }

@@ -8,7 +8,7 @@ mod signal;
 mod waitqueue;
 mod word;
 
-pub(crate) use cstatic::CStatic;
+pub(crate) use cstatic::{CConst, CStatic};
 pub(crate) use fasync::FasyncLists;
 pub(crate) use signal::{killed, raise_sigpipe};
 pub(crate) use waitqueue::{new_wait_queue, set_spin_us, Event, WaitQueue};
