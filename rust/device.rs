@@ -4,7 +4,7 @@
 
 use crate::{
     compat,
-    fops::{FileOperations, FileOps, OpenFile, Waiter},
+    fops::{FileOperations, FileOps, OpenFile, OpeningFile, Waiter},
     mm::{Dest, Source},
     pairfs::{FifoInode, MountPin},
     pipe::Request,
@@ -130,7 +130,7 @@ impl Drop for End {
 
 #[vtable]
 impl FileOperations for End {
-    fn open(file: &OpenFile<'_>) -> Result<Self> {
+    fn open(file: &OpeningFile<'_>) -> Result<Self> {
         let access = file.access();
         if !access.read && !access.write {
             return Err(EINVAL);
@@ -251,7 +251,7 @@ pub(crate) struct Control;
 
 #[vtable]
 impl FileOperations for Control {
-    fn open(file: &OpenFile<'_>) -> Result<Self> {
+    fn open(file: &OpeningFile<'_>) -> Result<Self> {
         file.set_stream();
         Ok(Self)
     }

@@ -13,6 +13,7 @@ use crate::{
 };
 use core::{
     marker::PhantomData,
+    ops::Deref,
     ptr::{self, NonNull},
 };
 use kernel::{
@@ -30,7 +31,7 @@ use kernel::{
 #[vtable]
 pub(crate) trait FileOperations: Sized + Send + Sync + 'static {
     /// A file is being opened. May sleep.
-    fn open(file: &OpenFile<'_>) -> Result<Self>;
+    fn open(file: &OpeningFile<'_>) -> Result<Self>;
 
     /// Reads; returns how many bytes. May sleep.
     fn read(
@@ -151,10 +152,27 @@ impl OpenFile<'_> {
         // SAFETY: Valid by the type invariants.
         to_result(unsafe { sys::zpipe_file_modified(self.ptr) })
     }
+}
 
-    /// Makes the file a stream, without a position, as every FIFO's. Only while it is opened.
+/// A file that is being opened, for the length of [`FileOperations::open`].
+///
+/// # Invariants
+///
+/// Nobody else has the file yet.
+pub(crate) struct OpeningFile<'a>(OpenFile<'a>);
+
+impl<'a> Deref for OpeningFile<'a> {
+    type Target = OpenFile<'a>;
+
+    fn deref(&self) -> &OpenFile<'a> {
+        &self.0
+    }
+}
+
+impl OpeningFile<'_> {
+    /// Makes the file a stream, without a position, as every FIFO's.
     pub(crate) fn set_stream(&self) {
-        // SAFETY: Valid by the type invariants; the caller opens the file.
+        // SAFETY: Valid by the type invariants, and nobody else reads or changes its mode.
         unsafe { sys::zpipe_open_stream(self.inode(), self.ptr) };
     }
 }
@@ -308,7 +326,9 @@ impl<T: FileOperations> FileOps<T> {
     unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         from_result(|| {
             // SAFETY: The VFS opens the file.
-            let this = T::open(&unsafe { OpenFile::from_raw(file) })?;
+            let opened = unsafe { OpenFile::from_raw(file) };
+            // INVARIANT: It has no descriptor yet.
+            let this = T::open(&OpeningFile(opened))?;
             let private = Private::new(this)?;
 
             // SAFETY: While it is opened, the file is ours.

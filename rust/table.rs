@@ -17,7 +17,10 @@ use core::ops::Deref;
 use kernel::{
     prelude::*,
     rbtree::{RBTree, RBTreeNode},
-    sync::{global_lock, Arc},
+    sync::{
+        atomic::{Acquire, Atomic, Relaxed, Release},
+        global_lock, Arc, GlobalGuard,
+    },
 };
 
 /// The name of an inode: its address, never dereferenced.
@@ -36,23 +39,42 @@ struct Entry {
 type Tree = RBTree<InodeKey, Entry>;
 
 global_lock! {
-    // SAFETY: `init` is the first thing the module's own init calls. Everything else here is
-    // reached through files, of which there are none before that.
+    // SAFETY: Only `init` and `table` use it: `init` initialises it before it does anything else with
+    // it, and `table` asks whether that is done.
     unsafe(uninit) static TABLE: Mutex<Option<Tree>> = None;
 }
 
-/// Makes the table. Called once, before anything can be opened.
-pub(crate) fn init() {
-    // SAFETY: Called once, says the caller: the module's init is.
+/// How far [`TABLE`] is: [`NEW`], [`STARTED`] or [`READY`], in this order.
+static PROGRESS: Atomic<u32> = Atomic::new(NEW);
+const NEW: u32 = 0;
+/// Somebody is in [`init`].
+const STARTED: u32 = 1;
+/// It is initialised, and has a tree.
+const READY: u32 = 2;
+
+/// Makes the table. Before that there is none. Sleeps. `EBUSY` if it was called before.
+pub(crate) fn init() -> Result {
+    if PROGRESS.cmpxchg(NEW, STARTED, Relaxed).is_err() {
+        return Err(EBUSY);
+    }
+
+    // SAFETY: Nobody gets here twice, as was just made sure of.
     unsafe { TABLE.init() };
     *TABLE.lock() = Some(RBTree::new());
+    PROGRESS.store(READY, Release);
+    Ok(())
+}
+
+/// The table, locked. Sleeps. [`None`] if there is none.
+fn table() -> Option<GlobalGuard<TABLE>> {
+    (PROGRESS.load(Acquire) == READY).then(|| TABLE.lock())
 }
 
 /// The first pipe whose inode is `from` or has a higher address, and that address.
 ///
 /// It may be closed meanwhile, and then lives until the caller drops it.
 pub(crate) fn next(from: InodeKey) -> Option<(InodeKey, Arc<Pipe>)> {
-    let table = TABLE.lock();
+    let table = table()?;
     let cursor = table.as_ref()?.cursor_lower_bound(&from)?;
     let (key, entry) = cursor.current();
 
@@ -84,7 +106,7 @@ impl PipeRef {
     }
 
     fn find(key: InodeKey) -> Option<Self> {
-        let mut table = TABLE.lock();
+        let mut table = table()?;
         let entry = table.as_mut()?.get_mut(&key)?;
 
         entry.files += 1;
@@ -103,10 +125,8 @@ impl PipeRef {
         };
         let node = RBTreeNode::new(key, entry, GFP_KERNEL)?;
 
-        let mut table = TABLE.lock();
-        let Some(tree) = table.as_mut() else {
-            return Err(ENODEV);
-        };
+        let mut table = table().ok_or(ENODEV)?;
+        let tree = table.as_mut().ok_or(ENODEV)?;
         if let Some(entry) = tree.get_mut(&key) {
             // Somebody else was faster.
             entry.files += 1;
@@ -124,8 +144,10 @@ impl PipeRef {
 
 impl Clone for PipeRef {
     fn clone(&self) -> Self {
-        if let Some(entry) = TABLE.lock().as_mut().and_then(|t| t.get_mut(&self.key)) {
-            entry.files += 1;
+        if let Some(mut table) = table() {
+            if let Some(entry) = table.as_mut().and_then(|tree| tree.get_mut(&self.key)) {
+                entry.files += 1;
+            }
         }
         Self {
             pipe: self.pipe.clone(),
@@ -144,7 +166,7 @@ impl Deref for PipeRef {
 
 impl Drop for PipeRef {
     fn drop(&mut self) {
-        let mut table = TABLE.lock();
+        let Some(mut table) = table() else { return };
         let Some(tree) = table.as_mut() else { return };
         let Some(entry) = tree.get_mut(&self.key) else {
             return;

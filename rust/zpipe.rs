@@ -79,7 +79,7 @@ struct Zpipe {
 
 impl kernel::Module for Zpipe {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        table::init();
+        table::init()?;
         direct::set_limits(
             compat::parameter(&module_parameters::direct_min),
             compat::parameter(&module_parameters::direct_most),

@@ -12,8 +12,11 @@ use core::cell::UnsafeCell;
 /// There is no order between two words, and none but what locks and wait queues give.
 pub(crate) struct Word(UnsafeCell<u64>);
 
-// SAFETY: An aligned u64 is loaded and stored whole, by volatile accesses, which are the kernel's
-// READ_ONCE() and WRITE_ONCE() and may race in its memory model.
+// What follows needs it.
+const _: () = assert!(usize::BITS == 64);
+
+// SAFETY: On 64 bits an aligned u64 is loaded and stored whole, by volatile accesses, which are the
+// kernel's READ_ONCE() and WRITE_ONCE() and may race in its memory model.
 unsafe impl Sync for Word {}
 
 impl Word {
