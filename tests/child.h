@@ -234,6 +234,48 @@ static inline void hold_up(struct child *c)
 	sched_setaffinity(c->pid, sizeof(one), &one);
 }
 
+/* From now on everybody runs again. */
+static inline void let_go(void)
+{
+	struct sched_param other = {};
+	cpu_set_t all;
+
+	memset(&all, 0xff, sizeof(all));
+	sched_setaffinity(0, sizeof(all), &all);
+	sched_setscheduler(0, SCHED_OTHER, &other);
+}
+
+/* Has a child run elsewhere than the tester, and who is held up, do. */
+static inline void run_beside(struct child *c)
+{
+	cpu_set_t other;
+
+	CPU_ZERO(&other);
+	CPU_SET(1, &other);
+	sched_setaffinity(c->pid, sizeof(other), &other);
+}
+
+/* How often a task left its processor so far: the same as long as it sleeps. */
+static inline long task_runs(pid_t pid)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	return number_in(path, "voluntary_ctxt_switches") +
+	       number_in(path, "nonvoluntary_ctxt_switches");
+}
+
+/* As eventually(), but the tester keeps its processor, so not for long. */
+#define soon(cond)							\
+({									\
+	long __end = now_ms() + 500;					\
+	bool __ok;							\
+									\
+	while (!(__ok = (cond)) && now_ms() < __end)			\
+		;							\
+	__ok;								\
+})
+
 static inline long child_do_read(struct child *c)
 {
 	return read(c->fd, c->buf, c->len);

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Room for others beside a large write that waits. When readers have taken all
+ * there is, the pipe is empty and so others can write, though the writer that
+ * waited has not had a processor since. When it has, it may leave room; then
+ * all hear of it who wait for room, in whatever way they do.
+ */
+#include "direct.h"
+#include "words.h"
+
+#define LARGE		0		/* the writer that is held up */
+#define OTHER		1		/* the one that waits for room */
+#define TESTER		2
+
+/* How the other one waits for room. */
+enum way {
+	BLOCKING,
+	POLLING,
+	EDGES,			/* EPOLLET */
+	SIGNALS,		/* SIGIO */
+};
+
+struct other {
+	struct ends *e;
+	enum way how;
+	int *tries;		/* writes that were refused; shared */
+};
+
+static bool refused(struct other *o, int fd, const void *buf, long *ret)
+{
+	*ret = sys(write(fd, buf, PAGE));
+	if (*ret != -EAGAIN)
+		return false;
+	__atomic_add_fetch(o->tries, 1, __ATOMIC_SEQ_CST);
+	return true;
+}
+
+/* Writes a page as soon as it is told that there is room. */
+static long other_run(struct child *c)
+{
+	struct other *o = c->arg;
+	int fd = open_nonblocking_writer(o->e);
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	int ep = watch(fd, EPOLLOUT | EPOLLET);
+	unsigned char buf[PAGE];
+	struct epoll_event ev;
+	sigset_t set;
+	long ret = 0;
+	int sig;
+
+	close(o->e->fd[0]);
+	words_fill(buf, OTHER, 0, PAGE);
+	if (o->how == BLOCKING)
+		return write(c->fd, buf, PAGE);
+	sigemptyset(&set);
+	sigaddset(&set, SIGIO);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	if (o->how == SIGNALS && (fcntl(fd, F_SETOWN, getpid()) ||
+				  fcntl(fd, F_SETFL, O_NONBLOCK | O_ASYNC)))
+		return -1;
+	while (refused(o, fd, buf, &ret)) {
+		if (o->how == POLLING)
+			poll(&p, 1, -1);
+		else if (o->how == EDGES)
+			epoll_wait(ep, &ev, 1, -1);
+		else
+			sigwait(&set, &sig);
+	}
+	errno = -ret;
+	return ret < 0 ? -1 : ret;
+}
+
+static const long call_of[] = {
+	[BLOCKING] = SYS_write, [POLLING] = SYS_poll, [EDGES] = SYS_epoll_wait,
+	[SIGNALS] = SYS_rt_sigtimedwait,
+};
+
+/* Both writers wait, and then the large one, of @len bytes, is held up. */
+struct scene {
+	struct ends *e;
+	struct child large;
+	struct child c;
+	struct other o;
+	struct words w;
+	unsigned char *buf;
+	long runs;
+};
+
+static void scene_start(struct __test_metadata *_metadata, struct scene *s,
+			struct ends *e, enum way how, long len)
+{
+	*s = (struct scene) {
+		.e = e, .buf = own_memory(len),
+		.o = { .e = e, .how = how, .tries = shared_alloc(sizeof(int)) },
+		.large = {
+			.nr = SYS_write, .fn = child_do_write, .fd = e->fd[1],
+			.drop = e->fd[0], .len = len, .buf = own_memory(len),
+		},
+		.c = {
+			.nr = call_of[how], .fn = other_run, .arg = &s->o,
+			.fd = e->fd[1], .drop = -1,
+		},
+	};
+	words_fill(s->large.buf, LARGE, 0, len);
+	child_start(&s->large, 0);
+	ASSERT_TRUE(child_asleep(&s->large));
+	child_start(&s->c, 0);
+	ASSERT_TRUE(child_asleep(&s->c));
+}
+
+static void scene_hold(struct scene *s)
+{
+	run_beside(&s->c);
+	hold_up(&s->large);
+	s->runs = task_runs(s->large.pid);
+}
+
+/* Whether the large writer has run since. */
+static bool scene_ran(struct scene *s)
+{
+	return child_done(&s->large) || task_runs(s->large.pid) != s->runs;
+}
+
+/* Reads at most @len bytes, as long as there are any. */
+static void scene_drain(struct __test_metadata *_metadata, struct scene *s,
+			long len)
+{
+	long n;
+
+	while (len && fionread(s->e->fd[0]) > 0) {
+		n = words_read(&s->w, s->e->fd[0], s->buf, len);
+		ASSERT_LT(0, n);
+		len -= n;
+	}
+}
+
+/* All of both arrives, and what the tester wrote. */
+static void scene_end(struct __test_metadata *_metadata, struct scene *s,
+		      long tester)
+{
+	long len = s->large.len, all = len + PAGE + tester, n;
+
+	let_go();
+	while (s->w.got[LARGE] + s->w.got[OTHER] + s->w.got[TESTER] <
+	       all / WORD) {
+		n = words_read(&s->w, s->e->fd[0], s->buf, len);
+		ASSERT_LT(0, n);
+	}
+	EXPECT_EQ(len, words_bytes(&s->w, LARGE));
+	EXPECT_EQ(PAGE, words_bytes(&s->w, OTHER));
+	EXPECT_EQ(tester, words_bytes(&s->w, TESTER));
+	EXPECT_EQ(len, child_join(&s->large));
+	EXPECT_EQ(PAGE, child_join(&s->c));
+	EXPECT_EQ(0, fionread(s->e->fd[0]));
+	EXPECT_TRUE(was_direct(s->e));
+	munmap(s->buf, len);
+	munmap(s->large.buf, len);
+}
+
+/*
+ * The pipe is drained, and there is room at once. In pipe(2) a writer that waits
+ * in the queue behind the large one gets in after it only.
+ */
+static bool drained(struct __test_metadata *_metadata, struct ends *e,
+		    enum way how)
+{
+	bool alone = how != BLOCKING || is_zpipe(e->kind), ran;
+	int fd = open_nonblocking_writer(e);
+	unsigned char buf[PAGE];
+	struct scene s;
+
+	words_fill(buf, TESTER, 0, PAGE);
+	scene_start(_metadata, &s, e, how, MIB);
+	scene_hold(&s);
+	scene_drain(_metadata, &s, MIB);
+	ASSERT_EQ(POLLOUT, poll_mask(fd));
+	ASSERT_EQ(PAGE, sys(write(fd, buf, PAGE)));
+	if (alone)
+		ASSERT_TRUE(soon(child_done(&s.c)));
+	ran = scene_ran(&s);
+	scene_end(_metadata, &s, PAGE);
+	close(fd);
+	return !ran;
+}
+
+/*
+ * What is left would fit, so the large writer comes back, and leaves room. In
+ * pipe(2) the other one may have got in before.
+ */
+static bool rest_fits(struct __test_metadata *_metadata, struct ends *e,
+		      enum way how)
+{
+	struct scene s;
+	bool ran;
+
+	scene_start(_metadata, &s, e, how, 3 * FULL);
+	scene_drain(_metadata, &s, FULL);
+	ASSERT_TRUE(child_asleep(&s.large));
+	if (!child_asleep(&s.c))
+		ASSERT_TRUE(child_done(&s.c));
+	scene_hold(&s);
+	/* In pipe(2) as much of it as was there. */
+	scene_drain(_metadata, &s, FULL + 12 * PAGE);
+	/* Who was told too early has tried in vain by now. */
+	soon(child_done(&s.c) || task_syscall(s.c.pid) == call_of[how]);
+	ran = scene_ran(&s);
+	let_go();
+	ASSERT_TRUE(eventually(child_done(&s.c)))
+		TH_LOG("refused %d times", *s.o.tries);
+	scene_end(_metadata, &s, 0);
+	return !ran;
+}
+
+/* Again if the large writer had a processor all the same. */
+#define held_up(scenario)						\
+({									\
+	bool __ok = false;						\
+	int __i;							\
+									\
+	for (__i = 0; __i < 10 && !__ok; __i++)				\
+		__ok = (scenario);					\
+	__ok;								\
+})
+
+TEST_F_TIMEOUT(all, room_in_a_drained_pipe_for_a_blocked_writer, TIMEOUT)
+{
+	EXPECT_TRUE(held_up(drained(_metadata, &self->e, BLOCKING)));
+}
+
+TEST_F_TIMEOUT(all, room_in_a_drained_pipe_for_who_polls, TIMEOUT)
+{
+	EXPECT_TRUE(held_up(drained(_metadata, &self->e, POLLING)));
+}
+
+TEST_F_TIMEOUT(all, room_in_a_drained_pipe_is_an_edge, TIMEOUT)
+{
+	EXPECT_TRUE(held_up(drained(_metadata, &self->e, EDGES)));
+}
+
+TEST_F_TIMEOUT(all, room_in_a_drained_pipe_sends_sigio, TIMEOUT)
+{
+	EXPECT_TRUE(held_up(drained(_metadata, &self->e, SIGNALS)));
+}
+
+TEST_F_TIMEOUT(all, room_beside_the_rest_for_a_blocked_writer, TIMEOUT)
+{
+	EXPECT_TRUE(held_up(rest_fits(_metadata, &self->e, BLOCKING)));
+}
+
+TEST_F_TIMEOUT(all, room_beside_the_rest_for_who_polls, TIMEOUT)
+{
+	EXPECT_TRUE(held_up(rest_fits(_metadata, &self->e, POLLING)));
+}
+
+TEST_F_TIMEOUT(all, room_beside_the_rest_is_an_edge, TIMEOUT)
+{
+	EXPECT_TRUE(held_up(rest_fits(_metadata, &self->e, EDGES)));
+}
+
+TEST_F_TIMEOUT(all, room_beside_the_rest_sends_sigio, TIMEOUT)
+{
+	EXPECT_TRUE(held_up(rest_fits(_metadata, &self->e, SIGNALS)));
+}
+
+TEST_HARNESS_MAIN
