@@ -199,7 +199,7 @@ impl Direct {
         parts: bool,
         dest: &mut Dest<'_, '_>,
     ) -> (usize, Ended) {
-        let (mut copied, end) = self.memory.pull(bytes.min(self.offer.left()), dest);
+        let (mut copied, end) = self.memory.pull(bytes.min(self.offer.reachable()), dest);
 
         if end != Ended::All && !(parts && end == Ended::Stopped) {
             let part = self.offer.part(copied);
@@ -224,9 +224,14 @@ impl Direct {
         self.offer.miss();
     }
 
-    /// Calls the owner back; until it comes, readers may go on taking.
-    pub(crate) fn recall(&mut self) {
-        self.offer.recall();
+    /// Calls the owner back if readers have taken its share; to be asked if others wait for room, with
+    /// `free` slots free. Says whether that is news to the owner.
+    pub(crate) fn recall_spent(&mut self, free: usize) -> bool {
+        let news = self.offer.share_is_spent(most()) && !self.offer.is_recalled();
+        if news {
+            self.offer.recall_share(free);
+        }
+        news
     }
 
     /// There is a free slot: its owner would look whether it may still wait, and whether what it

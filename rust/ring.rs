@@ -3,7 +3,7 @@
 //! The slots of a pipe, in order.
 
 use crate::{
-    direct::{self, Direct},
+    direct::Direct,
     mm::{BufferPage, Dest, Ended, Source},
     zcore::{merge::LastSlot, state::Offered},
 };
@@ -223,14 +223,8 @@ impl Ring {
     /// Calls the owner of the offer back if readers have taken its share; to be asked if others wait
     /// for room. Says whether that is news to the owner.
     pub(crate) fn recall_spent(&mut self) -> bool {
-        let Some(direct) = self.direct() else {
-            return false;
-        };
-        let news = direct.offer().share_is_spent(direct::most()) && !direct.offer().is_recalled();
-        if news {
-            direct.recall();
-        }
-        news
+        let free = self.free();
+        self.direct().is_some_and(|direct| direct.recall_spent(free))
     }
 
     /// Whether a writer's memory is behind the slots, or was: its owner has not come back yet.

@@ -15,7 +15,9 @@
 //! then it may offer more, of what it finds to be present in its memory.
 //!
 //! Writers share a pipe. While others wait for room, readers take at most a *share* of one offer; then
-//! the offer is recalled, and its owner queues behind the others ([`Standing`]).
+//! the offer is recalled, and its owner queues behind the others ([`Standing`]). Until the owner comes,
+//! readers can take what was announced by then, as much as free slots would hold, and no more: of a
+//! pipe(2) they could take what its slots hold. With that gone, the offer does not occupy the pipe.
 
 use super::PAGE_SIZE;
 
@@ -28,6 +30,9 @@ pub(crate) struct Offer {
     phase: usize,
     /// Bytes that have been taken since the offer was made.
     taken: usize,
+    /// Bytes that readers may still take, if there are so many: without a bound until the share is
+    /// spent.
+    reach: usize,
     /// A reader could not take the next bytes without a fault.
     missed: bool,
     /// Its owner is no longer to wait for readers.
@@ -41,6 +46,7 @@ impl Offer {
             left: bytes,
             phase: phase % PAGE_SIZE,
             taken: 0,
+            reach: usize::MAX,
             missed: false,
             recalled: false,
         }
@@ -56,22 +62,27 @@ impl Offer {
         self.phase
     }
 
-    /// True if bytes are left, so that the pipe counts as full.
+    /// Bytes that readers may take now, if they are not missed.
+    pub(crate) fn reachable(&self) -> usize {
+        self.left.min(self.reach)
+    }
+
+    /// True if bytes are left within reach of readers, so that the pipe counts as full.
     pub(crate) fn occupies(&self) -> bool {
-        self.left != 0
+        self.reachable() != 0
     }
 
     /// Whether readers can take something.
     pub(crate) fn takeable(&self) -> bool {
-        self.left != 0 && !self.missed
+        self.occupies() && !self.missed
     }
 
-    /// The number of slots that the bytes left would take up.
+    /// The number of slots that the bytes within reach would take up.
     pub(crate) fn slots(&self) -> usize {
-        if self.left == 0 {
-            0
+        if self.occupies() {
+            (self.phase.saturating_add(self.reachable())).div_ceil(PAGE_SIZE)
         } else {
-            (self.phase + self.left).div_ceil(PAGE_SIZE)
+            0
         }
     }
 
@@ -80,15 +91,24 @@ impl Offer {
         self.occupies() && self.taken >= share
     }
 
-    /// Bytes that would be in `free` slots: those that FIONREAD counts.
-    pub(crate) fn visible(&self, free: usize) -> usize {
+    /// Bytes that would be in `free` slots.
+    fn within(&self, free: usize) -> usize {
         let room = free.saturating_mul(PAGE_SIZE).saturating_sub(self.phase);
         self.left.min(room)
     }
 
+    /// Bytes that are announced, with `free` slots free: those that FIONREAD counts.
+    pub(crate) fn visible(&self, free: usize) -> usize {
+        if self.takeable() {
+            self.within(free).min(self.reach)
+        } else {
+            0
+        }
+    }
+
     /// Whether all that is left would be in `free` slots.
     pub(crate) fn fits(&self, free: usize) -> bool {
-        self.visible(free) == self.left
+        self.within(free) == self.left
     }
 
     /// Whether the owner has to come back, with `free` slots free.
@@ -98,8 +118,9 @@ impl Offer {
 
     /// Takes bytes, from the front; returns how many, which is less if there are not so many.
     pub(crate) fn take(&mut self, bytes: usize) -> usize {
-        let bytes = bytes.min(self.left);
+        let bytes = bytes.min(self.reachable());
         self.left -= bytes;
+        self.reach -= bytes;
         self.taken = self.taken.saturating_add(bytes);
         self.phase = (self.phase + bytes) % PAGE_SIZE;
         bytes
@@ -131,6 +152,13 @@ impl Offer {
     /// Calls the owner back, who is not to wait any more.
     pub(crate) fn recall(&mut self) {
         self.recalled = true;
+    }
+
+    /// Calls the owner back since readers have taken its share, with `free` slots free: until it
+    /// comes, there is no more than what would be in these.
+    pub(crate) fn recall_share(&mut self, free: usize) {
+        self.reach = self.within(free);
+        self.recall();
     }
 
     /// True if the owner was called back, for whatever else it has to see to.
@@ -239,6 +267,22 @@ mod tests {
     }
 
     #[test]
+    fn after_the_share_there_is_what_was_announced() {
+        let mut offer = Offer::new(9 * PAGE_SIZE, 0);
+        offer.take(1);
+        offer.recall_share(2);
+        assert!(offer.is_recalled() && offer.due(2) && offer.takeable());
+        assert_eq!(offer.visible(2), 2 * PAGE_SIZE - 1);
+        assert_eq!(offer.visible(16), 2 * PAGE_SIZE - 1);
+        assert_eq!(offer.slots(), 2);
+        assert_eq!(offer.take(usize::MAX), 2 * PAGE_SIZE - 1);
+        assert!(!offer.occupies() && !offer.takeable() && offer.due(16));
+        // The rest is still the owner's to write, from the start of a slot.
+        assert_eq!((offer.left(), offer.phase()), (7 * PAGE_SIZE, 0));
+        assert_eq!((offer.slots(), offer.visible(16)), (0, 0));
+    }
+
+    #[test]
     fn nobody_offers_past_those_who_wait() {
         assert!(Standing::Fresh.may_offer(0) && !Standing::Fresh.may_offer(1));
         assert!(Standing::Turn.may_offer(9));
@@ -305,7 +349,8 @@ mod tests {
         assert!(offer.takeable() && !offer.due(1));
         offer.miss();
         assert!(!offer.takeable() && offer.due(1));
-        assert_eq!(offer.left(), 9 * PAGE_SIZE);
+        assert_eq!((offer.left(), offer.visible(16)), (9 * PAGE_SIZE, 0));
+        assert_eq!(offer.slots(), 9);
     }
 
     #[test]

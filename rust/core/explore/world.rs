@@ -174,13 +174,14 @@ impl World {
     /// As `Inner::recall_spent()`.
     pub(super) fn recall_spent(&mut self, others: bool) -> bool {
         let share = self.share * UNIT;
+        let free = self.free();
         match &mut self.offer {
             Some((_, offer))
                 if (self.waiting_writers != 0 || others)
                     && offer.share_is_spent(share)
                     && !offer.is_recalled() =>
             {
-                offer.recall();
+                offer.recall_share(free);
                 true
             }
             _ => false,
