@@ -32,7 +32,12 @@ impl Demand {
         KBox::new(this, GFP_KERNEL_ACCOUNT).ok()
     }
 
-    /// True if a writer may push: see [`PostedRead`].
+    /// True if it may be posted: see [`PostedRead`].
+    pub(crate) fn is_unserved(&self) -> bool {
+        self.rules.is_unserved()
+    }
+
+    /// True if a writer may push, as long as it is posted.
     pub(crate) fn is_open(&self) -> bool {
         self.rules.is_open()
     }
@@ -47,9 +52,10 @@ impl Demand {
         self.rules.filled()
     }
 
-    /// The task that waits: whom to wake after a push.
-    pub(crate) fn reader(&self) -> ARef<Task> {
-        self.reader.clone()
+    /// Wakes the reader by name. It has not left the call: for that it takes the pipe's lock, which the
+    /// caller holds; so no other sleep of the task is disturbed.
+    pub(crate) fn wake_reader(&self) {
+        self.reader.wake_up();
     }
 
     /// Copies at most `bytes` bytes of `source` to the reader, with the pipe's lock held; returns how

@@ -177,7 +177,6 @@ impl Direct {
     /// What can be told of it, with `free` slots free.
     pub(crate) fn state(&self, free: usize) -> Offered {
         Offered {
-            occupies: self.offer.occupies(),
             takeable: self.offer.takeable(),
             due: self.offer.due(free),
         }
@@ -191,15 +190,22 @@ impl Direct {
     /// Has at most `bytes` bytes copied to `dest`, with the pipe's lock held; returns how many.
     ///
     /// As with slots, what cannot be copied up to the end of a slot is not copied from its start;
-    /// unless `parts` says that it may be. After a miss there is nothing to take any more, unless
+    /// unless `parts` says that it may be. `free` slots are free. After a miss there is nothing to take any more, unless
     /// the memory was only [busy](Miss::Busy).
     pub(crate) fn pull(
         &mut self,
         bytes: usize,
         parts: bool,
+        free: usize,
         dest: &mut Dest<'_, '_>,
     ) -> (usize, Ended) {
-        let (mut copied, end) = self.memory.pull(bytes.min(self.offer.reachable()), dest);
+        // Of a file that has become another there is only what was announced before.
+        let most = if self.may_offer() {
+            self.offer.reachable()
+        } else {
+            self.offer.visible(free)
+        };
+        let (mut copied, end) = self.memory.pull(bytes.min(most), dest);
 
         if end != Ended::All && !(parts && end == Ended::Stopped) {
             let part = self.offer.part(copied);
@@ -208,7 +214,7 @@ impl Direct {
             copied -= part;
         }
         if self.offer.phase() + copied >= PAGE_SIZE {
-            self.slot_freed();
+            self.slot_freed(free);
         }
         self.offer.take(copied);
         match end {
@@ -229,16 +235,20 @@ impl Direct {
     pub(crate) fn recall_spent(&mut self, free: usize) -> bool {
         let news = self.offer.share_is_spent(most()) && !self.offer.is_recalled();
         if news {
-            self.offer.recall_share(free);
+            self.offer.recall(free);
         }
         news
     }
 
-    /// There is a free slot: its owner would look whether it may still wait, and whether what it
-    /// writes is still a stream.
-    pub(crate) fn slot_freed(&mut self) {
-        if !Request::of(&self.file).may_offer() {
-            self.offer.recall();
+    fn may_offer(&self) -> bool {
+        Request::of(&self.file).may_offer()
+    }
+
+    /// There is a slot more than the `free` ones that were free: its owner would look whether it may
+    /// still wait, and whether what it writes is still a stream. What was announced before stays.
+    pub(crate) fn slot_freed(&mut self, free: usize) {
+        if !self.may_offer() {
+            self.offer.recall(free);
         }
     }
 }

@@ -168,7 +168,7 @@ impl Inner {
     pub(crate) fn begin_reader_wait(&mut self, demand: &mut Option<KBox<Demand>>) -> (Ticket, bool) {
         let posts = self.demand.is_none()
             && !self.buffer_only
-            && demand.as_deref().is_some_and(Demand::is_open);
+            && demand.as_deref().is_some_and(Demand::is_unserved);
         if posts {
             self.demand = demand.take();
             self.stats.read.offers += 1;
@@ -194,7 +194,7 @@ impl Inner {
     /// Lets data through slots only from now on, or no longer.
     ///
     /// What stands in a writer's memory is out of reach at once: its owner buffers it. Says whether
-    /// the owner is to be woken.
+    /// there was any: then the owner is to be woken, and there may be room for others.
     pub(crate) fn set_buffer_only(&mut self, on: bool) -> bool {
         self.buffer_only = on;
         match self.ring.direct() {
@@ -275,6 +275,15 @@ impl<'a> Locked<'a> {
     /// Wraps the guard of the lock whose state goes to `published`.
     pub(crate) fn new(published: &'a Published, inner: Guard<'a, Inner, MutexBackend>) -> Self {
         Self { published, inner }
+    }
+
+    /// Wakes the reader that was pushed to, and nobody else; the lock should soon be dropped, since the
+    /// reader takes it.
+    pub(crate) fn wake_pushed(&self) {
+        self.publish_room();
+        if let Some(demand) = &self.inner.demand {
+            demand.wake_reader();
+        }
     }
 
     /// Publishes what slots there are, with the lock still to be held for a while: who looks now

@@ -285,6 +285,8 @@ impl Pipe {
         if called {
             self.wake(Wakes {
                 owner: true,
+                writer: true,
+                output: true,
                 ..Wakes::default()
             });
         }

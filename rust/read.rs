@@ -183,7 +183,7 @@ impl Pipe {
         let offered = inner.ring.offered();
         let mut left = Left {
             empty: inner.ring.used() == 0 && !offered.takeable,
-            offered: offered.occupies,
+            offered: offered.takeable,
             due: offered.due,
             polled: false,
         };

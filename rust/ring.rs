@@ -186,11 +186,12 @@ impl Ring {
         self.used() >= self.slots() || self.is_occupied()
     }
 
-    /// True if bytes are left of a writer's memory behind the slots: nothing can be put behind them.
+    /// True if readers can take something of a writer's memory behind the slots: then nothing can be
+    /// put behind them.
     pub(crate) fn is_occupied(&self) -> bool {
         self.direct
             .as_ref()
-            .is_some_and(|direct| direct.offer().occupies())
+            .is_some_and(|direct| direct.offer().takeable())
     }
 
     /// Bytes there are to read: in all slots, and as many behind them as would be in the others.
@@ -270,8 +271,9 @@ impl Ring {
         parts: bool,
         dest: &mut Dest<'_, '_>,
     ) -> Option<(usize, Ended)> {
+        let free = self.free();
         let direct = self.direct.as_mut().filter(|d| d.offer().takeable())?;
-        let (copied, end) = direct.pull(bytes, parts, dest);
+        let (copied, end) = direct.pull(bytes, parts, free, dest);
         self.passed(copied);
         Some((copied, end))
     }
@@ -313,8 +315,9 @@ impl Ring {
         other.direct_bytes = self.direct_bytes;
         other.direct = self.direct.take();
         if other.slots() > self.slots() {
+            let free = self.free();
             if let Some(direct) = &mut other.direct {
-                direct.slot_freed();
+                direct.slot_freed(free);
             }
         }
         // A reader that faults compares positions across this.
@@ -352,12 +355,13 @@ impl Ring {
     /// Takes the slot out that is read next.
     pub(crate) fn pop(&mut self) -> Option<Slot> {
         let place = self.place(self.tail);
+        let free = self.free();
         let slot = self.places.get_mut(place)?.take()?;
 
         // INVARIANT: The first full place became empty.
         self.tail = self.tail.wrapping_add(1);
         if let Some(direct) = &mut self.direct {
-            direct.slot_freed();
+            direct.slot_freed(free);
         }
         Some(slot)
     }

@@ -29,7 +29,7 @@ use crate::{
     },
 };
 use core::mem;
-use kernel::{prelude::*, sync::aref::ARef, task::Task};
+use kernel::prelude::*;
 
 /// Why filling slots came to an end.
 #[derive(Clone, Copy)]
@@ -75,14 +75,16 @@ struct Write<'w, 'a, 'data> {
     ahead: Option<Ahead>,
     /// An offer was withdrawn: what fits of it goes into slots before anything else.
     withdrawn: bool,
+    /// Bytes that it announced, as part of a stream.
+    announced: usize,
     /// Where it stands among the writers that wait for room.
     standing: Standing,
+    /// The last wait for room was one in the queue, and its turn came.
+    queued: bool,
     /// Bytes that readers took of the slot that would be next.
     phase: usize,
     /// Bytes pushed since the lock was taken.
     pushed: usize,
-    /// The reader that they were pushed to, to be woken.
-    taker: Option<ARef<Task>>,
     /// Bytes that went straight to readers.
     direct: usize,
 }
@@ -183,11 +185,12 @@ impl Write<'_, '_, '_> {
             let page = self.page(&mut inner.spare)?;
 
             // What was announced as part of a stream stays one, whatever the file has become.
-            let kind = if self.withdrawn {
+            let kind = if self.announced != 0 {
                 Kind::Stream
             } else {
                 self.request.kind()
             };
+            self.announced = self.announced.saturating_sub(bytes);
             vacancy.fill(Slot::new(page, self.phase, kind));
             self.phase = 0;
             self.done += bytes;
@@ -233,6 +236,16 @@ impl Write<'_, '_, '_> {
         if missing != 0 {
             self.stock.get_or_insert_with(PageStock::new).fill(missing);
         }
+    }
+
+    /// Allocates `missing` pages, as far as there is room in stock; says whether they came. Sleeps: not
+    /// under the lock.
+    fn stock_more(&mut self, missing: usize) -> bool {
+        let stock = self.stock.get_or_insert_with(PageStock::new);
+        let want = stock.len() + missing;
+
+        stock.fill(want);
+        stock.len() >= want
     }
 
     /// Allocates a page that was missed, and what else is missing. Sleeps: not under the lock.
@@ -330,10 +343,11 @@ impl Pipe {
             offers: total >= direct::least(),
             ahead: None,
             withdrawn: false,
+            announced: 0,
             standing: Standing::Fresh,
+            queued: false,
             phase: 0,
             pushed: 0,
-            taker: None,
             direct: 0,
         };
         let room = self.state().room;
@@ -354,7 +368,11 @@ impl Pipe {
         let mut turn = WriterTurn::new(inner.has_readers() && inner.ring.is_empty());
         let result = loop {
             let step = job.advance(&mut inner);
-            turn.pushed(mem::take(&mut job.pushed));
+            let pushed = mem::take(&mut job.pushed);
+            if pushed != 0 {
+                turn.pushed(pushed);
+                inner.wake_pushed();
+            }
             let mut recalled = false;
             match step {
                 Step::Done => break Ok(()),
@@ -382,7 +400,6 @@ impl Pipe {
             wakes.owner = recalled;
             drop(inner);
             self.wake(wakes);
-            job.wake_taker();
 
             let resolved = match step {
                 Step::Offer(_) => {
@@ -401,7 +418,8 @@ impl Pipe {
                 _ => {
                     // A signal is seen after another look at the ring, as in fs/pipe.c.
                     trace::wait(self.id(), Who::Writer);
-                    let _ = self.wr_wait.wait_exclusive(|| self.state().writable());
+                    let slept = self.wr_wait.wait_exclusive(|| self.state().writable());
+                    job.queued = slept.unwrap_or(false);
                     turn.waited();
                     Ok(())
                 }
@@ -409,12 +427,27 @@ impl Pipe {
             inner = self.lock();
             match step {
                 Step::Offer(_) => {
-                    job.withdraw(&mut inner);
-                    turn.withdrew(job.done);
+                    loop {
+                        let missing = job.missing_for_refill(&mut inner);
+                        if missing == 0 {
+                            break;
+                        }
+                        drop(inner);
+                        let stocked = job.stock_more(missing);
+                        inner = self.lock();
+                        if !stocked {
+                            break;
+                        }
+                    }
+                    let in_the_way = job.withdraw(&mut inner);
+                    turn.withdrew(job.done, in_the_way);
                 }
                 Step::Full => {
                     inner.waiting_writers -= 1;
-                    job.standing = Standing::Turn;
+                    // Who found room at once may have passed those who wait.
+                    if job.queued || inner.waiting_writers == 0 {
+                        job.standing = Standing::Turn;
+                    }
                 }
                 _ => (),
             }
@@ -443,7 +476,6 @@ impl Pipe {
             raise_sigpipe();
         }
         self.wake(wakes);
-        job.wake_taker();
         match result {
             Err(e) if job.done == 0 => Err(e),
             _ => Ok(job.done),

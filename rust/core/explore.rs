@@ -194,7 +194,6 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves: bool)
             job,
             queue,
             wakes: Wakes::default(),
-            taker: None,
             signal: false,
             calls: calls.to_vec(),
             leaves,

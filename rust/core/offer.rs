@@ -5,8 +5,8 @@
 //! A pipe has at most one offer, behind all its slots, and as long as something is left of it the
 //! pipe counts as full: what can be seen of it is what could be seen of a pipe whose writer had filled
 //! its slots and waits for more. So an offer keeps count of the slots that its bytes would take. An
-//! offer of which nothing is left does not occupy the pipe: other writers find room at once, whether
-//! its owner has come back or not.
+//! offer of which readers can take nothing does not occupy the pipe, since nothing is left or since it
+//! was missed: other writers find room at once, whether its owner has come back or not.
 //!
 //! The writer that made the offer, its *owner*, is called back when it is due: when all is taken,
 //! when what is left would fit into free slots (then a write into a pipe returns), or when a reader
@@ -62,33 +62,29 @@ impl Offer {
         self.phase
     }
 
-    /// Bytes that readers may take now, if they are not missed.
+    /// Bytes that readers may take, if they are not missed.
     pub(crate) fn reachable(&self) -> usize {
         self.left.min(self.reach)
     }
 
-    /// True if bytes are left within reach of readers, so that the pipe counts as full.
-    pub(crate) fn occupies(&self) -> bool {
-        self.reachable() != 0
-    }
-
-    /// Whether readers can take something.
+    /// True if readers can take something; and then the pipe counts as full.
     pub(crate) fn takeable(&self) -> bool {
-        self.occupies() && !self.missed
+        self.reachable() != 0 && !self.missed
     }
 
     /// The number of slots that the bytes within reach would take up.
     pub(crate) fn slots(&self) -> usize {
-        if self.occupies() {
+        if self.takeable() {
             (self.phase.saturating_add(self.reachable())).div_ceil(PAGE_SIZE)
         } else {
             0
         }
     }
 
-    /// True if bytes are left, and readers have taken at least `share` bytes since the offer was made.
+    /// True if readers can take something, and have taken at least `share` bytes since the offer was
+    /// made.
     pub(crate) fn share_is_spent(&self, share: usize) -> bool {
-        self.occupies() && self.taken >= share
+        self.takeable() && self.taken >= share
     }
 
     /// Bytes that would be in `free` slots.
@@ -149,16 +145,11 @@ impl Offer {
         self.missed = true;
     }
 
-    /// Calls the owner back, who is not to wait any more.
-    pub(crate) fn recall(&mut self) {
+    /// Calls the owner back, who is not to go on offering, with `free` slots free: until it comes,
+    /// there is no more than what was announced by now, as it would be in these.
+    pub(crate) fn recall(&mut self, free: usize) {
+        self.reach = self.reach.min(self.within(free));
         self.recalled = true;
-    }
-
-    /// Calls the owner back since readers have taken its share, with `free` slots free: until it
-    /// comes, there is no more than what would be in these.
-    pub(crate) fn recall_share(&mut self, free: usize) {
-        self.reach = self.within(free);
-        self.recall();
     }
 
     /// True if the owner was called back, for whatever else it has to see to.
@@ -180,7 +171,8 @@ pub(crate) enum Standing {
 }
 
 impl Standing {
-    /// True if the write may make an offer while `waiting` other writers wait for room.
+    /// True if the write may make an offer while `waiting` other writers wait for room, or were
+    /// refused for want of it.
     pub(crate) fn may_offer(self, waiting: u32) -> bool {
         match self {
             Standing::Fresh => waiting == 0,
@@ -222,22 +214,18 @@ mod tests {
     fn what_is_recalled_is_due_and_still_there() {
         let mut offer = Offer::new(3 * PAGE_SIZE, 0);
         assert!(!offer.is_recalled());
-        offer.recall();
+        offer.recall(1);
         assert!(offer.due(1) && offer.takeable() && !offer.is_missed() && offer.is_recalled());
     }
 
     #[test]
-    fn an_offer_occupies_the_pipe_until_all_is_taken() {
+    fn an_offer_is_there_until_all_is_taken() {
         let mut offer = Offer::new(2 * PAGE_SIZE, 0);
-        assert!(offer.occupies());
+        assert!(offer.takeable());
         offer.take(2 * PAGE_SIZE - 1);
-        assert!(offer.occupies());
+        assert!(offer.takeable());
         offer.take(1);
-        assert!(!offer.occupies() && offer.due(0));
-        // What nobody can take any more is still in the way of others: it goes into slots first.
-        let mut offer = Offer::new(1, 0);
-        offer.miss();
-        assert!(offer.occupies());
+        assert!(!offer.takeable() && offer.due(0));
     }
 
     #[test]
@@ -270,13 +258,14 @@ mod tests {
     fn after_the_share_there_is_what_was_announced() {
         let mut offer = Offer::new(9 * PAGE_SIZE, 0);
         offer.take(1);
-        offer.recall_share(2);
+        offer.recall(2);
+        offer.recall(3);
         assert!(offer.is_recalled() && offer.due(2) && offer.takeable());
         assert_eq!(offer.visible(2), 2 * PAGE_SIZE - 1);
         assert_eq!(offer.visible(16), 2 * PAGE_SIZE - 1);
         assert_eq!(offer.slots(), 2);
         assert_eq!(offer.take(usize::MAX), 2 * PAGE_SIZE - 1);
-        assert!(!offer.occupies() && !offer.takeable() && offer.due(16));
+        assert!(!offer.takeable() && offer.due(16));
         // The rest is still the owner's to write, from the start of a slot.
         assert_eq!((offer.left(), offer.phase()), (7 * PAGE_SIZE, 0));
         assert_eq!((offer.slots(), offer.visible(16)), (0, 0));
@@ -290,7 +279,7 @@ mod tests {
 
         let mut offer = Offer::new(PAGE_SIZE, 0);
         assert_eq!(Standing::after(&offer), Standing::Fresh);
-        offer.recall();
+        offer.recall(9);
         assert_eq!(Standing::after(&offer), Standing::Spent);
     }
 
@@ -350,7 +339,7 @@ mod tests {
         offer.miss();
         assert!(!offer.takeable() && offer.due(1));
         assert_eq!((offer.left(), offer.visible(16)), (9 * PAGE_SIZE, 0));
-        assert_eq!(offer.slots(), 9);
+        assert_eq!(offer.slots(), 0);
     }
 
     #[test]

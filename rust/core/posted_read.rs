@@ -99,6 +99,11 @@ impl PostedRead {
         self.filled
     }
 
+    /// True if no writer has served it, nor found its memory missing: it may be posted, also again.
+    pub(crate) fn is_unserved(&self) -> bool {
+        self.open
+    }
+
     /// True if a writer may push: nobody has served it, and nobody waits ahead of it.
     pub(crate) fn is_open(&self) -> bool {
         self.open && self.ahead == 0
@@ -142,7 +147,7 @@ mod tests {
         let second = waiting.enter(None);
         let own = waiting.enter(Some(&mut read));
         let behind = waiting.enter(None);
-        assert!(!read.is_open() && waiting.count == 4);
+        assert!(!read.is_open() && read.is_unserved() && waiting.count == 4);
         waiting.leave(behind, Some(&mut read));
         waiting.leave(second, Some(&mut read));
         assert!(!read.is_open());

@@ -33,9 +33,7 @@ pub(crate) struct Room {
 /// What can be told of an [`Offer`](super::offer::Offer) from outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Offered {
-    /// Bytes are left of one, so there is no room for others.
-    pub(crate) occupies: bool,
-    /// Readers can take something.
+    /// Readers can take something of one, so there is no room for other writers.
     pub(crate) takeable: bool,
     /// Its owner has to come back.
     pub(crate) due: bool,
@@ -53,11 +51,10 @@ impl Room {
             return counts;
         }
         counts
-            | bit(self.offer.occupies, 56)
-            | bit(self.offer.takeable, 57)
-            | bit(self.offer.due, 58)
-            | bit(self.pushed, 59)
-            | bit(self.demanded, 60)
+            | bit(self.offer.takeable, 56)
+            | bit(self.offer.due, 57)
+            | bit(self.pushed, 58)
+            | bit(self.demanded, 59)
     }
 
     /// Out of one word.
@@ -71,12 +68,11 @@ impl Room {
             limit: (word >> 24 & SLOTS) as u32,
             spare: (word >> 48 & 0xff) as u32,
             offer: Offered {
-                occupies: bit(56),
-                takeable: bit(57),
-                due: bit(58),
+                takeable: bit(56),
+                due: bit(57),
             },
-            pushed: bit(59),
-            demanded: bit(60),
+            pushed: bit(58),
+            demanded: bit(59),
         }
     }
 
@@ -95,7 +91,7 @@ impl Room {
 
     /// Whether there is no room to write.
     pub(crate) fn full(self) -> bool {
-        self.used >= self.limit || self.offer.occupies
+        self.used >= self.limit || self.offer.takeable
     }
 }
 
@@ -221,17 +217,16 @@ mod tests {
             ..Room::default()
         };
         assert_eq!(Room::unpack(room.pack()), room);
-        for bits in 0..32 {
+        for bits in 0..16 {
             let offer = Offered {
-                occupies: bits & 1 != 0,
-                takeable: bits & 2 != 0,
-                due: bits & 4 != 0,
+                takeable: bits & 1 != 0,
+                due: bits & 2 != 0,
             };
-            let pushed = bits & 8 != 0;
+            let pushed = bits & 4 != 0;
             let room = Room {
                 offer,
                 pushed,
-                demanded: bits & 16 != 0,
+                demanded: bits & 8 != 0,
                 ..room
             };
             assert_eq!(Room::unpack(room.pack()), room);
@@ -291,7 +286,6 @@ mod tests {
     #[test]
     fn an_offer_is_a_full_pipe() {
         let offer = Offered {
-            occupies: true,
             takeable: true,
             due: false,
         };
@@ -304,27 +298,15 @@ mod tests {
     #[test]
     fn an_offer_that_nobody_can_take_is_no_data() {
         let missed = Offered {
-            occupies: true,
             takeable: false,
             due: true,
         };
-        assert!(!offering(0, missed).readable());
+        let offered = offering(0, missed);
+        assert!(!offered.readable() && offered.offer_over());
         assert!(offering(1, missed).readable());
-        assert!(!offering(0, missed).writable());
-        assert!(offering(0, missed).offer_over());
-    }
-
-    #[test]
-    fn an_offer_of_which_nothing_is_left_leaves_room() {
-        let drained = Offered {
-            occupies: false,
-            takeable: false,
-            due: true,
-        };
-        let offered = offering(0, drained);
-        assert!(offered.writable() && !offered.readable() && offered.offer_over());
-        assert!(offered.ready(WRITER, None).output);
-        assert!(!offering(16, drained).writable());
+        // Nor is it in the way of other writers.
+        assert!(offered.writable() && offered.ready(WRITER, None).output);
+        assert!(!offering(16, missed).writable());
     }
 
     #[test]
@@ -332,7 +314,6 @@ mod tests {
         let mut offered = offering(
             0,
             Offered {
-                occupies: true,
                 takeable: true,
                 due: false,
             },

@@ -88,10 +88,10 @@ impl WriterTurn {
     }
 
     /// The write has withdrawn its offer, which makes `done` bytes written: the readers that took
-    /// them know of these. The offer was in the way of other writers, and they were told of no room.
-    pub(crate) fn withdrew(&mut self, done: usize) {
+    /// them know of these. If the offer was `in_the_way` of other writers, they were told of no room.
+    pub(crate) fn withdrew(&mut self, done: usize, in_the_way: bool) {
         self.told = done;
-        self.withdrew = true;
+        self.withdrew = in_the_way;
     }
 
     /// The lock is taken again.
@@ -126,7 +126,7 @@ pub(crate) struct ReaderTurn {
 pub(crate) struct Left {
     /// There is nothing to read.
     pub(crate) empty: bool,
-    /// Bytes are left of an offer, so there is no room for other writers.
+    /// There is an offer of which readers can take something, so no room for other writers.
     pub(crate) offered: bool,
     /// There is an offer, and it is due.
     pub(crate) due: bool,
@@ -158,8 +158,8 @@ impl ReaderTurn {
     /// The lock is about to be dropped.
     ///
     /// What is left of an offer is as new to who polls as what a writer would have filled in, where
-    /// a slot was freed or a part of it taken. As long as something is left of it, other writers are
-    /// the owner's to wake; who takes the last of it makes room.
+    /// a slot was freed or a part of it taken. As long as something can be taken of it, other writers
+    /// are the owner's to wake; who takes the last of it, or misses it, makes room.
     pub(crate) fn pause(&mut self, left: Left) -> Wakes {
         let freed = mem::take(&mut self.took) | mem::take(&mut self.made_room);
         let missed = mem::take(&mut self.missed);
@@ -167,8 +167,8 @@ impl ReaderTurn {
         Wakes {
             reader: (mem::take(&mut self.wake_next) && !left.empty) || (refilled && left.polled),
             input: refilled,
-            writer: freed && !left.offered,
-            output: false,
+            writer: (freed || missed) && !left.offered,
+            output: missed && !left.offered,
             owner: (freed || missed) && left.due,
         }
     }
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn what_readers_took_themselves_is_no_news() {
         let mut turn = WriterTurn::new(true);
-        turn.withdrew(9);
+        turn.withdrew(9, true);
         assert!(!turn.end(9, false, false).reader);
         assert!(turn.end(9, false, true).reader);
         assert!(turn.end(10, false, false).reader);
@@ -222,17 +222,19 @@ mod tests {
     #[test]
     fn who_withdraws_tells_of_the_room_that_is_left() {
         let mut turn = WriterTurn::new(false);
-        turn.withdrew(1);
+        turn.withdrew(1, true);
         assert!(turn.end(1, false, false).output);
         assert!(!turn.end(1, true, false).output);
         assert!(!turn.pause_for_pages(1).output);
         assert!(turn.pause(1, false).output);
         assert!(!turn.pause(2, false).output);
-        turn.withdrew(2);
+        turn.withdrew(2, true);
         // A reader that frees a slot of a full pipe tells of it.
         assert!(!turn.pause(2, true).output);
         assert!(!turn.end(2, false, false).output);
-        assert!(!WriterTurn::new(false).end(1, false, false).output);
+        // Readers told of the room beside one of which they could take no more.
+        turn.withdrew(3, false);
+        assert!(!turn.end(3, false, false).output);
     }
 
     #[test]
@@ -318,9 +320,10 @@ mod tests {
     }
 
     #[test]
-    fn to_miss_an_offer_is_news_for_its_owner_only() {
+    fn to_miss_an_offer_is_no_news_for_readers() {
         let mut turn = ReaderTurn::default();
         turn.missed();
+        // It was recalled, and there is still something to take.
         let left = Left {
             due: true,
             polled: true,
@@ -332,8 +335,14 @@ mod tests {
         };
         assert_eq!(turn.pause(left), owner);
         assert_eq!(turn.pause(left), Wakes::default());
+        // There is nothing, so there is room.
         turn.missed();
-        assert_eq!(turn.pause(EMPTY), Wakes::default());
+        let room = Wakes {
+            writer: true,
+            output: true,
+            ..owner
+        };
+        assert_eq!(turn.pause(Left { due: true, ..EMPTY }), room);
     }
 
     #[test]

@@ -90,17 +90,19 @@ impl WaitQueue {
     /// Wakeups reach all waiters of this kind. Sleeps: call it without locks. `ready` is called
     /// with the task already marked as sleeping and must not sleep.
     pub(crate) fn wait(&self, ready: impl FnMut() -> bool) -> Result {
-        self.wait_event(0, ready)
+        self.wait_event(0, ready)?;
+        Ok(())
     }
 
     /// As [`Self::wait`], but a wakeup ends with the first waiter of this kind it wakes.
     ///
-    /// Who returns `Ok` has consumed a wakeup, and passes it on if something is left.
+    /// Who returns `Ok` may have consumed a wakeup, and passes it on if something is left. Returns
+    /// whether it slept: if not, others that wait may have been there before.
     ///
     /// May spin for a moment first, where that helped lately.
-    pub(crate) fn wait_exclusive(&self, mut ready: impl FnMut() -> bool) -> Result {
+    pub(crate) fn wait_exclusive(&self, mut ready: impl FnMut() -> bool) -> Result<bool> {
         if ready() || self.spin(&mut ready) {
-            return Ok(());
+            return Ok(false);
         }
         self.wait_event(bindings::WQ_FLAG_EXCLUSIVE, ready)
     }
@@ -135,7 +137,8 @@ impl WaitQueue {
         done
     }
 
-    fn wait_event(&self, flags: u32, mut ready: impl FnMut() -> bool) -> Result {
+    fn wait_event(&self, flags: u32, mut ready: impl FnMut() -> bool) -> Result<bool> {
+        let mut slept = false;
         let entry = Opaque::<bindings::wait_queue_entry>::uninit();
         // SAFETY: `entry` is memory for an entry. It names the current task, which does not leave
         // this function before the entry is off the queue.
@@ -151,7 +154,7 @@ impl WaitQueue {
                 )
             };
             if ready() {
-                break Ok(());
+                break Ok(slept);
             }
             if signalled != 0 {
                 // It took the entry off the queue: a wakeup that came before was seen by `ready`,
@@ -160,6 +163,7 @@ impl WaitQueue {
             }
             // SAFETY: No lock is held that forbids sleeping, says the caller.
             unsafe { bindings::schedule() };
+            slept = true;
         };
         // SAFETY: As for `prepare_to_wait_event()`.
         unsafe { bindings::finish_wait(self.head.get(), entry.get()) };

@@ -7,6 +7,7 @@ use super::{Step, Write};
 use crate::{
     direct::{self, Ahead},
     lock::Inner,
+    mm::PageStock,
     pipe::Pipe,
     ring::Kind,
     trace,
@@ -26,7 +27,7 @@ impl Write<'_, '_, '_> {
             && self.left() >= direct::least()
             && !inner.ring.is_offered()
             && !inner.buffer_only
-            && self.standing.may_offer(inner.waiting_writers)
+            && self.standing.may_offer(inner.waiting_writers + u32::from(inner.refused))
             && !Offer::new(self.left(), self.phase).fits(inner.ring.free())
             && self.request.may_offer()
             && !current!().signal_pending();
@@ -68,20 +69,10 @@ impl Write<'_, '_, '_> {
             self.phase = (self.phase + bytes) % PAGE_SIZE;
             self.direct += bytes;
             self.merge &= bytes == 0;
-            if bytes != 0 {
-                self.pushed += bytes;
-                self.taker = Some(demand.reader());
-            }
+            self.pushed += bytes;
             inner.ring.passed(bytes);
             inner.stats.push.moved(bytes, end);
             trace::push(&inner.id, bytes, end);
-        }
-    }
-
-    /// Wakes the reader that was given something, and nobody else. Not under the lock.
-    pub(super) fn wake_taker(&mut self) {
-        if let Some(task) = self.taker.take() {
-            task.wake_up();
         }
     }
 
@@ -127,11 +118,29 @@ impl Write<'_, '_, '_> {
         }
     }
 
-    /// Takes an offer back, and counts what readers took of it.
-    pub(super) fn withdraw(&mut self, inner: &mut Inner) {
+    /// Pages that are missing to put into slots what an offer announces: as long as there are, the
+    /// offer is not to be withdrawn, or what was announced would be gone for a while.
+    pub(super) fn missing_for_refill(&self, inner: &mut Inner) -> usize {
+        let free = inner.ring.free();
+        let announced = inner.ring.direct().map_or(0, |d| d.offer().slots());
+        let stock = self.stock.as_ref().map_or(0, PageStock::len);
+
+        // More do not fit the stock: the rest follows page by page.
+        announced
+            .min(free)
+            .min(PageStock::MAX)
+            .saturating_sub(inner.spare.len() + stock)
+    }
+
+    /// Takes an offer back, and counts what readers took of it. Says whether it was in the way of
+    /// other writers.
+    pub(super) fn withdraw(&mut self, inner: &mut Inner) -> bool {
+        let free = inner.ring.free();
         let (Some(ahead), Some(direct)) = (&mut self.ahead, inner.ring.withdraw()) else {
-            return;
+            return false;
         };
+        let in_the_way = direct.offer().takeable();
+        let announced = direct.offer().visible(free);
         let (done, phase, standing) = ahead.take_back(direct);
 
         self.offers = !ahead.is_in_vain();
@@ -141,5 +150,7 @@ impl Write<'_, '_, '_> {
         self.phase = phase;
         self.standing = standing;
         self.withdrawn = true;
+        self.announced = announced;
+        in_the_way
     }
 }

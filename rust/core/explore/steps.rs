@@ -88,6 +88,7 @@ impl World {
         };
         let mut phase = 0;
         let owner = offered.is_some();
+        let mut in_the_way = false;
         if let Some(offered) = offered {
             // Nobody else withdraws it.
             let (_, offer) = self.offer.take().expect("an offer is lost");
@@ -96,6 +97,7 @@ impl World {
             left -= taken;
             phase = offer.phase();
             standing = Standing::after(&offer);
+            in_the_way = offer.takeable();
         }
         if waits {
             self.waiting_writers -= 1;
@@ -103,20 +105,21 @@ impl World {
         }
         let mut turn = turn.map_or(WriterTurn::new(self.empty()), |mut turn| {
             if owner {
-                turn.withdrew(done);
+                turn.withdrew(done, in_the_way);
             }
             turn.resume(self.empty());
             turn
         });
 
         let mut stopped = false;
+        let mut taker = None;
         if self.ends.readers != 0 {
             let (units, end) = self.push(who, left, miss);
             done += units;
             left -= units;
             if units != 0 {
                 turn.pushed(units);
-                self.processes[who].taker = self.demand.as_ref().map(|demand| demand.reader);
+                taker = self.demand.as_ref().map(|demand| demand.reader);
             }
             stopped = end == PushEnd::Writer;
         }
@@ -187,6 +190,10 @@ impl World {
             wakes
         };
         self.unlock(who, wakes);
+        // With the lock still held, in the module.
+        if let Some(taker) = taker {
+            self.wake_task(taker);
+        }
     }
 
     /// A writer that faulted has bad memory: it takes the lock, and returns what it has written.
@@ -333,7 +340,7 @@ impl World {
         let offered = self.offered();
         let mut wakes = turn.pause(Left {
             empty: self.empty(),
-            offered: offered.occupies,
+            offered: offered.takeable,
             due: offered.due,
             polled: self.polled,
         });
@@ -462,7 +469,7 @@ impl World {
                 }
                 let mut wakes = turn.pause(Left {
                     empty,
-                    offered: offered.occupies,
+                    offered: offered.takeable,
                     due: offered.due,
                     polled,
                 });

@@ -74,8 +74,6 @@ pub(super) struct Process {
     pub(super) job: Job,
     pub(super) queue: Queue,
     pub(super) wakes: Wakes,
-    /// Whom to wake by name.
-    pub(super) taker: Option<usize>,
     pub(super) signal: bool,
     /// Sizes of calls still to come; a reader with none left reads on until the end.
     pub(super) calls: Vec<usize>,
@@ -168,7 +166,7 @@ impl World {
     }
 
     pub(super) fn occupied(&self) -> bool {
-        self.offer.is_some_and(|(_, offer)| offer.occupies())
+        self.offer.is_some_and(|(_, offer)| offer.takeable())
     }
 
     /// As `Inner::recall_spent()`.
@@ -181,7 +179,7 @@ impl World {
                     && offer.share_is_spent(share)
                     && !offer.is_recalled() =>
             {
-                offer.recall_share(free);
+                offer.recall(free);
                 true
             }
             _ => false,
@@ -218,7 +216,6 @@ impl World {
 
     pub(super) fn offered(&self) -> Offered {
         self.offer.map_or(Offered::default(), |(_, offer)| Offered {
-            occupies: offer.occupies(),
             takeable: offer.takeable(),
             due: offer.due(self.free()),
         })
@@ -371,13 +368,6 @@ impl World {
             let wakes = process.wakes;
             if wakes != Wakes::default() {
                 step(&|world| world.processes[who].wakes = world.give(wakes));
-                continue;
-            }
-            if let Some(taker) = process.taker {
-                step(&|world| {
-                    world.processes[who].taker = None;
-                    world.wake_task(taker);
-                });
                 continue;
             }
             match process.at {
