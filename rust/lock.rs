@@ -10,6 +10,7 @@ use crate::{
     stats::Stats,
     sync::Word,
     zcore::{
+        offer::WaitingWriters,
         posted_read::{Ticket, WaitingReaders},
         state::{Access, Ends, Opens, Room, State},
     },
@@ -38,7 +39,7 @@ pub(crate) struct Inner {
     /// Readers that wait for data; who was woken counts until it has the lock again.
     pub(crate) waiting_readers: WaitingReaders,
     /// Writers that wait for room, likewise.
-    pub(crate) waiting_writers: u32,
+    pub(crate) waiting_writers: WaitingWriters,
     /// A writer found no room since an offer stands, and did not wait.
     pub(crate) refused: bool,
     /// Nothing goes straight from one process to the other.
@@ -62,7 +63,7 @@ impl Inner {
             opens: Opens::default(),
             unpublished: false,
             waiting_readers: WaitingReaders::default(),
-            waiting_writers: 0,
+            waiting_writers: WaitingWriters::default(),
             refused: false,
             buffer_only: false,
             stats: KBox::new(Stats::default(), GFP_KERNEL_ACCOUNT)?,
@@ -159,7 +160,7 @@ impl Inner {
     /// says whether there are any that are not counted here. Says whether the owner is to be woken.
     pub(crate) fn recall_spent(&mut self, others: impl FnOnce() -> bool) -> bool {
         self.ring.is_offered()
-            && (self.waiting_writers != 0 || self.refused || others())
+            && (self.waiting_writers.count != 0 || self.refused || others())
             && self.ring.recall_spent()
     }
 

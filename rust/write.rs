@@ -79,8 +79,10 @@ struct Write<'w, 'a, 'data> {
     announced: usize,
     /// Where it stands among the writers that wait for room.
     standing: Standing,
-    /// The last wait for room was one in the queue, and its turn came.
-    queued: bool,
+    /// What was written when it last waited for room.
+    waited_at: Option<usize>,
+    /// How often writers that had waited wrote something, without this one.
+    turns: u64,
     /// Bytes that readers took of the slot that would be next.
     phase: usize,
     /// Bytes pushed since the lock was taken.
@@ -238,6 +240,14 @@ impl Write<'_, '_, '_> {
         }
     }
 
+    /// Notes for others that this write had its turn, if it had waited for room.
+    fn note_turn(&mut self, inner: &mut Inner) {
+        if self.waited_at.take_if(|done| *done < self.done).is_some() {
+            inner.waiting_writers.turns = inner.waiting_writers.turns.wrapping_add(1);
+            self.turns = self.turns.wrapping_add(1);
+        }
+    }
+
     /// Allocates `missing` pages, as far as there is room in stock; says whether they came. Sleeps: not
     /// under the lock.
     fn stock_more(&mut self, missing: usize) -> bool {
@@ -345,7 +355,8 @@ impl Pipe {
             withdrawn: false,
             announced: 0,
             standing: Standing::Fresh,
-            queued: false,
+            waited_at: None,
+            turns: 0,
             phase: 0,
             pushed: 0,
             direct: 0,
@@ -373,6 +384,7 @@ impl Pipe {
                 turn.pushed(pushed);
                 inner.wake_pushed();
             }
+            job.note_turn(&mut inner);
             let mut recalled = false;
             match step {
                 Step::Done => break Ok(()),
@@ -385,7 +397,8 @@ impl Pipe {
                 Step::Full if current!().signal_pending() => break Err(ERESTARTSYS),
                 Step::Full => {
                     inner.stats.write.waits += 1;
-                    inner.waiting_writers += 1;
+                    inner.waiting_writers.count += 1;
+                    job.waited_at = Some(job.done);
                     recalled = inner.recall_spent(|| true);
                 }
                 Step::NeedBytes => inner.stats.write.faults += 1,
@@ -395,12 +408,14 @@ impl Pipe {
 
             let mut wakes = match step {
                 Step::Look | Step::NeedPage => turn.pause_for_pages(job.done),
+                Step::Offer(_) => turn.pause_to_offer(job.done, inner.ring.free() != 0),
                 _ => turn.pause(job.done, inner.ring.is_full()),
             };
             wakes.owner = recalled;
             drop(inner);
             self.wake(wakes);
 
+            let mut queued = false;
             let resolved = match step {
                 Step::Offer(_) => {
                     trace::wait(self.id(), Who::Owner);
@@ -419,7 +434,7 @@ impl Pipe {
                     // A signal is seen after another look at the ring, as in fs/pipe.c.
                     trace::wait(self.id(), Who::Writer);
                     let slept = self.wr_wait.wait_exclusive(|| self.state().writable());
-                    job.queued = slept.unwrap_or(false);
+                    queued = slept.unwrap_or(false);
                     turn.waited();
                     Ok(())
                 }
@@ -443,11 +458,10 @@ impl Pipe {
                     turn.withdrew(job.done, in_the_way);
                 }
                 Step::Full => {
-                    inner.waiting_writers -= 1;
-                    // Who found room at once may have passed those who wait.
-                    if job.queued || inner.waiting_writers == 0 {
-                        job.standing = Standing::Turn;
-                    }
+                    let waiting = &mut inner.waiting_writers;
+                    waiting.count -= 1;
+                    let others = waiting.turns != job.turns;
+                    job.standing = job.standing.waited(waiting.count, queued, others);
                 }
                 _ => (),
             }

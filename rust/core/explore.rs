@@ -175,6 +175,7 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves: bool)
         offered: None,
         standing: Standing::Fresh,
         waits: false,
+        others: false,
     };
     let read = Job::Read {
         turn: ReaderTurn::default(),

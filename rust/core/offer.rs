@@ -166,8 +166,18 @@ pub(crate) enum Standing {
     Fresh,
     /// The write has waited for room, and its turn has come.
     Turn,
-    /// Readers took the write's share, and others wait: the write queues before it offers again.
+    /// Readers took the write's share, and others wait: the write offers again when one of them has
+    /// written something, or when nobody waits any more.
     Spent,
+}
+
+/// The writers that wait for room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct WaitingWriters {
+    /// How many wait; who was woken counts until it has the lock again.
+    pub(crate) count: u32,
+    /// How often one of them has written something; wraps.
+    pub(crate) turns: u64,
 }
 
 impl Standing {
@@ -178,6 +188,18 @@ impl Standing {
             Standing::Fresh => waiting == 0,
             Standing::Turn => true,
             Standing::Spent => false,
+        }
+    }
+
+    /// The standing of a write that has waited for room, with `waiting` others that still do.
+    ///
+    /// `queued` says that it slept, so that nobody can have been there before: who found room at
+    /// once may have passed others. `others` says that another that waited has written since.
+    pub(crate) fn waited(self, waiting: u32, queued: bool, others: bool) -> Self {
+        if waiting == 0 || (queued && (self != Standing::Spent || others)) {
+            Standing::Turn
+        } else {
+            self
         }
     }
 
@@ -276,6 +298,16 @@ mod tests {
         assert!(Standing::Fresh.may_offer(0) && !Standing::Fresh.may_offer(1));
         assert!(Standing::Turn.may_offer(9));
         assert!(!Standing::Spent.may_offer(0));
+
+        // Who did not queue may have passed others.
+        assert_eq!(Standing::Fresh.waited(1, false, true), Standing::Fresh);
+        assert_eq!(Standing::Fresh.waited(1, true, false), Standing::Turn);
+        assert_eq!(Standing::Fresh.waited(0, false, false), Standing::Turn);
+        // Who had its share lets another have its own.
+        assert_eq!(Standing::Spent.waited(1, true, false), Standing::Spent);
+        assert_eq!(Standing::Spent.waited(1, true, true), Standing::Turn);
+        assert_eq!(Standing::Spent.waited(1, false, true), Standing::Spent);
+        assert_eq!(Standing::Spent.waited(0, false, false), Standing::Turn);
 
         let mut offer = Offer::new(PAGE_SIZE, 0);
         assert_eq!(Standing::after(&offer), Standing::Fresh);

@@ -51,7 +51,17 @@ impl WriterTurn {
     ///
     /// What is written so far must not wait for what is not; nor must the next writer.
     pub(crate) fn pause(&mut self, done: usize, full: bool) -> Wakes {
-        let news = full || done > self.told;
+        self.pause_with(done, full, full)
+    }
+
+    /// The lock is about to be dropped, with `done` bytes written and an offer made, which `announces`
+    /// something if there are free slots: if not, readers were told of what the slots hold.
+    pub(crate) fn pause_to_offer(&mut self, done: usize, announces: bool) -> Wakes {
+        self.pause_with(done, true, announces)
+    }
+
+    fn pause_with(&mut self, done: usize, full: bool, news: bool) -> Wakes {
+        let news = news || done > self.told;
         if news {
             self.told = done;
         }
@@ -244,6 +254,18 @@ mod tests {
         turn.waited();
         assert!(turn.end(1, false, false).writer);
         assert!(!turn.end(1, true, false).writer);
+    }
+
+    #[test]
+    fn an_offer_behind_full_slots_is_no_news() {
+        let mut turn = WriterTurn::new(true);
+        assert!(turn.pause(1, true).input);
+        assert_eq!(turn.pause_to_offer(1, false), Wakes::default());
+        let wakes = turn.pause_to_offer(1, true);
+        assert!(wakes.input && wakes.reader);
+        assert!(turn.pause_to_offer(2, false).input);
+        turn.waited();
+        assert!(!turn.pause_to_offer(2, true).writer);
     }
 
     #[test]

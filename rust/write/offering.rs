@@ -27,7 +27,7 @@ impl Write<'_, '_, '_> {
             && self.left() >= direct::least()
             && !inner.ring.is_offered()
             && !inner.buffer_only
-            && self.standing.may_offer(inner.waiting_writers + u32::from(inner.refused))
+            && self.standing.may_offer(inner.waiting_writers.count + u32::from(inner.refused))
             && !Offer::new(self.left(), self.phase).fits(inner.ring.free())
             && self.request.may_offer()
             && !current!().signal_pending();
@@ -151,6 +151,7 @@ impl Write<'_, '_, '_> {
         self.standing = standing;
         self.withdrawn = true;
         self.announced = announced;
+        self.turns = inner.waiting_writers.turns;
         in_the_way
     }
 }

@@ -82,10 +82,12 @@ impl World {
             offered,
             mut standing,
             waits,
+            mut others,
         } = process.job
         else {
             unreachable!()
         };
+        let before = done;
         let mut phase = 0;
         let owner = offered.is_some();
         let mut in_the_way = false;
@@ -97,11 +99,12 @@ impl World {
             left -= taken;
             phase = offer.phase();
             standing = Standing::after(&offer);
+            others = false;
             in_the_way = offer.takeable();
         }
         if waits {
             self.waiting_writers -= 1;
-            standing = Standing::Turn;
+            standing = standing.waited(self.waiting_writers, true, others);
         }
         let mut turn = turn.map_or(WriterTurn::new(self.empty()), |mut turn| {
             if owner {
@@ -158,6 +161,9 @@ impl World {
             }
             At::Enqueue
         };
+        if waits && done > before {
+            self.had_turn(who);
+        }
         let over = matches!(at, At::Lock | At::Close);
         let waits = at == At::Enqueue && queue == Queue::Writers;
         let mut recalled = false;
@@ -165,7 +171,7 @@ impl World {
             self.waiting_writers += 1;
             recalled = self.recall_spent(true);
         }
-        let (full, polled) = (self.full(), self.polled);
+        let (free, full, polled) = (self.free(), self.full(), self.polled);
         let process = &mut self.processes[who];
         process.at = at;
         process.queue = queue;
@@ -175,9 +181,14 @@ impl World {
             self.next_call(who);
             turn.end(done, full, polled)
         } else {
+            let paid = if now_offered.is_some() {
+                turn.pause_to_offer(done, free != 0)
+            } else {
+                turn.pause(done, full)
+            };
             let wakes = Wakes {
                 owner: recalled,
-                ..turn.pause(done, full)
+                ..paid
             };
             process.job = Job::Write {
                 turn: Some(turn),
@@ -186,6 +197,7 @@ impl World {
                 offered: now_offered,
                 standing,
                 waits,
+                others,
             };
             wakes
         };
@@ -193,6 +205,15 @@ impl World {
         // With the lock still held, in the module.
         if let Some(taker) = taker {
             self.wake_task(taker);
+        }
+    }
+
+    /// A writer that had waited has written something.
+    fn had_turn(&mut self, who: usize) {
+        for (n, process) in self.processes.iter_mut().enumerate() {
+            if let Job::Write { others, .. } = &mut process.job {
+                *others |= n != who;
+            }
         }
     }
 
@@ -409,6 +430,7 @@ impl World {
                 offered: None,
                 standing: Standing::Fresh,
                 waits: false,
+                others: false,
             }
         };
     }
@@ -439,10 +461,11 @@ impl World {
                 offered: None,
                 standing,
                 waits,
+                others,
             } if self.ends.readers != 0 && !self.occupied() && self.free() > first => {
                 if std::mem::take(waits) {
                     self.waiting_writers -= 1;
-                    *standing = Standing::Turn;
+                    *standing = standing.waited(self.waiting_writers, true, *others);
                 }
                 let mut paid = turn.unwrap_or(WriterTurn::new(empty));
                 paid.resume(empty);

@@ -54,6 +54,8 @@ pub(super) enum Job {
         standing: Standing,
         /// It waits for room, and is counted.
         waits: bool,
+        /// Another that had waited has written something since it withdrew an offer.
+        others: bool,
     },
     Read {
         turn: ReaderTurn,
