@@ -10,7 +10,6 @@ use crate::{
     stats::Stats,
     sync::Word,
     zcore::{
-        offer::WaitingWriters,
         posted_read::{Ticket, WaitingReaders},
         state::{Access, Ends, Opens, Room, State},
     },
@@ -20,6 +19,15 @@ use kernel::{
     prelude::*,
     sync::lock::{mutex::MutexBackend, Guard},
 };
+
+/// The writers that wait for room.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct WaitingWriters {
+    /// How many wait; who was woken counts until it has the lock again.
+    pub(crate) count: u32,
+    /// How often one of them has written something; wraps.
+    pub(crate) turns: u64,
+}
 
 /// What the inner lock protects.
 ///

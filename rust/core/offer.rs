@@ -171,15 +171,6 @@ pub(crate) enum Standing {
     Spent,
 }
 
-/// The writers that wait for room.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct WaitingWriters {
-    /// How many wait; who was woken counts until it has the lock again.
-    pub(crate) count: u32,
-    /// How often one of them has written something; wraps.
-    pub(crate) turns: u64,
-}
-
 impl Standing {
     /// True if the write may make an offer while `waiting` other writers wait for room, or were
     /// refused for want of it.
