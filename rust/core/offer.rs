@@ -81,6 +81,15 @@ impl Offer {
         }
     }
 
+    /// The number of slots that all the bytes left would take up.
+    pub(crate) fn slots_left(&self) -> usize {
+        if self.left == 0 {
+            0
+        } else {
+            self.phase.saturating_add(self.left).div_ceil(PAGE_SIZE)
+        }
+    }
+
     /// True if readers can take something, and have taken at least `share` bytes since the offer was
     /// made.
     pub(crate) fn share_is_spent(&self, share: usize) -> bool {
@@ -253,6 +262,8 @@ mod tests {
         assert_eq!(offer.slots(), 0);
         assert_eq!(Offer::new(2, PAGE_SIZE - 1).slots(), 2);
         assert_eq!(Offer::new(0, PAGE_SIZE - 1).slots(), 0);
+        assert_eq!(Offer::new(0, PAGE_SIZE - 1).slots_left(), 0);
+        assert_eq!(Offer::new(2, PAGE_SIZE - 1).slots_left(), 2);
     }
 
     #[test]
@@ -282,6 +293,7 @@ mod tests {
         // The rest is still the owner's to write, from the start of a slot.
         assert_eq!((offer.left(), offer.phase()), (7 * PAGE_SIZE, 0));
         assert_eq!((offer.slots(), offer.visible(16)), (0, 0));
+        assert_eq!(offer.slots_left(), 7);
     }
 
     #[test]

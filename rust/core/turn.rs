@@ -33,6 +33,7 @@ pub(crate) struct WriterTurn {
     wake_next: bool,
     told: usize,
     withdrew: bool,
+    again: bool,
 }
 
 impl WriterTurn {
@@ -43,6 +44,7 @@ impl WriterTurn {
             wake_next: false,
             told: 0,
             withdrew: false,
+            again: false,
         }
     }
 
@@ -55,9 +57,10 @@ impl WriterTurn {
     }
 
     /// The lock is about to be dropped, with `done` bytes written and an offer made, which `announces`
-    /// something if there are free slots: if not, readers were told of what the slots hold.
+    /// something if there are free slots. If not, and the write had made an offer before, readers have
+    /// been told of all that there is.
     pub(crate) fn pause_to_offer(&mut self, done: usize, announces: bool) -> Wakes {
-        self.pause_with(done, true, announces)
+        self.pause_with(done, true, announces || !self.again)
     }
 
     fn pause_with(&mut self, done: usize, full: bool, news: bool) -> Wakes {
@@ -95,6 +98,7 @@ impl WriterTurn {
     /// others who had to wait for the same.
     pub(crate) fn waited(&mut self) {
         self.wake_next = true;
+        self.again = false;
     }
 
     /// The write has withdrawn its offer, which makes `done` bytes written: the readers that took
@@ -102,6 +106,7 @@ impl WriterTurn {
     pub(crate) fn withdrew(&mut self, done: usize, in_the_way: bool) {
         self.told = done;
         self.withdrew = in_the_way;
+        self.again = true;
     }
 
     /// The lock is taken again.
@@ -257,15 +262,17 @@ mod tests {
     }
 
     #[test]
-    fn an_offer_behind_full_slots_is_no_news() {
+    fn another_offer_behind_full_slots_is_no_news() {
         let mut turn = WriterTurn::new(true);
-        assert!(turn.pause(1, true).input);
+        assert!(turn.pause_to_offer(1, false).input);
+        turn.withdrew(1, false);
         assert_eq!(turn.pause_to_offer(1, false), Wakes::default());
         let wakes = turn.pause_to_offer(1, true);
         assert!(wakes.input && wakes.reader);
         assert!(turn.pause_to_offer(2, false).input);
         turn.waited();
-        assert!(!turn.pause_to_offer(2, true).writer);
+        let wakes = turn.pause_to_offer(2, false);
+        assert!(wakes.input && !wakes.writer);
     }
 
     #[test]

@@ -118,15 +118,15 @@ impl Write<'_, '_, '_> {
         }
     }
 
-    /// Pages that are missing to put into slots what an offer announces: as long as there are, the
-    /// offer is not to be withdrawn, or what was announced would be gone for a while.
+    /// Pages that are missing to put into free slots what is left of an offer: as long as there are,
+    /// the offer is not to be withdrawn, or what it announces would be gone for a while.
     pub(super) fn missing_for_refill(&self, inner: &mut Inner) -> usize {
         let free = inner.ring.free();
-        let announced = inner.ring.direct().map_or(0, |d| d.offer().slots());
+        let left = inner.ring.direct().map_or(0, |d| d.offer().slots_left());
         let stock = self.stock.as_ref().map_or(0, PageStock::len);
 
         // More do not fit the stock: the rest follows page by page.
-        announced
+        left
             .min(free)
             .min(PageStock::MAX)
             .saturating_sub(inner.spare.len() + stock)
