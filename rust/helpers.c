@@ -80,11 +80,11 @@ static size_t run_of(struct page **pages, size_t count)
 }
 
 /*
- * Copies @bytes bytes from or to as many pages as that takes, from @offset in
- * the first on, as far as it goes without a fault.
+ * Copies @bytes bytes to as many pages as that takes, from @offset in the first
+ * on, as far as it goes without a fault.
  */
-static size_t pages_iter_atomic(struct page **pages, size_t offset,
-				size_t bytes, struct iov_iter *i, bool to)
+size_t zpipe_pages_from_iter_atomic(struct page **pages, size_t offset,
+				    size_t bytes, struct iov_iter *from)
 {
 	size_t done = 0;
 
@@ -94,8 +94,7 @@ static size_t pages_iter_atomic(struct page **pages, size_t offset,
 		size_t left = DIV_ROUND_UP(offset + bytes - done, PAGE_SIZE);
 		size_t run = run_of(pages, left);
 		size_t want = min(bytes - done, run * PAGE_SIZE - offset);
-		size_t n = to ? copy_page_to_iter(*pages, offset, want, i) :
-				copy_page_from_iter(*pages, offset, want, i);
+		size_t n = copy_page_from_iter(*pages, offset, want, from);
 
 		done += n;
 		if (n < want)
@@ -107,16 +106,48 @@ static size_t pages_iter_atomic(struct page **pages, size_t offset,
 	return done;
 }
 
-size_t zpipe_pages_from_iter_atomic(struct page **pages, size_t offset,
-				    size_t bytes, struct iov_iter *from)
+/*
+ * Whether the next byte of an iterator can be written without a fault, with
+ * faults disabled. Writes a zero there, as fault_in_writeable() does.
+ */
+static bool is_writable(const struct iov_iter *to)
 {
-	return pages_iter_atomic(pages, offset, bytes, from, false);
+	return fault_in_iov_iter_writeable(to, 1) == 0;
 }
 
+/*
+ * As above, from the pages of another process. That one of them turns out to be
+ * bad memory must not be the end of the machine, as it would be with an
+ * ordinary copy: the page is out of its owner's page tables then, so it counts
+ * as not there. Sets @bad if the copy came to its end for that.
+ */
 size_t zpipe_pages_to_iter_atomic(struct page **pages, size_t offset,
-				  size_t bytes, struct iov_iter *to)
+				  size_t bytes, struct iov_iter *to, bool *bad)
 {
-	return pages_iter_atomic(pages, offset, bytes, to, true);
+	size_t done = 0;
+
+	/* A folio is one range of addresses. */
+	BUILD_BUG_ON(IS_ENABLED(CONFIG_HIGHMEM));
+	*bad = false;
+	bytes = cut(bytes);
+	pagefault_disable();
+	while (done < bytes) {
+		size_t left = DIV_ROUND_UP(offset + bytes - done, PAGE_SIZE);
+		size_t run = run_of(pages, left);
+		size_t want = min(bytes - done, run * PAGE_SIZE - offset);
+		size_t n = _copy_mc_to_iter(page_address(*pages) + offset, want,
+					    to);
+
+		done += n;
+		if (n < want) {
+			*bad = is_writable(to);
+			break;
+		}
+		pages += run;
+		offset = 0;
+	}
+	pagefault_enable();
+	return done;
 }
 
 void zpipe_put_pages(struct page **pages, size_t count)
@@ -249,7 +280,35 @@ static size_t present(const char __user *from, size_t bytes)
 	return done;
 }
 
-/* How many of @bytes bytes behind @skip others can be read without a fault. */
+/*
+ * Of @bytes bytes how many, from the first on, are in mappings that others may
+ * read, too: what is not, such as the registers of a device, is not to be
+ * touched before it is its turn. The mmap_lock is only tried: as long as
+ * another thread changes the address space, there is none.
+ */
+static size_t shared_mappings(const char __user *from, size_t bytes)
+{
+	struct mm_struct *mm = current->mm;
+	unsigned long start = (unsigned long)from, end = start + bytes;
+	unsigned long at = start;
+
+	if (!mm || !mmap_read_trylock(mm))
+		return 0;
+	while (at < end) {
+		struct vm_area_struct *vma = vma_lookup(mm, at);
+
+		if (!vma || zpipe_vma_is_private(vma))
+			break;
+		at = min(end, vma->vm_end);
+	}
+	mmap_read_unlock(mm);
+	return at - start;
+}
+
+/*
+ * How many of @bytes bytes behind @skip others can be read without a fault, and
+ * by others.
+ */
 size_t zpipe_present(const struct iov_iter *from, size_t skip, size_t bytes)
 {
 	struct iov_iter i = *from;
@@ -260,7 +319,9 @@ size_t zpipe_present(const struct iov_iter *from, size_t skip, size_t bytes)
 	iov_iter_advance(&i, skip);
 	while (left) {
 		size_t len = min(iter_iov_len(&i), left);
-		size_t n = present(iter_iov_addr(&i), len);
+		size_t n = shared_mappings(iter_iov_addr(&i), len);
+
+		n = present(iter_iov_addr(&i), n);
 
 		left -= n;
 		if (n < len)
@@ -272,12 +333,14 @@ size_t zpipe_present(const struct iov_iter *from, size_t skip, size_t bytes)
 }
 
 /*
- * Whether only the owner of a mapping can say who may access it; or to look up
- * its pages may sleep, as for those of hugetlbfs.
+ * Whether a mapping is left to its owner: only that one can say who may access
+ * it; or to look up its pages may sleep, as for those of hugetlbfs; or it has
+ * none that could be looked up, as that of a device.
  */
 bool zpipe_vma_is_private(struct vm_area_struct *vma)
 {
-	return vma_pkey(vma) != 0 || is_vm_hugetlb_page(vma);
+	return vma_pkey(vma) != 0 || is_vm_hugetlb_page(vma) ||
+	       vma->vm_flags & (VM_IO | VM_PFNMAP);
 }
 
 bool zpipe_vma_is_anonymous(struct vm_area_struct *vma)

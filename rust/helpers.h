@@ -32,7 +32,7 @@ size_t zpipe_page_to_iter_atomic(struct page *page, size_t offset,
 size_t zpipe_pages_from_iter_atomic(struct page **pages, size_t offset,
 				    size_t bytes, struct iov_iter *from);
 size_t zpipe_pages_to_iter_atomic(struct page **pages, size_t offset,
-				  size_t bytes, struct iov_iter *to);
+				  size_t bytes, struct iov_iter *to, bool *bad);
 void zpipe_cut_copies(u8 how);
 size_t zpipe_user_spans(const struct iov_iter *from, struct zpipe_span *spans,
 			size_t max);

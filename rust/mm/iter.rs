@@ -216,7 +216,8 @@ impl<'a, 'data> Dest<'a, 'data> {
     }
 
     /// Copies `bytes` bytes from pages one after the other, from `offset` in the first on, as far as
-    /// it goes without a fault; returns how many.
+    /// it goes without a fault; returns how many, and whether it came to its end in a page that is bad
+    /// memory.
     ///
     /// # Safety
     ///
@@ -226,15 +227,17 @@ impl<'a, 'data> Dest<'a, 'data> {
         pages: *mut *mut bindings::page,
         offset: usize,
         bytes: usize,
-    ) -> usize {
+    ) -> (usize, bool) {
+        let mut bad = false;
         // SAFETY: The caller vouches for the pages, the wrapped type for the iterator. They are
         // initialised, and what their owner writes to them meanwhile shows or does not, as in any
         // copy from a user's memory.
-        let copied =
-            unsafe { sys::zpipe_pages_to_iter_atomic(pages, offset, bytes, self.iter.as_raw()) };
+        let copied = unsafe {
+            sys::zpipe_pages_to_iter_atomic(pages, offset, bytes, self.iter.as_raw(), &mut bad)
+        };
         // INVARIANT: The iterator was advanced by what was copied.
         self.taken += copied;
-        copied
+        (copied, bad)
     }
 }
 

@@ -203,10 +203,17 @@ impl RemoteSource {
     ///
     /// They are consumed: what did not come is what a next call begins with.
     pub(crate) fn pull(&mut self, bytes: usize, dest: &mut Dest<'_, '_>) -> (usize, Ended) {
-        self.0.copy(Access::Read, bytes, |batch, offset, bytes| {
+        let mut bad = false;
+        let (copied, end) = self.0.copy(Access::Read, bytes, |batch, offset, bytes| {
             // SAFETY: The pages are valid, user memory, and have `bytes` bytes from there on.
-            unsafe { dest.copy_from_pages_atomic(batch.pages.as_mut_ptr(), offset, bytes) }
-        })
+            let (copied, page_is_bad) =
+                unsafe { dest.copy_from_pages_atomic(batch.pages.as_mut_ptr(), offset, bytes) };
+            bad = page_is_bad;
+            copied
+        });
+        // The owner finds it missing, and finds out why.
+        let end = if bad { Ended::Missed(Miss::Page) } else { end };
+        (copied, end)
     }
 }
 
