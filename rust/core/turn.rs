@@ -33,7 +33,7 @@ pub(crate) struct WriterTurn {
     wake_next: bool,
     told: usize,
     withdrew: bool,
-    again: bool,
+    told_since_wait: bool,
 }
 
 impl WriterTurn {
@@ -44,7 +44,7 @@ impl WriterTurn {
             wake_next: false,
             told: 0,
             withdrew: false,
-            again: false,
+            told_since_wait: false,
         }
     }
 
@@ -53,20 +53,20 @@ impl WriterTurn {
     ///
     /// What is written so far must not wait for what is not; nor must the next writer.
     pub(crate) fn pause(&mut self, done: usize, full: bool) -> Wakes {
-        self.pause_with(done, full, full)
+        self.pause_with(done, full, full && !self.told_since_wait)
     }
 
     /// The lock is about to be dropped, with `done` bytes written and an offer made, which `announces`
-    /// something if there are free slots. If not, and the write had made an offer before, readers have
-    /// been told of all that there is.
+    /// something if there are free slots.
     pub(crate) fn pause_to_offer(&mut self, done: usize, announces: bool) -> Wakes {
-        self.pause_with(done, true, announces || !self.again)
+        self.pause_with(done, true, announces || !self.told_since_wait)
     }
 
     fn pause_with(&mut self, done: usize, full: bool, news: bool) -> Wakes {
         let news = news || done > self.told;
         if news {
             self.told = done;
+            self.told_since_wait = true;
         }
         Wakes {
             reader: news && self.was_empty,
@@ -98,7 +98,7 @@ impl WriterTurn {
     /// others who had to wait for the same.
     pub(crate) fn waited(&mut self) {
         self.wake_next = true;
-        self.again = false;
+        self.told_since_wait = false;
     }
 
     /// The write has withdrawn its offer, which makes `done` bytes written: the readers that took
@@ -106,7 +106,6 @@ impl WriterTurn {
     pub(crate) fn withdrew(&mut self, done: usize, in_the_way: bool) {
         self.told = done;
         self.withdrew = in_the_way;
-        self.again = true;
     }
 
     /// The lock is taken again.
@@ -265,7 +264,6 @@ mod tests {
     fn another_offer_behind_full_slots_is_no_news() {
         let mut turn = WriterTurn::new(true);
         assert!(turn.pause_to_offer(1, false).input);
-        turn.withdrew(1, false);
         assert_eq!(turn.pause_to_offer(1, false), Wakes::default());
         let wakes = turn.pause_to_offer(1, true);
         assert!(wakes.input && wakes.reader);
@@ -281,6 +279,9 @@ mod tests {
         assert!(!turn.pause(0, false).input);
         assert!(turn.pause(1, false).reader);
         assert!(!turn.pause(1, false).input);
+        // That it waits is told once, as by fs/pipe.c, and again when it waits again.
+        assert!(!turn.pause(1, true).input);
+        turn.waited();
         assert!(turn.pause(1, true).input);
         turn.resume(false);
         let wakes = turn.pause(2, false);
