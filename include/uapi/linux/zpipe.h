@@ -38,7 +38,8 @@
 /**
  * struct zpipe_pipe2 - make a private pipe, as pipe2(2)
  * @size:	sizeof(struct zpipe_pipe2)
- * @flags:	any of O_CLOEXEC, O_NONBLOCK and O_DIRECT (packet mode)
+ * @flags:	any of O_CLOEXEC, O_NONBLOCK, O_DIRECT (packet mode) and
+ *		ZPIPE_BUFFER_ONLY
  * @fds:	out: the read end, then the write end
  *
  * Command of /dev/zpipe-control. Returns 0. Beside the errors above EMFILE,
@@ -68,5 +69,32 @@ struct zpipe_capacity {
 };
 #define ZPIPE_IOC_GET_CAPACITY	_IO(ZPIPE_IOC_TYPE, 0x10)
 #define ZPIPE_IOC_SET_CAPACITY	_IO(ZPIPE_IOC_TYPE, 0x11)
+
+/*
+ * A flag of a pipe: all data passes through the pipe's own pages, none goes
+ * straight from one process to the other. What poll(2) and FIONREAD announce
+ * can then be read without waiting, whatever a writer does to its memory, and
+ * stays when the writer is killed: for readers that do not trust their writers.
+ */
+#define ZPIPE_BUFFER_ONLY	0x80000000
+
+/**
+ * struct zpipe_flags - the flags of a pipe
+ * @size:	sizeof(struct zpipe_flags)
+ * @flags:	ZPIPE_BUFFER_ONLY or 0: in, with SET; out, with GET
+ *
+ * Commands of a pipe: /dev/zpipe or an end of a private pair; SET takes a
+ * descriptor that is open for reading. Both return 0. The flags are those of
+ * the pipe, not of the descriptor, and last as long as the pipe: for
+ * /dev/zpipe until its last close. When SET has returned, bytes that wait in a
+ * writer's memory are not announced any more until the writer has buffered
+ * them. Beside the errors above EBADF (SET, not open for reading).
+ */
+struct zpipe_flags {
+	__u32 size;
+	__u32 flags;
+};
+#define ZPIPE_IOC_GET_FLAGS	_IO(ZPIPE_IOC_TYPE, 0x12)
+#define ZPIPE_IOC_SET_FLAGS	_IO(ZPIPE_IOC_TYPE, 0x13)
 
 #endif /* _UAPI_LINUX_ZPIPE_H */
