@@ -10,7 +10,7 @@
 #include <sys/resource.h>
 
 #define LONER		54321
-#define PIPE2_FLAGS	(O_CLOEXEC | O_NONBLOCK | O_DIRECT)
+#define PIPE2_FLAGS	(O_CLOEXEC | O_NONBLOCK | O_DIRECT | ZPIPE_BUFFER_ONLY)
 
 /* The two devices and both ends of a pair, all open. */
 FIXTURE(abi) {
@@ -303,13 +303,15 @@ TEST_F_TIMEOUT(abi, unknown_commands_enotty, TIMEOUT)
 	static const unsigned int control[] = { ZPIPE_IOC_PIPE2 };
 	static const unsigned int pipe[] = {
 		ZPIPE_IOC_GET_CAPACITY, ZPIPE_IOC_SET_CAPACITY,
+		ZPIPE_IOC_GET_FLAGS, ZPIPE_IOC_SET_FLAGS,
 	};
+	int nr = ARRAY_SIZE(pipe);
 
 	EXPECT_EQ(0, known_to(self->control, control, 1));
-	EXPECT_EQ(0, known_to(self->node.fd[0], pipe, 2));
-	EXPECT_EQ(0, known_to(self->node.fd[1], pipe, 2));
-	EXPECT_EQ(0, known_to(self->pair.fd[0], pipe, 2));
-	EXPECT_EQ(0, known_to(self->pair.fd[1], pipe, 2));
+	EXPECT_EQ(0, known_to(self->node.fd[0], pipe, nr));
+	EXPECT_EQ(0, known_to(self->node.fd[1], pipe, nr));
+	EXPECT_EQ(0, known_to(self->pair.fd[0], pipe, nr));
+	EXPECT_EQ(0, known_to(self->pair.fd[1], pipe, nr));
 }
 
 /* And with an argument that its own file would take. */
@@ -319,6 +321,8 @@ TEST_F_TIMEOUT(abi, commands_on_the_wrong_file_enotty, TIMEOUT)
 	EXPECT_EQ(-ENOTTY, pipe2_flags(self->pair.fd[1], 0));
 	EXPECT_EQ(-ENOTTY, get_capacity(ZNODE, self->control));
 	EXPECT_EQ(-ENOTTY, set_capacity(ZNODE, self->control, PAGE));
+	EXPECT_EQ(-ENOTTY, get_flags(self->control));
+	EXPECT_EQ(-ENOTTY, set_flags(self->control, 0));
 	EXPECT_EQ(-ENOTTY, fionread(self->control));
 }
 
@@ -327,6 +331,8 @@ TEST(commands_on_other_files_enotty)
 	int p[2];
 
 	ASSERT_EQ(0, pipe(p));
+	EXPECT_EQ(-ENOTTY, get_flags(p[0]));
+	EXPECT_EQ(-ENOTTY, set_flags(p[0], 0));
 	EXPECT_EQ(-ENOTTY, pipe2_flags(p[0], 0));
 	EXPECT_EQ(-ENOTTY, get_capacity(ZNODE, p[0]));
 	EXPECT_EQ(-ENOTTY, set_capacity(ZNODE, p[0], PAGE));
@@ -411,6 +417,207 @@ TEST_F_TIMEOUT(abi, capacity_gives_out_what_there_is, TIMEOUT)
 	EXPECT_EQ(sizeof(arg), (size_t)arg.size);
 }
 
+static long flags_raw(int fd, bool set, void *buf)
+{
+	return sys(ioctl(fd, set ? ZPIPE_IOC_SET_FLAGS : ZPIPE_IOC_GET_FLAGS,
+			 buf));
+}
+
+static long flags_sized(int fd, bool set, unsigned int size)
+{
+	struct zpipe_flags arg = { .size = size };
+
+	return flags_raw(fd, set, with_tail(&arg, sizeof(arg), size + 8));
+}
+
+TEST_F_TIMEOUT(abi, flags_sizes, TIMEOUT)
+{
+	int fd = self->pair.fd[0], set;
+	unsigned int size;
+
+	for (set = 0; set < 2; set++) {
+		for (size = 0; size < sizeof(struct zpipe_flags); size++)
+			EXPECT_EQ(-EINVAL, flags_sized(fd, set, size));
+		EXPECT_EQ(0, flags_sized(fd, set, 8));
+		EXPECT_EQ(0, flags_sized(fd, set, 9));
+		EXPECT_EQ(0, flags_sized(fd, set, 16));
+		EXPECT_EQ(0, flags_sized(fd, set, PAGE));
+		EXPECT_EQ(-E2BIG, flags_sized(fd, set, PAGE + 1));
+	}
+}
+
+TEST_F_TIMEOUT(abi, flags_longer_than_a_page_e2big, TIMEOUT)
+{
+	struct zpipe_flags arg = { .size = UINT_MAX };
+	unsigned char *buf = with_tail(&arg, sizeof(arg), 2 * PAGE);
+
+	EXPECT_EQ(-E2BIG, flags_raw(self->pair.fd[0], true, buf));
+	EXPECT_EQ(-E2BIG, flags_raw(self->pair.fd[0], false, buf));
+}
+
+TEST_F_TIMEOUT(abi, flags_long_with_something_e2big, TIMEOUT)
+{
+	struct zpipe_flags arg = { .size = 24, .flags = ZPIPE_BUFFER_ONLY };
+	unsigned char *buf = with_tail(&arg, sizeof(arg), 25);
+	int i;
+
+	for (i = sizeof(arg); i < 24; i++) {
+		buf[i] = 1;
+		ASSERT_EQ(-E2BIG, flags_raw(self->pair.fd[0], true, buf))
+			TH_LOG("byte %d", i);
+		ASSERT_EQ(-E2BIG, flags_raw(self->pair.fd[0], false, buf));
+		buf[i] = 0;
+	}
+	EXPECT_EQ(0, get_flags(self->pair.fd[0]));
+	/* Beyond its size nothing is read. */
+	buf[24] = 1;
+	EXPECT_EQ(0, flags_raw(self->pair.fd[0], true, buf));
+	EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(self->pair.fd[0]));
+}
+
+TEST_F_TIMEOUT(abi, flags_unknown_einval, TIMEOUT)
+{
+	struct zpipe_flags arg = { .size = sizeof(arg) };
+	int fd = self->pair.fd[0], bit, only;
+
+	for (only = 0; only < 2; only++) {
+		ASSERT_EQ(0, set_flags(fd, only ? ZPIPE_BUFFER_ONLY : 0));
+		for (bit = 0; bit < 31; bit++) {
+			arg.flags = 1U << bit;
+			EXPECT_EQ(-EINVAL, flags_raw(fd, true, &arg));
+			EXPECT_EQ(-EINVAL, flags_raw(fd, false, &arg));
+			arg.flags |= ZPIPE_BUFFER_ONLY;
+			EXPECT_EQ(-EINVAL, flags_raw(fd, true, &arg));
+		}
+		EXPECT_EQ(only ? ZPIPE_BUFFER_ONLY : 0, get_flags(fd));
+	}
+}
+
+TEST_F_TIMEOUT(abi, flags_efault, TIMEOUT)
+{
+	struct zpipe_flags arg = {
+		.size = sizeof(arg), .flags = ZPIPE_BUFFER_ONLY,
+	};
+	void *p = at_end_of_page(&arg, sizeof(arg));
+	int fd = self->pair.fd[0];
+
+	EXPECT_EQ(-EFAULT, flags_raw(fd, true, NULL));
+	EXPECT_EQ(-EFAULT, flags_raw(fd, false, NULL));
+	EXPECT_EQ(-EFAULT, flags_raw(fd, true, at_end_of_page(&arg, 2)));
+	EXPECT_EQ(-EFAULT, flags_raw(fd, true, at_end_of_page(&arg, 4)));
+	EXPECT_EQ(0, get_flags(fd));
+	/* Nothing is given out by SET. */
+	mprotect((void *)((long)p & -PAGE), PAGE, PROT_READ);
+	EXPECT_EQ(-EFAULT, flags_raw(fd, false, p));
+	EXPECT_EQ(0, flags_raw(fd, true, p));
+	EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(fd));
+}
+
+TEST_F_TIMEOUT(abi, flags_are_the_pipes, TIMEOUT)
+{
+	struct ends *ends[] = { &self->pair, &self->node };
+	size_t i;
+	int end;
+
+	for (i = 0; i < 2; i++) {
+		int *fd = ends[i]->fd;
+
+		for (end = 0; end < 2; end++)
+			EXPECT_EQ(0, get_flags(fd[end]));
+		EXPECT_EQ(0, fdinfo_number(fd[1], "zpipe-buffer-only"));
+		ASSERT_EQ(0, set_flags(fd[0], ZPIPE_BUFFER_ONLY));
+		for (end = 0; end < 2; end++) {
+			EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(fd[end]));
+			EXPECT_EQ(1, fdinfo_number(fd[end],
+						   "zpipe-buffer-only"));
+		}
+		/* Again, and off again. */
+		EXPECT_EQ(0, set_flags(fd[0], ZPIPE_BUFFER_ONLY));
+		EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(fd[0]));
+		EXPECT_EQ(0, set_flags(fd[0], 0));
+		EXPECT_EQ(0, get_flags(fd[1]));
+		EXPECT_EQ(0, fdinfo_number(fd[1], "zpipe-buffer-only"));
+	}
+}
+
+/* What a writer could take away from its readers would not protect them. */
+TEST_F_TIMEOUT(abi, flags_set_by_a_writer_ebadf, TIMEOUT)
+{
+	int fds[] = { self->pair.fd[1], self->node.fd[1], -1 };
+	char path[48];
+	int i;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", self->pair.fd[0]);
+	fds[2] = open(path, O_WRONLY);
+	ASSERT_LE(0, fds[2]);
+	for (i = 0; i < 3; i++) {
+		EXPECT_EQ(-EBADF, set_flags(fds[i], ZPIPE_BUFFER_ONLY));
+		EXPECT_EQ(-EBADF, set_flags(fds[i], 0));
+		EXPECT_EQ(0, get_flags(fds[i]));
+	}
+	EXPECT_EQ(-EBADF, set_flags(open(path, O_PATH), 0));
+	EXPECT_EQ(-EBADF, get_flags(open(path, O_PATH)));
+	ASSERT_EQ(0, set_flags(self->pair.fd[0], ZPIPE_BUFFER_ONLY));
+	EXPECT_EQ(-EBADF, set_flags(self->pair.fd[1], 0));
+	EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(self->pair.fd[1]));
+}
+
+TEST_F_TIMEOUT(abi, flags_set_by_who_also_writes, TIMEOUT)
+{
+	int fd = open(self->node.path, O_RDWR);
+
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, set_flags(fd, ZPIPE_BUFFER_ONLY));
+	EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(self->node.fd[1]));
+	/* It is not the file's: who set it may leave. */
+	close(fd);
+	EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(self->node.fd[1]));
+}
+
+TEST_F_TIMEOUT(abi, flags_of_a_node_last_until_its_last_close, TIMEOUT)
+{
+	struct ends *e = &self->node;
+
+	ASSERT_EQ(0, set_flags(e->fd[0], ZPIPE_BUFFER_ONLY));
+	close_end(e, 0);
+	EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(e->fd[1]));
+	e->fd[0] = open(e->path, O_RDONLY);
+	EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(e->fd[0]));
+	close_end(e, 0);
+	close_end(e, 1);
+	ASSERT_EQ(0, open_ends(e, 0));
+	EXPECT_EQ(0, get_flags(e->fd[0]));
+	/* The other pipe has never had it. */
+	EXPECT_EQ(0, get_flags(self->pair.fd[0]));
+}
+
+TEST_F_TIMEOUT(abi, pipe2_buffer_only, TIMEOUT)
+{
+	static const unsigned int flags[] = {
+		0, O_NONBLOCK, O_DIRECT | O_CLOEXEC,
+	};
+	size_t i;
+	int fd[2];
+
+	for (i = 0; i < ARRAY_SIZE(flags); i++) {
+		ASSERT_EQ(0, zpipe_pipe2_on(self->control, fd,
+					    flags[i] | ZPIPE_BUFFER_ONLY));
+		EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(fd[0]));
+		EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(fd[1]));
+		/* Of the files it is no flag. */
+		EXPECT_EQ(O_RDONLY | (flags[i] & O_NONBLOCK),
+			  fcntl(fd[0], F_GETFL) & ~O_DIRECT);
+		EXPECT_EQ(0, set_flags(fd[0], 0));
+		EXPECT_EQ(0, get_flags(fd[1]));
+		close(fd[0]);
+		close(fd[1]);
+		ASSERT_EQ(0, zpipe_pipe2_on(self->control, fd, flags[i]));
+		EXPECT_EQ(0, get_flags(fd[0]));
+		close(fd[0]);
+		close(fd[1]);
+	}
+}
+
 TEST_F_TIMEOUT(abi, fdinfo_tells, TIMEOUT)
 {
 	int fd = self->pair.fd[0];
@@ -427,6 +634,7 @@ TEST_F_TIMEOUT(abi, fdinfo_tells, TIMEOUT)
 	EXPECT_EQ(1, fdinfo_number(fd, "zpipe-reads"));
 	EXPECT_EQ(0, fdinfo_number(fd, "zpipe-write-waits"));
 	EXPECT_EQ(0, fdinfo_number(fd, "zpipe-read-waits"));
+	EXPECT_EQ(0, fdinfo_number(fd, "zpipe-buffer-only"));
 }
 
 TEST_F_TIMEOUT(abi, control_is_no_pipe, TIMEOUT)

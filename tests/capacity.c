@@ -5,6 +5,7 @@
  */
 #include "oracle.h"
 #include "child.h"
+#include "model.h"
 
 #define FULL		(SLOTS * PAGE)
 #define MIB		(1L << 20)
@@ -535,6 +536,69 @@ TEST_F_TIMEOUT(users, sysctl_pipe_user_pages_hard, TIMEOUT)
 	EXPECT_EQ(1, sysctl("pipe-user-pages-hard", "1"));
 	EXPECT_EQ(want, hoard_run(PIPE, variant->kind, 0, fill_then_open));
 	EXPECT_EQ(0, sysctl("pipe-user-pages-hard", "0"));
+}
+
+/*
+ * FIONREAD of a large pipe with few slots in use, wherever these are: in the
+ * end all of them were, several times.
+ */
+TEST_F_TIMEOUT(all, fionread_of_few_slots_of_many, TIMEOUT)
+{
+	struct model m = { .max = MODEL_SLOTS };
+	unsigned long dice = 42;
+	long in = 0, out = 0, n, len;
+	int i;
+
+	ASSERT_EQ(MODEL_SLOTS * PAGE, set_capacity(variant->kind,
+						   self->e.fd[0],
+						   MODEL_SLOTS * PAGE));
+	ASSERT_EQ(0, set_nonblock(self->e.fd[0], true));
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	for (i = 0; i < 6 * MODEL_SLOTS; i++) {
+		len = rnd_len(&dice, 3 * PAGE);
+		n = model_write(&m, len, false);
+		ASSERT_EQ(n, stream_write(self->e.fd[1], in, len));
+		in += n;
+		ASSERT_EQ(in - out, model_fionread(&m));
+		ASSERT_EQ(in - out, fionread(self->e.fd[0]));
+		/* Up to five slots stay in use. */
+		while (m.head - m.tail > rnd(&dice) % 6) {
+			len = rnd_len(&dice, 3 * PAGE);
+			n = model_read(&m, len);
+			ASSERT_EQ(n, stream_read(self->e.fd[0], out, len));
+			out += n;
+			ASSERT_EQ(in - out, fionread(self->e.fd[0]));
+		}
+	}
+	EXPECT_LT(4 * MODEL_SLOTS, m.head);
+}
+
+/* Behind them there is a writer that waits, for which the others are. */
+TEST_F_TIMEOUT(all, fionread_of_few_slots_and_a_waiting_writer, TIMEOUT)
+{
+	long few = 3 * PAGE + 10, left = few + 252 * PAGE, off = 0;
+	static const long steps[] = { 10, PAGE, 5 * PAGE, 100, PAGE - 100 };
+	struct child c;
+	size_t i;
+
+	ASSERT_EQ(MIB, set_capacity(variant->kind, self->e.fd[0], MIB));
+	/* The slots that are used do not begin with the first place. */
+	ASSERT_EQ(9 * PAGE, stream_write(self->e.fd[1], 0, 9 * PAGE));
+	ASSERT_EQ(9 * PAGE, stream_read(self->e.fd[0], 0, 9 * PAGE));
+	ASSERT_EQ(few, stream_write(self->e.fd[1], 0, few));
+	child_write(&c, &self->e, few, 3 * MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	EXPECT_EQ(left, fionread(self->e.fd[0]));
+	/* First what is in the slots; then those are the writer's. */
+	ASSERT_EQ(few, stream_read(self->e.fd[0], 0, few));
+	for (i = 0; i < ARRAY_SIZE(steps); i++) {
+		ASSERT_TRUE(child_asleep(&c));
+		EXPECT_EQ(MIB - off % PAGE, fionread(self->e.fd[0]));
+		ASSERT_EQ(steps[i], stream_read(self->e.fd[0], few + off,
+						steps[i]));
+		off += steps[i];
+	}
+	child_kill(&c);
 }
 
 TEST_HARNESS_MAIN

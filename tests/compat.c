@@ -182,6 +182,24 @@ TEST(abi_capacity)
 	EXPECT_EQ(2ULL * PAGE, arg->bytes);
 }
 
+TEST(abi_flags)
+{
+	struct zpipe_flags *arg = low_alloc(PAGE);
+	int fd[2];
+
+	if (no_call32())
+		SKIP(return, "no 32-bit processes here");
+	ASSERT_EQ(0, zpipe_pipe2(fd, 0));
+	arg->size = sizeof(*arg);
+	arg->flags = ZPIPE_BUFFER_ONLY;
+	EXPECT_EQ(-EBADF, ioctl32(fd[1], ZPIPE_IOC_SET_FLAGS, arg));
+	ASSERT_EQ(0, ioctl32(fd[0], ZPIPE_IOC_SET_FLAGS, arg));
+	arg->flags = 0;
+	ASSERT_EQ(0, ioctl32(fd[1], ZPIPE_IOC_GET_FLAGS, arg));
+	EXPECT_EQ(ZPIPE_BUFFER_ONLY, arg->flags);
+	EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(fd[0]));
+}
+
 #endif /* __x86_64__ */
 
 TEST_HARNESS_MAIN

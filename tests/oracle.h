@@ -205,6 +205,21 @@ static inline long get_capacity(enum kind kind, int fd)
 	return arg.bytes;
 }
 
+/* The flags of a zpipe, ZPIPE_BUFFER_ONLY or 0, or -errno. */
+static inline long get_flags(int fd)
+{
+	struct zpipe_flags arg = { .size = sizeof(arg) };
+
+	return ioctl(fd, ZPIPE_IOC_GET_FLAGS, &arg) ? -errno : (long)arg.flags;
+}
+
+static inline long set_flags(int fd, unsigned int flags)
+{
+	struct zpipe_flags arg = { .size = sizeof(arg), .flags = flags };
+
+	return sys(ioctl(fd, ZPIPE_IOC_SET_FLAGS, &arg));
+}
+
 static inline long fionread(int fd)
 {
 	int n = -1;

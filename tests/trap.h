@@ -212,6 +212,7 @@ struct stuck {
 	struct ends *e;
 	bool writes;
 	bool fresh;		/* the good pages are not in memory yet */
+	bool later;		/* the bad pages are good until stuck_take_away() */
 	int good;
 	int bad;
 	size_t skip;		/* where in the buffer the call begins */
@@ -221,6 +222,8 @@ struct stuck {
 		int uffd;
 		unsigned long addr;	/* of the first bad page */
 		int ready;
+		int take_away;		/* the child is told to */
+		int gone;		/* it has */
 	} *shared;
 	int uffd;		/* as the tester has it */
 };
@@ -253,6 +256,19 @@ static inline int trap_fuse(struct stuck *s, void *bad)
 	return p == MAP_FAILED ? -1 : 0;
 }
 
+/* Waits until it is told to take the bad pages out of memory. */
+static inline void *do_take_away(void *arg)
+{
+	struct stuck *s = arg;
+
+	while (!__atomic_load_n(&s->shared->take_away, __ATOMIC_SEQ_CST))
+		usleep(1000);
+	if (!madvise((void *)s->shared->addr, (size_t)s->bad * PAGE,
+		     MADV_DONTNEED))
+		__atomic_store_n(&s->shared->gone, 1, __ATOMIC_SEQ_CST);
+	return NULL;
+}
+
 static inline long stuck_run(struct child *c)
 {
 	struct stuck *s = c->arg;
@@ -260,17 +276,21 @@ static inline long stuck_run(struct child *c)
 	char *p = mmap(NULL, good + (size_t)s->bad * PAGE,
 		       PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 		       -1, 0);
+	pthread_t thread;
 	long ret;
 
 	/* A huge page would be there up to behind the good ones. */
 	madvise(p, good + (size_t)s->bad * PAGE, MADV_NOHUGEPAGE);
 	close(s->e->fd[s->writes ? 0 : 1]);
-	stream_fill(p, s->off - s->skip, good);
+	stream_fill(p, s->off - s->skip,
+		    good + (s->later ? (size_t)s->bad * PAGE : 0));
 	if (s->fresh && madvise(p, good, MADV_DONTNEED))
 		return -1;
 	if (s->type == UFFD ? trap_uffd(s, p + good) : trap_fuse(s, p + good))
 		return -1;
 	s->shared->addr = (unsigned long)p + good;
+	if (s->later && pthread_create(&thread, NULL, do_take_away, s))
+		return -1;
 	__atomic_store_n(&s->shared->ready, 1, __ATOMIC_SEQ_CST);
 	ret = s->writes ? write(s->e->fd[1], p + s->skip, s->len) :
 			  read(s->e->fd[0], p + s->skip, s->len);
@@ -309,6 +329,13 @@ static inline bool stuck_ready(struct stuck *s)
 	s->uffd = syscall(SYS_pidfd_getfd, pidfd, s->shared->uffd, 0);
 	close(pidfd);
 	return s->uffd >= 0;
+}
+
+/* From now on they are not in memory. */
+static inline bool stuck_take_away(struct stuck *s)
+{
+	__atomic_store_n(&s->shared->take_away, 1, __ATOMIC_SEQ_CST);
+	return eventually(__atomic_load_n(&s->shared->gone, __ATOMIC_SEQ_CST));
 }
 
 /* Waits until it is stuck in a fault of its own. */

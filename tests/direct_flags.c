@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The flags of a file change while a large write to it waits: F_SETFL with
+ * O_DIRECT and O_NONBLOCK. What was in the pipe by then is what it was, and the
+ * writer sees the change when it would go on.
+ */
+#include "direct.h"
+#include "push.h"
+
+static int set_direct(int fd, bool on)
+{
+	int flags = fcntl(fd, F_GETFL) & ~O_DIRECT;
+
+	return sys(fcntl(fd, F_SETFL, flags | (on ? O_DIRECT : 0)));
+}
+
+/* A writer of a mebibyte waits, and @taken bytes have been read of it. */
+static void start_writer(struct __test_metadata *_metadata, struct child *c,
+			 struct ends *e, long taken)
+{
+	child_offer(c, e, 0, MIB);
+	ASSERT_TRUE(child_asleep(c));
+	if (taken)
+		ASSERT_EQ(taken, drain(e->fd[0], 0, taken, taken));
+	ASSERT_TRUE(child_asleep(c));
+	EXPECT_EQ(FULL - taken % PAGE, fionread(e->fd[0]));
+}
+
+/*
+ * Where the next read of @len bytes begins, or -1: at @off, or if that is inside
+ * of a packet at the next.
+ */
+static long find_read(const void *buf, long len, long off)
+{
+	long next = (off + PAGE - 1) / PAGE * PAGE;
+
+	if (stream_diff(buf, off, len) < 0)
+		return off;
+	return stream_diff(buf, next, len) < 0 ? next : -1;
+}
+
+/*
+ * The file turns to packets, and short reads get all that was announced before.
+ * What is written from then on are packets of a page, of which they get the
+ * beginning; but in zpipe the slots that are filled when the writer is called
+ * back are still a stream.
+ */
+static void turn_to_packets(struct __test_metadata *_metadata, struct ends *e,
+			    long taken, long len)
+{
+	long announced = taken + FULL - taken % PAGE, off = taken, n;
+	long packets = announced + (is_zpipe(e->kind) ? FULL : 0);
+	unsigned char *buf = own_memory(len);
+	struct child c;
+
+	start_writer(_metadata, &c, e, taken);
+	ASSERT_EQ(0, set_direct(e->fd[1], true));
+	EXPECT_EQ(announced - taken, fionread(e->fd[0]));
+	EXPECT_TRUE(child_stays_asleep(&c));
+	while (off < announced) {
+		n = least(len, announced - off);
+		ASSERT_EQ(n, stream_read(e->fd[0], off, n))
+			TH_LOG("byte %ld", off);
+		off += n;
+		/* It has seen what the file is now, if it would. */
+		ASSERT_TRUE(child_asleep(&c));
+	}
+	close_end(e, 1);
+	while (off < MIB) {
+		n = sys(read(e->fd[0], buf, len));
+		if (!n)
+			break;
+		ASSERT_LT(0, n);
+		off = find_read(buf, n, off);
+		ASSERT_LE(0, off);
+		/* A page at a time, as all packets are. */
+		if (off >= packets) {
+			ASSERT_EQ(len, n);
+			ASSERT_EQ(0, off % PAGE);
+		}
+		off += n;
+	}
+	/* The last one begins the last page. */
+	EXPECT_EQ(MIB - PAGE + len, off);
+	EXPECT_EQ(MIB, child_join(&c));
+	EXPECT_TRUE(was_direct(e));
+}
+
+TEST_F_TIMEOUT(all, turns_to_packets_before_anything_is_read, TIMEOUT)
+{
+	turn_to_packets(_metadata, &self->e, 0, 100);
+}
+
+TEST_F_TIMEOUT(all, turns_to_packets_in_the_first_slot, TIMEOUT)
+{
+	turn_to_packets(_metadata, &self->e, 100, 100);
+}
+
+TEST_F_TIMEOUT(all, turns_to_packets_after_some_slots, TIMEOUT)
+{
+	turn_to_packets(_metadata, &self->e, 3 * PAGE, 1000);
+}
+
+TEST_F_TIMEOUT(all, turns_to_packets_after_a_pipeful, TIMEOUT)
+{
+	turn_to_packets(_metadata, &self->e, FULL + PAGE + 1, 100);
+}
+
+/* Nobody saw it. */
+TEST_F_TIMEOUT(all, turns_to_packets_and_back, TIMEOUT)
+{
+	struct child c;
+
+	start_writer(_metadata, &c, &self->e, 100);
+	ASSERT_EQ(0, set_direct(self->e.fd[1], true));
+	ASSERT_EQ(0, set_direct(self->e.fd[1], false));
+	EXPECT_EQ(MIB - 100, drain(self->e.fd[0], 100, MIB - 100, 1000));
+	EXPECT_EQ(MIB, child_join(&c));
+	EXPECT_TRUE(was_direct(&self->e));
+}
+
+/* What was announced stays a stream, too, when the writer is interrupted. */
+TEST_F_TIMEOUT(all, turns_to_packets_and_is_interrupted, TIMEOUT)
+{
+	struct child c;
+
+	catch_signal(SIGUSR1, 0);
+	start_writer(_metadata, &c, &self->e, 100);
+	ASSERT_EQ(0, set_direct(self->e.fd[1], true));
+	child_signal(&c, SIGUSR1);
+	EXPECT_EQ(FULL, child_join(&c));
+	EXPECT_EQ(FULL - 100, fionread(self->e.fd[0]));
+	EXPECT_EQ(FULL - 100, drain(self->e.fd[0], 100, FULL - 100, 1000));
+}
+
+TEST_F_TIMEOUT(all, turns_to_packets_and_is_killed, TIMEOUT)
+{
+	struct child c;
+
+	start_writer(_metadata, &c, &self->e, PAGE + 1);
+	ASSERT_EQ(0, set_direct(self->e.fd[1], true));
+	EXPECT_EQ(KILLED(SIGKILL), child_kill(&c));
+	EXPECT_EQ(FULL - 1, fionread(self->e.fd[0]));
+	EXPECT_EQ(FULL - 1, drain(self->e.fd[0], PAGE + 1, FULL - 1, 1000));
+}
+
+/*
+ * The file does not block any more, and the capacity grows: the writer fills
+ * what is free then, and returns.
+ */
+static void grow(struct __test_metadata *_metadata, struct ends *e, long taken)
+{
+	long whole = taken - taken % PAGE, part = taken % PAGE;
+	struct child c;
+
+	start_writer(_metadata, &c, e, taken);
+	ASSERT_EQ(0, set_nonblock(e->fd[1], true));
+	EXPECT_TRUE(child_stays_asleep(&c));
+	/* As large as it was. */
+	ASSERT_EQ(FULL, set_capacity(e->kind, e->fd[0], FULL));
+	EXPECT_TRUE(child_stays_asleep(&c));
+	ASSERT_EQ(2 * FULL, set_capacity(e->kind, e->fd[0], 2 * FULL));
+	EXPECT_EQ(whole + 2 * FULL, child_join(&c));
+	EXPECT_EQ(2 * FULL - part, fionread(e->fd[0]));
+	EXPECT_EQ(2 * FULL - part, drain(e->fd[0], taken, 2 * FULL - part,
+					 FULL));
+	if (is_zpipe(e->kind))
+		EXPECT_EQ(1, fdinfo_number(e->fd[0], "zpipe-offers"));
+}
+
+TEST_F_TIMEOUT(all, turns_nonblocking_and_grows, TIMEOUT)
+{
+	grow(_metadata, &self->e, 0);
+}
+
+TEST_F_TIMEOUT(all, turns_nonblocking_in_a_slot_and_grows, TIMEOUT)
+{
+	grow(_metadata, &self->e, 150);
+}
+
+TEST_F_TIMEOUT(all, turns_nonblocking_after_a_slot_and_grows, TIMEOUT)
+{
+	grow(_metadata, &self->e, PAGE);
+}
+
+TEST_F_TIMEOUT(all, turns_nonblocking_after_a_pipeful_and_grows, TIMEOUT)
+{
+	grow(_metadata, &self->e, FULL + PAGE + 7);
+}
+
+/* What was in slots before it has been read. */
+TEST_F_TIMEOUT(all, turns_nonblocking_behind_slots_and_grows, TIMEOUT)
+{
+	struct child c;
+
+	ASSERT_EQ(3 * PAGE, stream_write(self->e.fd[1], 0, 3 * PAGE));
+	child_offer(&c, &self->e, 3 * PAGE, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(3 * PAGE, stream_read(self->e.fd[0], 0, 3 * PAGE));
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	ASSERT_EQ(2 * FULL, set_capacity(variant->kind, self->e.fd[0],
+					 2 * FULL));
+	EXPECT_EQ(2 * FULL, child_join(&c));
+	EXPECT_EQ(2 * FULL, drain(self->e.fd[0], 3 * PAGE, 2 * FULL, FULL));
+}
+
+/* Nothing has changed but the capacity: it waits on, with more announced. */
+TEST_F_TIMEOUT(all, stays_blocking_and_grows, TIMEOUT)
+{
+	struct child c;
+
+	start_writer(_metadata, &c, &self->e, 0);
+	ASSERT_EQ(2 * FULL, set_capacity(variant->kind, self->e.fd[0],
+					 2 * FULL));
+	ASSERT_TRUE(child_asleep(&c));
+	EXPECT_TRUE(child_stays_asleep(&c));
+	EXPECT_EQ(2 * FULL, fionread(self->e.fd[0]));
+	EXPECT_EQ(MIB, drain(self->e.fd[0], 0, MIB, FULL));
+	EXPECT_EQ(MIB, child_join(&c));
+}
+
+TEST_HARNESS_MAIN
