@@ -244,7 +244,9 @@ fn pipe2(arg: usize) -> Result {
     }
 
     let inode = FifoInode::new(&END_OPS)?;
-    let pipe = PipeRef::new_pair(inode.key(), inode.pipe_id(), MountPin::new()?)?;
+    // As for pipe(2), whatever keeps it from having a pipe.
+    let pipe =
+        PipeRef::new_pair(inode.key(), inode.pipe_id(), MountPin::new()?).map_err(|_| ENFILE)?;
     let read = End::pair(
         pipe.clone(),
         Access {

@@ -26,13 +26,15 @@
 //! [`Locked`].
 
 use crate::{
+    compat::parameter,
     lock::{Inner, Locked, Published},
     mm::{may_exceed_pipe_size, may_exceed_user_pages, UserPages},
+    module_parameters,
     ring::{Kind, Ring},
     sync::{new_wait_queue, Event, FasyncLists, WaitQueue, Word},
     trace::{self, Who},
     zcore::{
-        capacity::{above_pipe_limit, above_user_limit, slots_for, slots_for_new, DEFAULT_SLOTS},
+        capacity::{slots_for, Limits},
         state::{Access, State},
         turn::Wakes,
         PAGE_SIZE,
@@ -45,6 +47,16 @@ use kernel::{
     seq_file::{seq_print, SeqFile},
     sync::{Arc, Mutex},
 };
+
+/// The limits on pipes, as the module's parameters say. `EINVAL` if that makes no sense.
+pub(crate) fn limits() -> Result<Limits> {
+    Limits::new(
+        parameter(&module_parameters::max_size).into(),
+        parameter(&module_parameters::user_pages_soft),
+        parameter(&module_parameters::user_pages_hard),
+    )
+    .ok_or(EINVAL)
+}
 
 /// How one call wants to be served.
 #[derive(Clone, Copy)]
@@ -136,11 +148,14 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    /// A pipe that nobody has open yet. Sleeps.
+    /// A pipe that nobody has open yet. Sleeps. `ENOMEM` also if the user has too many.
     pub(crate) fn new(id: PipeId) -> Result<Arc<Self>> {
         let mut account = UserPages::of_current();
-        let slots = slots_for_new(account.set(DEFAULT_SLOTS), may_exceed_user_pages());
-        account.set(slots);
+        let slots = limits()?
+            .slots_for_new(may_exceed_pipe_size, may_exceed_user_pages, |slots| {
+                account.set(slots)
+            })
+            .ok_or(ENOMEM)?;
 
         let inner = Inner::new(id, Ring::new(slots)?, account)?;
 
@@ -273,10 +288,11 @@ impl Pipe {
     /// Errors: `EINVAL` (too large), `EPERM` (above what the user may have), `EBUSY` (more data
     /// than would fit), `ENOMEM`.
     pub(crate) fn set_capacity(&self, bytes: u64) -> Result {
+        let limits = limits()?;
         let slots = slots_for(bytes).ok_or(EINVAL)?;
         let grows = |inner: &Inner| slots > inner.ring.slots();
 
-        if above_pipe_limit(slots) && grows(&self.lock()) && !may_exceed_pipe_size() {
+        if limits.above_pipe(slots) && grows(&self.lock()) && !may_exceed_pipe_size() {
             return Err(EPERM);
         }
         let ring = Ring::new(slots)?;
@@ -284,7 +300,7 @@ impl Pipe {
         let mut inner = self.lock();
         let before = inner.account.get();
         let all = inner.account.set(slots);
-        if above_user_limit(all) && grows(&inner) && !may_exceed_user_pages() {
+        if limits.above_user(all) && grows(&inner) && !may_exceed_user_pages() {
             inner.account.set(before);
             return Err(EPERM);
         }

@@ -123,7 +123,7 @@ impl PipeRef {
             files: 1,
             _pin: pin,
         };
-        let node = RBTreeNode::new(key, entry, GFP_KERNEL)?;
+        let node = RBTreeNode::new(key, entry, GFP_KERNEL_ACCOUNT)?;
 
         let mut table = table().ok_or(ENODEV)?;
         let tree = table.as_mut().ok_or(ENODEV)?;

@@ -48,6 +48,18 @@ module! {
             default: 0o660,
             description: "Mode of /dev/zpipe",
         },
+        max_size: u32 {
+            default: 1048576,
+            description: "Bytes up to which anybody may grow a pipe, as /proc/sys/fs/pipe-max-size",
+        },
+        user_pages_soft: u64 {
+            default: 16384,
+            description: "Pages in pipes of a user above which new ones are small and none may grow, 0: no limit",
+        },
+        user_pages_hard: u64 {
+            default: 0,
+            description: "Pages in pipes of a user above which there are no new ones, 0: no limit",
+        },
         spin_us: u32 {
             default: 50,
             description: "Microseconds that a reader or writer may spin before it sleeps",
@@ -79,6 +91,7 @@ struct Zpipe {
 
 impl kernel::Module for Zpipe {
     fn init(_module: &'static ThisModule) -> Result<Self> {
+        pipe::limits()?;
         table::init()?;
         direct::set_limits(
             compat::parameter(&module_parameters::direct_min),

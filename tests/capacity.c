@@ -503,8 +503,8 @@ static long sysctl(const char *name, const char *set)
 }
 
 /*
- * DEVIATION: the sysctls of pipes govern the kernel's own pipes only; zpipe
- * keeps their default values. No module can read them.
+ * DEVIATION: the sysctls of pipes govern the kernel's own pipes only. No module
+ * can read them; zpipe has parameters for the same numbers, see limits.c.
  */
 TEST_F_TIMEOUT(users, sysctl_pipe_max_size, TIMEOUT)
 {

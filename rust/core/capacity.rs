@@ -12,13 +12,6 @@ pub(crate) const DEFAULT_SLOTS: u32 = 16;
 /// Slots of a new pipe of a user who has too many already, `PIPE_MIN_DEF_BUFFERS`.
 const MIN_DEFAULT_SLOTS: u32 = 2;
 
-/// Bytes up to which anybody may grow a pipe, the default of `/proc/sys/fs/pipe-max-size`.
-const MAX_UNPRIVILEGED: u64 = 1 << 20;
-
-/// Slots in all pipes of a user from which on new pipes are small, the default of
-/// `/proc/sys/fs/pipe-user-pages-soft`.
-const USER_SLOTS_SOFT: u64 = DEFAULT_SLOTS as u64 * 1024;
-
 /// The number of slots that hold at least `bytes` bytes.
 ///
 /// At least one, a power of two. [`None`] above 2^31 bytes, which is `EINVAL`.
@@ -32,30 +25,79 @@ pub(crate) fn slots_for(bytes: u64) -> Option<u32> {
     Some(pages.max(1) as u32)
 }
 
-/// Whether so many slots in one pipe are for the privileged only.
-pub(crate) fn above_pipe_limit(slots: u32) -> bool {
-    u64::from(slots) * PAGE_SIZE as u64 > MAX_UNPRIVILEGED
+/// How much an unprivileged user may have. The fields are the three numbers in `/proc/sys/fs/pipe-*`,
+/// in slots, which are pages there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Slots of one pipe, a power of two.
+    pipe: u32,
+    /// Slots of all pipes of a user above which new pipes are small and none may grow. 0: no limit.
+    user_soft: u64,
+    /// Slots of all pipes of a user above which there are no new pipes, either. 0: no limit.
+    user_hard: u64,
 }
 
-/// Whether so many slots in all pipes of a user are for the privileged only.
-pub(crate) fn above_user_limit(user_slots: u64) -> bool {
-    user_slots > USER_SLOTS_SOFT
-}
+impl Limits {
+    /// Limits of `pipe` bytes, which are rounded as a capacity is, and so many slots. [`None`] if no
+    /// pipe can have so many bytes.
+    pub(crate) fn new(pipe: u64, user_soft: u64, user_hard: u64) -> Option<Self> {
+        Some(Self {
+            pipe: slots_for(pipe)?,
+            user_soft,
+            user_hard,
+        })
+    }
 
-/// The number of slots of a new pipe.
-///
-/// `user_slots` is what the user's pipes have in all, the new one at its default included.
-pub(crate) fn slots_for_new(user_slots: u64, privileged: bool) -> u32 {
-    if above_user_limit(user_slots) && !privileged {
-        MIN_DEFAULT_SLOTS
-    } else {
-        DEFAULT_SLOTS
+    /// True if so many slots in one pipe are for the privileged only.
+    pub(crate) fn above_pipe(&self, slots: u32) -> bool {
+        slots > self.pipe
+    }
+
+    fn above_soft(&self, user_slots: u64) -> bool {
+        self.user_soft != 0 && user_slots > self.user_soft
+    }
+
+    fn above_hard(&self, user_slots: u64) -> bool {
+        self.user_hard != 0 && user_slots > self.user_hard
+    }
+
+    /// True if to grow a pipe to so many slots in all pipes of its user is for the privileged only.
+    pub(crate) fn above_user(&self, user_slots: u64) -> bool {
+        self.above_soft(user_slots) || self.above_hard(user_slots)
+    }
+
+    /// The number of slots of a new pipe. [`None`] if there is to be none.
+    ///
+    /// `count` counts slots to the user, in place of what it counted before, and returns how many the
+    /// user has in all. The other two say whether the user is privileged: they are asked only where
+    /// it matters, since to ask may be recorded as a use of privileges.
+    pub(crate) fn slots_for_new(
+        &self,
+        may_exceed_pipe: impl Fn() -> bool,
+        may_exceed_user: impl Fn() -> bool,
+        mut count: impl FnMut(u32) -> u64,
+    ) -> Option<u32> {
+        let mut slots = DEFAULT_SLOTS;
+        if self.above_pipe(slots) && !may_exceed_pipe() {
+            slots = self.pipe;
+        }
+
+        let mut user_slots = count(slots);
+        if self.above_soft(user_slots) && !may_exceed_user() {
+            slots = MIN_DEFAULT_SLOTS;
+            user_slots = count(slots);
+        }
+        if self.above_hard(user_slots) && !may_exceed_user() {
+            return None;
+        }
+        Some(slots)
     }
 }
 
 #[cfg_attr(not(test), kernel::macros::kunit_tests(zpipe_core_capacity))]
 mod tests {
     use super::*;
+    use core::cell::Cell;
 
     #[test]
     fn sizes_round_up_to_a_power_of_two_pages() {
@@ -80,16 +122,84 @@ mod tests {
         assert_eq!(slots_for(u64::MAX), None);
     }
 
+    /// What a new pipe gets whose user has `others` slots in other pipes, and what is counted then.
+    fn new_pipe(limits: Limits, others: u64, privileged: bool) -> (Option<u32>, u32) {
+        let mut counted = 0;
+        let slots = limits.slots_for_new(
+            || privileged,
+            || privileged,
+            |slots| {
+                counted = slots;
+                others + u64::from(slots)
+            },
+        );
+        (slots, counted)
+    }
+
+    fn limits(pipe: u64, user_soft: u64, user_hard: u64) -> Limits {
+        Limits::new(pipe, user_soft, user_hard).unwrap()
+    }
+
     #[test]
-    fn a_mebibyte_is_for_everybody() {
-        assert!(!above_pipe_limit(256));
-        assert!(above_pipe_limit(512));
+    fn the_limit_of_a_pipe_is_rounded_up() {
+        for (bytes, slots) in [(0, 1), (5000, 2), (1 << 20, 256), (1 << 31, 1 << 19)] {
+            assert!(!limits(bytes, 0, 0).above_pipe(slots));
+            assert!(limits(bytes, 0, 0).above_pipe(slots + 1));
+        }
+        assert!(Limits::new((1 << 31) + 1, 0, 0).is_none());
+    }
+
+    #[test]
+    fn a_new_pipe_is_no_larger_than_anybody_may_make_it() {
+        assert_eq!(new_pipe(limits(8192, 0, 0), 0, false), (Some(2), 2));
+        assert_eq!(new_pipe(limits(8192, 0, 0), 0, true), (Some(16), 16));
+        assert_eq!(new_pipe(limits(65536, 0, 0), 0, false), (Some(16), 16));
     }
 
     #[test]
     fn the_soft_limit_shrinks_new_pipes_of_ordinary_users() {
-        assert_eq!(slots_for_new(USER_SLOTS_SOFT, false), DEFAULT_SLOTS);
-        assert_eq!(slots_for_new(USER_SLOTS_SOFT + 1, false), MIN_DEFAULT_SLOTS);
-        assert_eq!(slots_for_new(USER_SLOTS_SOFT + 1, true), DEFAULT_SLOTS);
+        let soft = limits(1 << 20, 100, 0);
+        assert_eq!(new_pipe(soft, 84, false), (Some(16), 16));
+        assert_eq!(new_pipe(soft, 85, false), (Some(2), 2));
+        assert_eq!(new_pipe(soft, 85, true), (Some(16), 16));
+        assert_eq!(new_pipe(soft, 1000, false), (Some(2), 2));
+    }
+
+    #[test]
+    fn the_hard_limit_refuses_new_pipes_of_ordinary_users() {
+        let hard = limits(1 << 20, 0, 100);
+        assert_eq!(new_pipe(hard, 84, false), (Some(16), 16));
+        assert_eq!(new_pipe(hard, 85, false).0, None);
+        assert_eq!(new_pipe(hard, 85, true), (Some(16), 16));
+    }
+
+    #[test]
+    fn what_the_soft_limit_left_counts_for_the_hard_one() {
+        let both = limits(1 << 20, 50, 100);
+        assert_eq!(new_pipe(both, 98, false), (Some(2), 2));
+        assert_eq!(new_pipe(both, 99, false).0, None);
+    }
+
+    #[test]
+    fn no_privilege_is_asked_for_within_the_limits() {
+        let asked = Cell::new(false);
+        let ask = || {
+            asked.set(true);
+            false
+        };
+        let both = limits(65536, 100, 100);
+        assert_eq!(both.slots_for_new(ask, ask, |_| 100), Some(16));
+        assert!(!asked.get());
+        assert_eq!(both.slots_for_new(ask, ask, |_| 101), None);
+        assert!(asked.get());
+    }
+
+    #[test]
+    fn growing_is_limited_by_both() {
+        assert!(!limits(0, 0, 0).above_user(u64::MAX));
+        for both in [limits(0, 100, 0), limits(0, 0, 100), limits(0, 100, 200)] {
+            assert!(!both.above_user(100));
+            assert!(both.above_user(101));
+        }
     }
 }

@@ -2,8 +2,7 @@
 
 //! Pages counted to a user, together with those of real pipes.
 //!
-//! Sources: `account_pipe_buffers()` and `alloc_pipe_info()` in `fs/pipe.c`. The limits there are
-//! sysctls that no module can read; ours are their defaults.
+//! Sources: `account_pipe_buffers()` and `alloc_pipe_info()` in `fs/pipe.c`.
 
 use crate::sys;
 use core::ptr::NonNull;
