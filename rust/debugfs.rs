@@ -13,7 +13,7 @@
 
 use crate::{
     pipe::Pipe,
-    sync::CStatic,
+    sync::CConst,
     sys,
     table::{self, InodeKey},
 };
@@ -22,7 +22,7 @@ use kernel::{
     bindings, prelude::*, seq_file::SeqFile, str::CStrExt, sync::Arc, types::ForeignOwnable,
 };
 
-static FILE_OPS: CStatic<bindings::file_operations> = CStatic::new(bindings::file_operations {
+static FILE_OPS: CConst<bindings::file_operations> = CConst::new(bindings::file_operations {
     owner: crate::compat::THIS_MODULE.as_ptr(),
     open: Some(open),
     read: Some(bindings::seq_read),
@@ -31,7 +31,7 @@ static FILE_OPS: CStatic<bindings::file_operations> = CStatic::new(bindings::fil
     ..pin_init::zeroed()
 });
 
-static LIST_OPS: CStatic<bindings::seq_operations> = CStatic::new(bindings::seq_operations {
+static LIST_OPS: CConst<bindings::seq_operations> = CConst::new(bindings::seq_operations {
     start: Some(start),
     next: Some(next),
     show: Some(show),

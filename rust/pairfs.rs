@@ -11,7 +11,7 @@
 use crate::{
     fops::{pipe_id, set_private, FileOperations, FileOps, Private},
     pipe::PipeId,
-    sync::CStatic,
+    sync::{CConst, CStatic},
     sys,
     table::InodeKey,
 };
@@ -28,6 +28,7 @@ use kernel::{
 /// What statfs(2) says of a private pair. CAST: A u32 fits.
 const MAGIC: usize = sys::ZPIPE_SUPER_MAGIC as usize;
 
+/// Not a constant: the VFS keeps lists in it.
 static FS_TYPE: CStatic<bindings::file_system_type> = CStatic::new(bindings::file_system_type {
     name: as_char_ptr_in_const_context(c"zpipefs"),
     init_fs_context: Some(init_fs_context),
@@ -36,11 +37,10 @@ static FS_TYPE: CStatic<bindings::file_system_type> = CStatic::new(bindings::fil
     ..pin_init::zeroed()
 });
 
-static DENTRY_OPS: CStatic<bindings::dentry_operations> =
-    CStatic::new(bindings::dentry_operations {
-        d_dname: Some(sys::zpipe_dname),
-        ..pin_init::zeroed()
-    });
+static DENTRY_OPS: CConst<bindings::dentry_operations> = CConst::new(bindings::dentry_operations {
+    d_dname: Some(sys::zpipe_dname),
+    ..pin_init::zeroed()
+});
 
 /// The mount, while it is pinned. `simple_pin_fs()` and `simple_release_fs()` change it, under a
 /// lock of theirs.

@@ -12,6 +12,7 @@
 
 #include <sys/inotify.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
 FIXTURE(module) {
 	struct ends node;
@@ -70,6 +71,56 @@ TEST_F_TIMEOUT(module, destination_that_takes_nothing, TIMEOUT)
 	EXPECT_EQ(5000, fionread(e->fd[0]));
 	close_end(e, 0);
 	close_end(e, 1);
+	EXPECT_EQ(0, unload_eventually());
+}
+
+/* Nanoseconds that this thread has run. */
+static long own_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return t.tv_sec * 1000000000L + t.tv_nsec;
+}
+
+static int compare_longs(const void *a, const void *b)
+{
+	long x = *(const long *)a, y = *(const long *)b;
+
+	return (x > y) - (x < y);
+}
+
+/*
+ * However long a reader is told to spin, it sleeps after a millisecond. Here it
+ * waits for 200 in vain, of pipes where nobody spun in vain before, with a
+ * processor of its own; and half of the times nothing else keeps it from going on.
+ */
+TEST_F_TIMEOUT(module, spinning_is_bounded, TIMEOUT)
+{
+	struct itimerval once = { .it_value = { 0, 200000 } };
+	struct ends *e = &self->pair;
+	cpu_set_t last;
+	long ns[21];
+	int i;
+
+	CPU_ZERO(&last);
+	CPU_SET(sysconf(_SC_NPROCESSORS_ONLN) - 1, &last);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(last), &last));
+	ASSERT_EQ(0, catch_signal(SIGALRM, 0));
+	EXPECT_EQ(0, unload_eventually());
+	ASSERT_EQ(0, load_with("spin_us=4294967295"));
+	for (i = 0; i < (int)ARRAY_SIZE(ns); i++) {
+		ASSERT_EQ(0, open_ends(e, 0));
+		ns[i] = own_ns();
+		ASSERT_EQ(0, setitimer(ITIMER_REAL, &once, NULL));
+		EXPECT_EQ(-EINTR, stream_read(e->fd[0], 0, 1));
+		ns[i] = own_ns() - ns[i];
+		close_end(e, 0);
+		close_end(e, 1);
+	}
+	qsort(ns, ARRAY_SIZE(ns), sizeof(ns[0]), compare_longs);
+	EXPECT_GT(20000000L * SLOWER, ns[ARRAY_SIZE(ns) / 2])
+		TH_LOG("%ld to %ld ns", ns[0], ns[ARRAY_SIZE(ns) - 1]);
 	EXPECT_EQ(0, unload_eventually());
 }
 

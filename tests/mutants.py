@@ -237,6 +237,7 @@ MUTANTS = [
     ("pipe.rs", "parameter(&module_parameters::max_size).into()", "1 << 20", ["limits"]),
     ("device.rs", ".map_err(|_| ENFILE)", "", ["limits"]),
     ("zpipe.rs", "        pipe::limits()?;\n", "", ["limits"]),
+    ("sync/waitqueue.rs", "us.min(SPIN_US_MOST)", "us", ["module"]),
     # Who gets SIGIO.
     ("sync/fasync.rs", "let _guard = self.update.lock();\n        let mut added", "let mut added",
      ["fasync"]),

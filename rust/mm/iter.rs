@@ -35,11 +35,10 @@ impl<'a, 'data> Source<'a, 'data> {
         self.iter.len()
     }
 
-    /// Skips `bytes` bytes that were taken by other means.
+    /// Skips `bytes` bytes that were taken by other means, at most those that are left.
     pub(crate) fn skip(&mut self, bytes: usize) {
-        // SAFETY: The wrapped type vouches for the iterator; it does not go beyond its end.
-        unsafe { bindings::iov_iter_advance(self.iter.as_raw(), bytes.min(self.iter.len())) };
-        // INVARIANT: The iterator was advanced, and the count was not.
+        // INVARIANT: The iterator is advanced, and the count is not.
+        self.iter.advance(bytes);
     }
 
     /// How many of the `bytes` bytes behind the next `skip` ones are present: from the first on,
@@ -169,11 +168,10 @@ impl<'a, 'data> Dest<'a, 'data> {
         unsafe { self.iter.revert(bytes) };
     }
 
-    /// Skips `bytes` bytes that were filled by other means.
+    /// Skips `bytes` bytes that were filled by other means, at most those for which there is room.
     pub(crate) fn skip(&mut self, bytes: usize) {
-        // SAFETY: The wrapped type vouches for the iterator; it does not go beyond its end.
-        unsafe { bindings::iov_iter_advance(self.iter.as_raw(), bytes.min(self.iter.len())) };
-        // INVARIANT: The iterator was advanced, and the count was not.
+        // INVARIANT: The iterator is advanced, and the count is not.
+        self.iter.advance(bytes);
     }
 
     /// As [`Source::user_spans`], of where there is room.

@@ -6,8 +6,18 @@
 //! mmap_lock that is only tried, and a batch of them is held only while it is copied. So all of
 //! this may be done under a lock that the memory's owner waits for.
 //!
-//! Pages that are read are referenced, those that are written are pinned, as
-//! Documentation/core-api/pin_user_pages.rst has it.
+//! Pages that are written to are pinned: that is case 5 of Documentation/core-api/pin_user_pages.rst.
+//! The same page would have pages pinned whose data is read, too. They are only referenced (FOLL_GET),
+//! because a pin takes more than is there, and does nothing for who only reads:
+//!
+//! - Anonymous memory can be pinned only where it is the task's alone. What it shares since a fork,
+//!   or with KSM, has to be unshared first, by a fault (`gup_must_unshare()`); and nobody faults
+//!   here. Such memory could not be read at all.
+//! - A pin tells a later fork to copy the page for the child at once, and write-back that the page
+//!   may change at any time. Neither matters to a reader, who wants what is there now.
+//! - That the page does not become somebody else's while it is read needs a reference only: as
+//!   long as there is one more than mappings, no other task that shares it may write to it in place
+//!   (`wp_can_reuse_anon_folio()`).
 //!
 //! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h)
 
@@ -20,7 +30,7 @@ use core::ptr;
 use kernel::{
     alloc::AllocError,
     bindings,
-    mm::{virt::VmaRef, MmWithUser},
+    mm::{virt::VmaRef, MmWithUser, MmWithUserAsync},
     page::{PAGE_MASK, PAGE_SIZE},
     prelude::*,
     sync::aref::ARef,
@@ -64,7 +74,9 @@ pub(crate) enum Ended {
 
 /// A buffer of a task's, wherever it is in its memory.
 struct Remote {
-    mm: ARef<MmWithUser>,
+    /// Let go of asynchronously: the last reference tears the address space down, which takes long
+    /// and sleeps, and it may be dropped with a pipe's lock held.
+    mm: ARef<MmWithUserAsync>,
     /// None of them is empty.
     spans: KVec<Span>,
     /// The spans before this one are done.
@@ -89,7 +101,7 @@ impl Remote {
         let mut spans = KVec::from_elem(Span::default(), count, GFP_KERNEL_ACCOUNT)?;
         list(&mut spans);
         Ok(Some(Self {
-            mm: mm.into(),
+            mm: MmWithUser::into_mmput_async(mm.into()),
             spans,
             next: 0,
             skip: 0,

@@ -45,9 +45,13 @@ pub(crate) use new_wait_queue;
 /// Nanoseconds to spin for.
 static SPIN_NS: Word = Word::new(0);
 
+/// Microseconds that a task may spin at most, whatever the parameter says: to sleep and be woken
+/// costs some tens, and who spins for longer keeps a processor from idling.
+const SPIN_US_MOST: u32 = 1000;
+
 /// Sets for how many microseconds who waits may spin, 0 for never. Once, before there is a queue.
 pub(crate) fn set_spin_us(us: u32) {
-    SPIN_NS.write(u64::from(us) * 1000);
+    SPIN_NS.write(u64::from(us.min(SPIN_US_MOST)) * 1000);
 }
 
 /// A `wait_queue_head_t`.
