@@ -174,7 +174,10 @@ impl Inner {
 
     /// A reader begins to wait, behind the others. It posts `demand` where it may: one read is
     /// posted at a time. Returns its place, and whether it posted.
-    pub(crate) fn begin_reader_wait(&mut self, demand: &mut Option<KBox<Demand>>) -> (Ticket, bool) {
+    pub(crate) fn begin_reader_wait(
+        &mut self,
+        demand: &mut Option<KBox<Demand>>,
+    ) -> (Ticket, bool) {
         let posts = self.demand.is_none()
             && !self.buffer_only
             && demand.as_deref().is_some_and(Demand::is_unserved);
@@ -188,11 +191,7 @@ impl Inner {
     }
 
     /// The reader with `ticket` waits no more; takes back what it posted, if it `posted`.
-    pub(crate) fn end_reader_wait(
-        &mut self,
-        ticket: Ticket,
-        posted: bool,
-    ) -> Option<KBox<Demand>> {
+    pub(crate) fn end_reader_wait(&mut self, ticket: Ticket, posted: bool) -> Option<KBox<Demand>> {
         let own = if posted { self.demand.take() } else { None };
         let others = self.demand.as_deref_mut().map(Demand::rules);
 

@@ -200,8 +200,16 @@ impl Ring {
             .direct
             .as_ref()
             .map_or(0, |direct| direct.offer().visible(self.free()));
-        let slot = |n| self.places.get(self.place(self.tail.wrapping_add(n)))?.as_ref();
-        (0..self.used()).filter_map(slot).map(Slot::len).sum::<usize>() + behind
+        let slot = |n| {
+            self.places
+                .get(self.place(self.tail.wrapping_add(n)))?
+                .as_ref()
+        };
+        (0..self.used())
+            .filter_map(slot)
+            .map(Slot::len)
+            .sum::<usize>()
+            + behind
     }
 
     /// Where the next byte is that a read would get.
@@ -209,9 +217,7 @@ impl Ring {
         let first = self.places.get(self.place(self.tail));
         Position {
             tail: self.tail,
-            offset: first
-                .and_then(Option::as_ref)
-                .map_or(0, |slot| slot.offset),
+            offset: first.and_then(Option::as_ref).map_or(0, |slot| slot.offset),
             direct: self.direct_bytes,
         }
     }
@@ -225,7 +231,8 @@ impl Ring {
     /// for room. Says whether that is news to the owner.
     pub(crate) fn recall_spent(&mut self) -> bool {
         let free = self.free();
-        self.direct().is_some_and(|direct| direct.recall_spent(free))
+        self.direct()
+            .is_some_and(|direct| direct.recall_spent(free))
     }
 
     /// Whether a writer's memory is behind the slots, or was: its owner has not come back yet.

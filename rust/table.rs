@@ -44,10 +44,10 @@ global_lock! {
     unsafe(uninit) static TABLE: Mutex<Option<Tree>> = None;
 }
 
-/// How far [`TABLE`] is: [`NEW`], [`STARTED`] or [`READY`], in this order.
+/// How far the table is: [`NEW`], [`STARTED`] or [`READY`], in this order.
 static PROGRESS: Atomic<u32> = Atomic::new(NEW);
 const NEW: u32 = 0;
-/// Somebody is in [`init`].
+/// Somebody is in `init()`.
 const STARTED: u32 = 1;
 /// It is initialised, and has a tree.
 const READY: u32 = 2;

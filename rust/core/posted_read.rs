@@ -128,8 +128,8 @@ impl PostedRead {
 
 #[cfg_attr(not(test), kernel::macros::kunit_tests(zpipe_core_posted_read))]
 mod tests {
-    use super::*;
     use super::super::PAGE_SIZE;
+    use super::*;
 
     #[test]
     fn a_push_serves_a_posted_read_once() {
@@ -164,7 +164,10 @@ mod tests {
         assert!(!read.is_open() && read.filled() == PAGE_SIZE);
 
         let mut read = PostedRead::new(9 * PAGE_SIZE);
-        assert_eq!(read.settle(PAGE_SIZE + 7, PAGE_SIZE - 7, PushEnd::Reader), 0);
+        assert_eq!(
+            read.settle(PAGE_SIZE + 7, PAGE_SIZE - 7, PushEnd::Reader),
+            0
+        );
         assert_eq!(read.filled(), PAGE_SIZE + 7);
     }
 

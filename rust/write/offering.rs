@@ -126,8 +126,7 @@ impl Write<'_, '_, '_> {
         let stock = self.stock.as_ref().map_or(0, PageStock::len);
 
         // More do not fit the stock: the rest follows page by page.
-        left
-            .min(free)
+        left.min(free)
             .min(PageStock::MAX)
             .saturating_sub(inner.spare.len() + stock)
     }

@@ -465,7 +465,11 @@ impl World {
             let sleeps = |p: &&Process| p.at == At::Asleep && p.queue == queue;
             self.processes.iter().filter(sleeps).count() as u32
         };
-        assert_eq!(self.waiting_readers.count, asleep(Queue::Readers), "{self:#?}");
+        assert_eq!(
+            self.waiting_readers.count,
+            asleep(Queue::Readers),
+            "{self:#?}"
+        );
         assert_eq!(self.waiting_writers, asleep(Queue::Writers), "{self:#?}");
         assert_eq!(self.owed, [false; 4], "somebody was not told: {self:#?}");
         assert!(self.offer.is_none(), "an offer is left: {self:#?}");
