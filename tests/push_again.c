@@ -124,6 +124,36 @@ TEST_F_TIMEOUT(all, failed_write_before_a_good_one, TIMEOUT)
 				       w, &goods[i], 1);
 }
 
+#define TOUCHED			777
+
+static long is_touched(unsigned char *p, size_t len)
+{
+	return p[0] == 0xcc ? 0 : TOUCHED;
+}
+
+/*
+ * DEVIATION: bytes of a slot that a failed write could not complete may stand in
+ * the memory of a read that waited, behind what the read returns.
+ */
+TEST_F_TIMEOUT(all, memory_behind_what_a_read_returns, TIMEOUT)
+{
+	struct bad_write w = { .fd = self->e.fd[1], .good = 100 };
+	struct child c;
+	long ret;
+
+	ASSERT_EQ(0, catch_signal(SIGUSR1, 0));
+	child_take_to(&c, &self->e, MIB, (struct want) { .after = is_touched });
+	ASSERT_TRUE(child_asleep(&c));
+	EXPECT_EQ(-EFAULT, write_badly(&w));
+	child_signal(&c, SIGUSR1);
+	ret = child_join(&c);
+	if (!is_zpipe(variant->kind))
+		EXPECT_EQ(-EINTR, ret);
+	else if (!copies_are_cut(variant->kind))
+		EXPECT_EQ(TOUCHED, ret);
+	munmap(c.buf, MIB);
+}
+
 TEST_F_TIMEOUT(all, failed_writev_before_a_good_write, TIMEOUT)
 {
 	static const size_t goods[] = { 0, 1, 100, 2048, PAGE - 1 };
