@@ -2,7 +2,7 @@
 
 //! A pipe: its ends, its lock, and who is woken when.
 //!
-//! The behaviour is that of Linux 7.2, `fs/pipe.c`. [`write`](crate::write) and
+//! The behaviour is that of Linux 7.3, `fs/pipe.c`. [`write`](crate::write) and
 //! [`read`](crate::read) hold the two transfers.
 //!
 //! # Locks

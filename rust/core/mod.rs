@@ -6,7 +6,7 @@
 //! be said about a pipe without doing anything to it is said here, once. The module calls it from
 //! inside the kernel; on the host it is a crate of its own, tested by `tests/unit`.
 //!
-//! The rules are those of Linux 7.2, `fs/pipe.c`; each file names the function it follows.
+//! The rules are those of Linux 7.3, `fs/pipe.c`; each file names the function it follows.
 
 #![forbid(unsafe_code)]
 
