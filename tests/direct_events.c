@@ -123,6 +123,7 @@ static void count_signals(struct __test_metadata *_metadata, struct ends *e,
 		.nr = SYS_write, .fn = troubled_run, .arg = &t, .drop = -1,
 		.len = MIB,
 	};
+	bool cut = copies_are_cut(e->kind);
 	long before, misses, offers;
 	int i, n, extra = 0;
 
@@ -131,7 +132,11 @@ static void count_signals(struct __test_metadata *_metadata, struct ends *e,
 	ASSERT_TRUE(child_asleep(&c));
 	if (trouble == BUSY)
 		ASSERT_TRUE(eventually(done_by(&t) > 1));
-	EXPECT_EQ(1, async_count());
+	n = async_count();
+	EXPECT_LE(1, n);
+	/* A write is an event for each part of it that can be read. */
+	if (!cut)
+		EXPECT_EQ(1, n);
 	before = fdinfo_number(e->fd[0], miss);
 	for (i = 0; i < STEPS; i++) {
 		if (trouble == AWAY) {
@@ -149,9 +154,10 @@ static void count_signals(struct __test_metadata *_metadata, struct ends *e,
 	if (is_zpipe(e->kind) && trouble != NO_TROUBLE) {
 		EXPECT_LT(0, misses);
 		offers = fdinfo_number(e->fd[0], "zpipe-offers");
-		EXPECT_GE(2 * offers, extra)
-			TH_LOG("%ld misses, %ld offers", misses, offers);
-	} else {
+		if (!cut)
+			EXPECT_GE(2 * offers, extra)
+				TH_LOG("%ld misses, %ld offers", misses, offers);
+	} else if (!cut) {
 		EXPECT_EQ(0, extra);
 	}
 	child_kill(&c);
