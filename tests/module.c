@@ -390,7 +390,7 @@ static long count_opens(struct child *c)
  */
 TEST_F_TIMEOUT(module, failing_to_load_lets_nobody_in, 3 * TIMEOUT)
 {
-	const int many = 100000, last = 80, step = 3;
+	const int many = 100000, last = 80, step = 6;
 	int nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
 	int *opens = shared_alloc(sizeof(*opens));
 	struct child c = {
