@@ -7,7 +7,6 @@
 #include "oracle.h"
 #include "child.h"
 #include "debug.h"
-#include "fail.h"
 #include "load.h"
 
 #include <sys/inotify.h>
@@ -365,68 +364,6 @@ static long open_all_the_time(struct child *c)
 		}
 	}
 	return 0;
-}
-
-/* Others open all the time, and count how often they can. */
-static long count_opens(struct child *c)
-{
-	int *count = c->arg;
-	int fd;
-
-	for (;;) {
-		fd = open(c->path, O_RDWR | O_NONBLOCK);
-		if (fd < 0)
-			continue;
-		__atomic_add_fetch(count, 1, __ATOMIC_SEQ_CST);
-		close(fd);
-	}
-	return 0;
-}
-
-/*
- * A module whose init failed is freed, even if a file is open that holds it. So
- * nobody is let in as long as it can fail. What fails is one of the last things
- * that can while the module is loaded: they are its own.
- */
-TEST_F_TIMEOUT(module, failing_to_load_lets_nobody_in, 3 * TIMEOUT)
-{
-	const int many = 100000, last = 80, step = 6;
-	int nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
-	int *opens = shared_alloc(sizeof(*opens));
-	struct child c = {
-		.fn = count_opens, .arg = opens, .drop = -1,
-		.path = self->node.path,
-	};
-	int n, places, before, failed = 0;
-	long ret;
-
-	if (nth < 0)
-		SKIP(return, "a kernel without fault injection");
-	ASSERT_TRUE(put_all(false));
-	ASSERT_EQ(0, unload_eventually());
-	arm(nth, many);
-	ret = load();
-	places = many - disarm_left(nth);
-	ASSERT_EQ(0, ret);
-	child_start(&c, 0);
-	EXPECT_TRUE(eventually(__atomic_load_n(opens, __ATOMIC_SEQ_CST)));
-	for (n = places - last; n <= places; n += step) {
-		if (!ret)
-			ASSERT_EQ(0, unload_eventually());
-		before = __atomic_load_n(opens, __ATOMIC_SEQ_CST);
-		arm(nth, n);
-		ret = load();
-		disarm(nth);
-		if (!ret)
-			continue;
-		failed++;
-		EXPECT_EQ(before, __atomic_load_n(opens, __ATOMIC_SEQ_CST))
-			TH_LOG("failure %d of %d: %ld", n, places, ret);
-	}
-	put_all(true);
-	EXPECT_LT(5, failed)
-		TH_LOG("%d of %d", failed, places);
-	child_kill(&c);
 }
 
 TEST_F_TIMEOUT(module, unload_races_open, TIMEOUT)
