@@ -48,4 +48,19 @@ static inline int open_nonblocking_writer(struct ends *e)
 	return open(path, O_WRONLY | O_NONBLOCK);
 }
 
+/*
+ * Whether a scenario came to its end in which somebody has no processor. It says
+ * that it did not if that one had a processor all the same, or another one had
+ * none in time; then it is played again.
+ */
+#define held_up(scenario)						\
+({									\
+	bool __ok = false;						\
+	int __i;							\
+									\
+	for (__i = 0; __i < 10 && !__ok; __i++)				\
+		__ok = (scenario);					\
+	__ok;								\
+})
+
 #endif /* ZPIPE_TESTS_DIRECT_H */

@@ -42,14 +42,12 @@ static long find_read(const void *buf, long len, long off)
 /*
  * The file turns to packets, and short reads get all that was announced before.
  * What is written from then on are packets of a page, of which they get the
- * beginning; but in zpipe the slots that are filled when the writer is called
- * back are still a stream.
+ * beginning.
  */
 static void turn_to_packets(struct __test_metadata *_metadata, struct ends *e,
 			    long taken, long len)
 {
 	long announced = taken + FULL - taken % PAGE, off = taken, n;
-	long packets = announced + (is_zpipe(e->kind) ? FULL : 0);
 	unsigned char *buf = own_memory(len);
 	struct child c;
 
@@ -74,10 +72,8 @@ static void turn_to_packets(struct __test_metadata *_metadata, struct ends *e,
 		off = find_read(buf, n, off);
 		ASSERT_LE(0, off);
 		/* A page at a time, as all packets are. */
-		if (off >= packets) {
-			ASSERT_EQ(len, n);
-			ASSERT_EQ(0, off % PAGE);
-		}
+		ASSERT_EQ(len, n);
+		ASSERT_EQ(0, off % PAGE) TH_LOG("byte %ld", off);
 		off += n;
 	}
 	/* The last one begins the last page. */
@@ -104,6 +100,27 @@ TEST_F_TIMEOUT(all, turns_to_packets_after_some_slots, TIMEOUT)
 TEST_F_TIMEOUT(all, turns_to_packets_after_a_pipeful, TIMEOUT)
 {
 	turn_to_packets(_metadata, &self->e, FULL + PAGE + 1, 100);
+}
+
+/* A long read gets what was announced, and then each gets a packet. */
+TEST_F_TIMEOUT(all, turns_to_packets_and_is_read_by_the_mebibyte, TIMEOUT)
+{
+	bool cut = copies_are_cut(variant->kind);
+	long off = 100, want = FULL - 100, n;
+	struct child c;
+
+	start_writer(_metadata, &c, &self->e, off);
+	ASSERT_EQ(0, set_direct(self->e.fd[1], true));
+	while (off < MIB) {
+		n = stream_read(self->e.fd[0], off, MIB);
+		ASSERT_LT(0, n);
+		if (!cut)
+			ASSERT_EQ(want, n) TH_LOG("byte %ld", off);
+		off += n;
+		want = PAGE;
+	}
+	EXPECT_EQ(MIB, child_join(&c));
+	EXPECT_TRUE(was_direct(&self->e));
 }
 
 /* Nobody saw it. */

@@ -588,4 +588,66 @@ TEST_F_TIMEOUT(memory, from_hugetlb_to_hugetlb, TIMEOUT)
 	carry(_metadata, variant->kind, HUGETLB, HUGETLB);
 }
 
+static long write_from_device(struct child *c)
+{
+	struct memory m;
+
+	if (!memory_make(&m, DEVICE, true, NULL, NULL))
+		return NO_SUCH_MEMORY;
+	return write(c->fd, m.p, LEN);
+}
+
+static long misses(int fd)
+{
+	return fdinfo_number(fd, "zpipe-pull-misses-mapping") +
+	       fdinfo_number(fd, "zpipe-pull-misses-page");
+}
+
+/*
+ * A device's memory is left to its owner: a writer offers what comes before it
+ * and what comes behind it, and readers never look for it.
+ */
+TEST_F_TIMEOUT(memory, device_is_not_offered, TIMEOUT)
+{
+	unsigned char *buf = map_anonymous(PAGE, MAP_POPULATE);
+	long offers, before = 0, behind = 0, n;
+	struct ends e;
+	struct child c;
+	size_t off;
+
+	ASSERT_EQ(0, ends_make(&e, variant->kind));
+	ASSERT_EQ(0, open_ends(&e, 0));
+	c = (struct child) {
+		.fn = write_from_device, .nr = SYS_write, .fd = e.fd[1],
+		.drop = e.fd[0],
+	};
+	child_start(&c, 0);
+	close_end(&e, 1);
+	for (off = 0; off < LEN; off += PAGE) {
+		EXPECT_EQ(off + SLOTS * PAGE < LEN, child_asleep(&c)) {
+			TH_LOG("at %zu", off);
+			break;
+		}
+		offers = fdinfo_number(e.fd[0], "zpipe-offers");
+		/* The next slots are in the pipe. */
+		if (off + SLOTS * PAGE < BAD_AT + ROM_LEN)
+			before = offers;
+		behind = offers;
+		ASSERT_EQ(PAGE, sys(read(e.fd[0], buf, PAGE)));
+		ASSERT_TRUE(comes_from(DEVICE, buf, off, PAGE));
+		/* With the last slot that it needed the writer is done. */
+		if (off + PAGE + SLOTS * PAGE >= LEN)
+			ASSERT_TRUE(eventually(child_done(&c)));
+	}
+	EXPECT_EQ(LEN, child_join(&c));
+	if (is_zpipe(variant->kind)) {
+		EXPECT_LT(before, behind);
+		n = fdinfo_number(e.fd[0], "zpipe-bytes-pulled");
+		EXPECT_LT(0, n);
+		EXPECT_GE(LEN - ROM_LEN, n);
+		EXPECT_EQ(0, misses(e.fd[0]));
+	}
+	ends_free(&e);
+}
+
 TEST_HARNESS_MAIN

@@ -276,4 +276,56 @@ TEST_F_TIMEOUT(all, polling_writer_beside_endless_writes, TIMEOUT)
 	child_kill(&large.c);
 }
 
+/*
+ * Who was refused neither waits in the queue nor polls, and yet may be the next:
+ * a large write that begins after that waits in its turn, and has no claim to
+ * what is read before. False if it had a processor all the same.
+ */
+static bool refused(struct __test_metadata *_metadata, struct ends *e)
+{
+	struct writing large = { .e = e, .writer = FIRST, .len = 4 * MIB };
+	int fd = open_nonblocking_writer(e);
+	unsigned char *buf = own_memory(FULL);
+	struct words w = {};
+	long offers = 0, n, runs;
+	bool ran;
+
+	if (is_zpipe(e->kind))
+		offers = fdinfo_number(e->fd[0], "zpipe-offers");
+	words_fill(buf, SECOND, 0, FULL);
+	ASSERT_EQ(FULL, sys(write(fd, buf, FULL)));
+	ASSERT_EQ(-EAGAIN, sys(write(fd, buf, PAGE)));
+	start_large(_metadata, &large);
+	if (is_zpipe(e->kind))
+		EXPECT_EQ(offers, fdinfo_number(e->fd[0], "zpipe-offers"));
+	hold_up(&large.c);
+	runs = task_runs(large.c.pid);
+	ASSERT_EQ(PAGE, words_read(&w, e->fd[0], buf, PAGE));
+	words_fill(buf, SECOND, FULL / WORD, PAGE);
+	n = sys(write(fd, buf, PAGE));
+	ran = task_runs(large.c.pid) != runs;
+	let_go();
+	if (!ran) {
+		EXPECT_EQ(PAGE, n);
+		/* When its turn has come it is as others. */
+		read_until(_metadata, e, &w, FIRST, 2 * FULL, NULL, 0);
+		ASSERT_LT(0, words_bytes(&w, FIRST));
+		ASSERT_TRUE(child_asleep(&large.c));
+		if (is_zpipe(e->kind))
+			EXPECT_LT(offers, fdinfo_number(e->fd[0],
+							"zpipe-offers"));
+	}
+	child_kill(&large.c);
+	while (fionread(e->fd[0]) > 0)
+		ASSERT_LT(0, sys(read(e->fd[0], buf, FULL)));
+	munmap(buf, FULL);
+	close(fd);
+	return !ran;
+}
+
+TEST_F_TIMEOUT(all, refused_writer_before_a_large_write, TIMEOUT)
+{
+	EXPECT_TRUE(held_up(refused(_metadata, &self->e)));
+}
+
 TEST_HARNESS_MAIN

@@ -7,6 +7,7 @@
 #include "oracle.h"
 #include "child.h"
 #include "debug.h"
+#include "fail.h"
 #include "load.h"
 
 #include <sys/inotify.h>
@@ -364,6 +365,79 @@ static long open_all_the_time(struct child *c)
 		}
 	}
 	return 0;
+}
+
+/* Others open all the time, and count how often they can. */
+static long count_opens(struct child *c)
+{
+	int *count = c->arg;
+	int fd;
+
+	for (;;) {
+		fd = open(c->path, O_RDWR | O_NONBLOCK);
+		if (fd < 0)
+			continue;
+		__atomic_add_fetch(count, 1, __ATOMIC_SEQ_CST);
+		close(fd);
+	}
+	return 0;
+}
+
+/* Of all that can fail only what makes an entry of sysfs does; and all again. */
+static bool only_sysfs_fails(bool only)
+{
+	return put_all(!only) &&
+	       !write_line("/sys/kernel/slab/kernfs_node_cache", "failslab",
+			   only ? "1" : "0") &&
+	       !write_line(DEBUGFS, "failslab/cache-filter", only ? "Y" : "N") &&
+	       !write_line(DEBUGFS, "fail_page_alloc/ignore-gfp-wait", "Y");
+}
+
+/*
+ * A module whose init failed is freed, even if a file is open that holds it. So
+ * nobody is let in as long as it can fail: the entries of sysfs that fail here are
+ * those of the module itself, and then those of its class and its devices.
+ */
+TEST_F_TIMEOUT(module, failing_to_load_lets_nobody_in, 3 * TIMEOUT)
+{
+	/* Half of what class and devices have, each as far from the next. */
+	const int many = 1000, last = 24, step = 4;
+	int nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	int *opens = shared_alloc(sizeof(*opens));
+	struct child c = {
+		.fn = count_opens, .arg = opens, .drop = -1,
+		.path = self->node.path,
+	};
+	int n, places, before, failed = 0;
+	long ret;
+
+	if (nth < 0)
+		SKIP(return, "a kernel without fault injection");
+	ASSERT_TRUE(only_sysfs_fails(true));
+	ASSERT_EQ(0, unload_eventually());
+	arm(nth, many);
+	ret = load();
+	places = many - disarm_left(nth);
+	ASSERT_EQ(0, ret);
+	child_start(&c, 0);
+	EXPECT_TRUE(eventually(__atomic_load_n(opens, __ATOMIC_SEQ_CST)));
+	for (n = places; n > places - last; n -= step) {
+		if (!ret)
+			ASSERT_EQ(0, unload_eventually());
+		before = __atomic_load_n(opens, __ATOMIC_SEQ_CST);
+		arm(nth, n);
+		ret = load();
+		disarm(nth);
+		if (!ret)
+			continue;
+		failed++;
+		EXPECT_EQ(before, __atomic_load_n(opens, __ATOMIC_SEQ_CST))
+			TH_LOG("failure %d of %d: %ld", n, places, ret);
+	}
+	EXPECT_TRUE(only_sysfs_fails(false));
+	EXPECT_LT(last / step / 2, failed)
+		TH_LOG("%d of %d", failed, places);
+	child_kill(&c);
 }
 
 TEST_F_TIMEOUT(module, unload_races_open, TIMEOUT)
