@@ -7,9 +7,8 @@
  */
 #include "oracle.h"
 #include "child.h"
+#include "push.h"
 #include "trap.h"
-
-#define FULL		(SLOTS * PAGE)
 
 /* What others do meanwhile. */
 enum op {
@@ -317,6 +316,59 @@ TEST_F_TIMEOUT(stuck, stuck_reader_reads_no_further_than_others, TIMEOUT)
 	EXPECT_EQ(-1, stream_diff(self->s.c.buf, 0, n < 0 ? 0 : n));
 	if (!zpipe)
 		ASSERT_EQ(PAGE, stream_write(self->e.fd[1], 3 * PAGE, PAGE));
+	release(_metadata, self);
+}
+
+/* Writes from a file that others may take pages from. */
+static long write_from_file(struct child *c)
+{
+	unsigned char *p = mmap(NULL, c->len, PROT_READ | PROT_WRITE,
+				MAP_SHARED, c->flags, 0);
+
+	if (p == MAP_FAILED)
+		return NO_SUCH_MEMORY;
+	stream_fill(p, 0, c->len);
+	return write(c->fd, p, c->len);
+}
+
+/*
+ * What follows may be gone without a byte of it having been in the pipe: it was
+ * a killed writer's, whose memory had gone, and other bytes have passed by on
+ * their way from a writer to a reader.
+ */
+TEST_F_TIMEOUT(stuck, stuck_reader_reads_no_further_than_a_push, TIMEOUT)
+{
+	int fd = memfd_create("zpipe-test", MFD_CLOEXEC);
+	struct child c = {
+		.nr = SYS_write, .fn = write_from_file, .flags = fd,
+		.fd = self->e.fd[1], .drop = self->e.fd[0], .len = MIB,
+	}, *reader = &self->probe[self->probes++];
+	unsigned char *buf = own_memory(MIB);
+
+	if (!is_zpipe(variant->kind))
+		SKIP(return, "nobody gets past a reader that is stuck there");
+	if (copies_are_cut(variant->kind))
+		SKIP(return, "it is stuck before it has taken anything");
+	ASSERT_EQ(0, ftruncate(fd, MIB));
+	child_start(&c, 0);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_TRUE(stuck_reader(self, 4 * PAGE, PAGE));
+	ASSERT_TRUE(stuck_is(&self->s));
+	ASSERT_EQ(0, ftruncate(fd, 0));
+	child_kill(&c);
+	ASSERT_EQ(0, fionread(self->e.fd[0]));
+	child_take(reader, &self->e, MIB);
+	ASSERT_TRUE(child_asleep(reader));
+	stream_fill(buf, 0, MIB);
+	ASSERT_EQ(MIB, sys(write(self->e.fd[1], buf, MIB)));
+	ASSERT_EQ(MIB, child_join(reader));
+	ASSERT_EQ(MIB, pushed(&self->e));
+	ASSERT_EQ(PAGE, stream_write(self->e.fd[1], 0, PAGE));
+	stuck_resolve(&self->s);
+	EXPECT_EQ(PAGE, child_join(&self->s.c));
+	EXPECT_EQ(PAGE, fionread(self->e.fd[0]));
+	EXPECT_LT(0, fdinfo_number(self->e.fd[0], "zpipe-bytes-pulled"));
+	close(fd);
 	release(_metadata, self);
 }
 
