@@ -173,6 +173,16 @@ pub(crate) struct Direct {
     file: ARef<File>,
 }
 
+/// What came of a [pull](Direct::pull).
+pub(crate) struct Pulled {
+    /// Bytes copied.
+    pub(crate) bytes: usize,
+    /// Why not more.
+    pub(crate) end: Ended,
+    /// They were the last ones of a slot, had they been in slots.
+    pub(crate) frees: bool,
+}
+
 impl Direct {
     /// What can be told of it, with `free` slots free.
     pub(crate) fn state(&self, free: usize) -> Offered {
@@ -187,7 +197,7 @@ impl Direct {
         &self.offer
     }
 
-    /// Has at most `bytes` bytes copied to `dest`, with the pipe's lock held; returns how many.
+    /// Has at most `bytes` bytes copied to `dest`, with the pipe's lock held.
     ///
     /// As with slots, what cannot be copied up to the end of a slot is not copied from its start;
     /// unless `parts` says that it may be. `free` slots are free. After a miss there is nothing to take any more, unless
@@ -198,9 +208,12 @@ impl Direct {
         parts: bool,
         free: usize,
         dest: &mut Dest<'_, '_>,
-    ) -> (usize, Ended) {
-        // Of a file that has become another there is only what was announced before.
-        let most = if self.may_offer() {
+    ) -> Pulled {
+        // The file's flags may change at any time: of a file that has become another there is only
+        // what was announced before. They are looked at once. What is copied is what is accounted
+        // for, and who changes them meanwhile comes after that.
+        let may_offer = self.may_offer();
+        let most = if may_offer {
             self.offer.reachable()
         } else {
             self.offer.visible(free)
@@ -213,8 +226,9 @@ impl Direct {
             dest.rewind(part);
             copied -= part;
         }
-        if self.offer.phase() + copied >= PAGE_SIZE {
-            self.slot_freed(free);
+        let frees = self.offer.frees_slot(copied);
+        if frees && !may_offer {
+            self.offer.recall(free);
         }
         self.offer.take(copied);
         match end {
@@ -222,7 +236,11 @@ impl Direct {
             Ended::Missed(Miss::Busy) | Ended::All | Ended::Stopped => (),
             Ended::Missed(Miss::Mapping | Miss::Page) => self.offer.miss(),
         }
-        (copied, end)
+        Pulled {
+            bytes: copied,
+            end,
+            frees,
+        }
     }
 
     /// There is nothing to be had until the owner has seen to it.

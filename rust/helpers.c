@@ -122,8 +122,12 @@ static bool is_writable(const struct iov_iter *to)
 /*
  * As above, from the pages of another process. That one of them turns out to be
  * bad memory must not be the end of the machine, as it would be with an
- * ordinary copy: the page is out of its owner's page tables then, so it counts
- * as not there. Sets @bad if the copy came to its end for that.
+ * ordinary copy: it counts as not there, and its owner, which is called back for
+ * that, meets it in a copy from user memory, which the kernel reports to it. Sets
+ * @bad if the copy came to its end for that.
+ *
+ * Where the copy stopped since a byte of @to was not there, that byte may be there
+ * a moment later. So bad is only what cannot be copied once more.
  */
 size_t zpipe_pages_to_iter_atomic(struct page **pages, size_t offset,
 				  size_t bytes, struct iov_iter *to, bool *bad)
@@ -144,7 +148,12 @@ size_t zpipe_pages_to_iter_atomic(struct page **pages, size_t offset,
 
 		done += n;
 		if (n < want) {
-			*bad = is_writable(to);
+			if (!is_writable(to))
+				break;
+			n = _copy_mc_to_iter(page_address(*pages) + offset + n,
+					     1, to);
+			done += n;
+			*bad = !n;
 			break;
 		}
 		pages += run;
@@ -194,9 +203,23 @@ size_t zpipe_user_spans(const struct iov_iter *from, struct zpipe_span *spans,
 	return n;
 }
 
+/* Whether nothing is mapped there. */
+static bool is_unmapped(const char __user *at)
+{
+	struct mm_struct *mm = current->mm;
+	bool unmapped;
+
+	if (mmap_read_lock_killable(mm))
+		return false;
+	unmapped = !vma_lookup(mm, (unsigned long)at);
+	mmap_read_unlock(mm);
+	return unmapped;
+}
+
 /*
  * As fault_in_iov_iter_writeable(), but memory that a stack would grow to is
- * there, too: only a real access, as the load is, makes it grow.
+ * there, too: only a real access, as the load is, makes it grow. What is mapped
+ * is not loaded from: in a device that may do something.
  */
 size_t zpipe_fault_in_writeable(const struct iov_iter *to, size_t bytes)
 {
@@ -206,7 +229,8 @@ size_t zpipe_fault_in_writeable(const struct iov_iter *to, size_t bytes)
 	while (left) {
 		size_t len = min(iter_iov_len(&i), left);
 
-		if (len && fault_in_readable(iter_iov_addr(&i), 1))
+		if (len && is_unmapped(iter_iov_addr(&i)) &&
+		    fault_in_readable(iter_iov_addr(&i), 1))
 			break;
 		/* Past the empty ones, too. */
 		iov_iter_advance(&i, len);

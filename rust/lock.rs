@@ -178,9 +178,7 @@ impl Inner {
         &mut self,
         demand: &mut Option<KBox<Demand>>,
     ) -> (Ticket, bool) {
-        let posts = self.demand.is_none()
-            && !self.buffer_only
-            && demand.as_deref().is_some_and(Demand::is_unserved);
+        let posts = self.demand.is_none() && demand.as_deref().is_some_and(Demand::is_unserved);
         if posts {
             self.demand = demand.take();
             self.stats.read.offers += 1;

@@ -327,6 +327,10 @@ impl Pipe {
         let ring = Ring::new(slots)?;
 
         let mut inner = self.lock();
+        // The pipe may have been made smaller meanwhile.
+        if limits.above_pipe(slots) && grows(&inner) && !may_exceed_pipe_size() {
+            return Err(EPERM);
+        }
         let before = inner.account.get();
         let all = inner.account.set(slots);
         if limits.above_user(all) && grows(&inner) && !may_exceed_user_pages() {
@@ -394,6 +398,8 @@ impl Pipe {
         seq_print!(seq, "zpipe-readers:\t{}\n", state.ends.readers);
         seq_print!(seq, "zpipe-writers:\t{}\n", state.ends.writers);
         seq_print!(seq, "{}", stats);
+        seq_print!(seq, "zpipe-spun-us-write:\t{}\n", self.wr_wait.spun_us());
+        seq_print!(seq, "zpipe-spun-us-read:\t{}\n", self.rd_wait.spun_us());
     }
 
     /// The same in a list of pipes: which one it is, and an empty line at the end.

@@ -8,7 +8,7 @@
 
 use crate::{
     demand::Demand,
-    direct,
+    direct::{self, Pulled},
     lock::{Inner, Locked},
     mm::{Dest, Ended, Miss},
     pipe::{Pipe, Request},
@@ -147,12 +147,13 @@ impl Read<'_, '_, '_> {
         } else {
             most
         };
-        let Some((bytes, end)) = inner.ring.pull(most, parts, self.dest) else {
+        let Some(pulled) = inner.ring.pull(most, parts, self.dest) else {
             return Some(Step::Empty);
         };
 
+        let Pulled { bytes, end, frees } = pulled;
         if bytes != 0 {
-            self.turn.took();
+            self.turn.took(bytes, frees);
         } else {
             self.turn.missed();
         }
@@ -175,21 +176,25 @@ impl Read<'_, '_, '_> {
 }
 
 impl Pipe {
+    /// Takes the lock, for a reader.
+    fn lock_to_read(&self, turn: &mut ReaderTurn) -> Locked<'_> {
+        let inner = self.lock();
+        turn.locked(inner.ring.announced());
+        inner
+    }
+
     /// Drops the lock and wakes whom a reader owes it; returns who that is.
     fn leave(&self, mut inner: Locked<'_>, turn: &mut ReaderTurn) -> Wakes {
         if inner.recall_spent(|| self.wr_wait.has_waiters()) {
             turn.missed();
         }
         let offered = inner.ring.offered();
-        let mut left = Left {
-            empty: inner.ring.used() == 0 && !offered.takeable,
+        let left = Left {
+            slots: inner.ring.used() != 0,
             offered: offered.takeable,
             due: offered.due,
-            polled: false,
         };
         drop(inner);
-        // Who polls from now on sees what is published.
-        left.polled = self.every_write_wakes();
         let wakes = turn.pause(left);
         self.wake(wakes);
         wakes
@@ -276,16 +281,18 @@ impl Pipe {
         } else {
             Demand::new(job.dest)
         };
-        let mut inner = self.lock();
+        let mut inner = self.lock_to_read(&mut job.turn);
         let result = loop {
             match job.advance(&mut inner) {
                 Step::Done => break Ok(()),
                 Step::Busy if job.done > 0 => break Ok(()),
-                Step::Busy if job.busy < BUSY_MOST && !request.nonblock() => {
+                // Who does not want to wait for data waits that long, too: in pipe(2) it would be
+                // for the mutex of the pipe.
+                Step::Busy if job.busy < BUSY_MOST => {
                     job.busy += 1;
                     self.leave(inner, &mut job.turn);
                     fsleep(BUSY_SLEEP);
-                    inner = self.lock();
+                    inner = self.lock_to_read(&mut job.turn);
                 }
                 Step::Busy => {
                     // Its owner may be able to.
@@ -308,7 +315,7 @@ impl Pipe {
                     if waited.is_ok() {
                         job.turn.waited();
                     }
-                    inner = self.lock();
+                    inner = self.lock_to_read(&mut job.turn);
                     let own = inner.end_reader_wait(ticket, demands);
                     if demands {
                         demand = own;
@@ -330,7 +337,7 @@ impl Pipe {
                         self.fasync.writers.tell(Event::Output);
                     }
                     let ready = job.dest.fault_in(all);
-                    inner = self.lock();
+                    inner = self.lock_to_read(&mut job.turn);
                     if ready < next || job.in_vain > IN_VAIN_MOST {
                         break Err(EFAULT);
                     }

@@ -3,8 +3,8 @@
 //! The slots of a pipe, in order.
 
 use crate::{
-    direct::Direct,
-    mm::{BufferPage, Dest, Ended, Source},
+    direct::{Direct, Pulled},
+    mm::{BufferPage, Dest, Source},
     zcore::{merge::LastSlot, state::Offered},
 };
 use kernel::{
@@ -196,10 +196,6 @@ impl Ring {
 
     /// Bytes there are to read: in all slots, and as many behind them as would be in the others.
     pub(crate) fn bytes(&self) -> usize {
-        let behind = self
-            .direct
-            .as_ref()
-            .map_or(0, |direct| direct.offer().visible(self.free()));
         let slot = |n| {
             self.places
                 .get(self.place(self.tail.wrapping_add(n)))?
@@ -209,7 +205,14 @@ impl Ring {
             .filter_map(slot)
             .map(Slot::len)
             .sum::<usize>()
-            + behind
+            + self.announced()
+    }
+
+    /// Bytes there are to read behind the slots: as many as would be in those that are free.
+    pub(crate) fn announced(&self) -> usize {
+        self.direct
+            .as_ref()
+            .map_or(0, |direct| direct.offer().visible(self.free()))
     }
 
     /// Where the next byte is that a read would get.
@@ -269,20 +272,19 @@ impl Ring {
             .map_or(0, |direct| direct.offer().visible(1))
     }
 
-    /// Has at most `bytes` bytes of the writer's memory copied to `dest`; returns how many, and why
-    /// not more. [`None`] if there are none to take. The slots must be empty. As for `parts`, see
-    /// [`Direct::pull`].
+    /// Has at most `bytes` bytes of the writer's memory copied to `dest`. [`None`] if there are none
+    /// to take. The slots must be empty. As for `parts`, see [`Direct::pull`].
     pub(crate) fn pull(
         &mut self,
         bytes: usize,
         parts: bool,
         dest: &mut Dest<'_, '_>,
-    ) -> Option<(usize, Ended)> {
+    ) -> Option<Pulled> {
         let free = self.free();
         let direct = self.direct.as_mut().filter(|d| d.offer().takeable())?;
-        let (copied, end) = direct.pull(bytes, parts, free, dest);
-        self.passed(copied);
-        Some((copied, end))
+        let pulled = direct.pull(bytes, parts, free, dest);
+        self.passed(pulled.bytes);
+        Some(pulled)
     }
 
     /// The slot that is read next.
@@ -291,9 +293,10 @@ impl Ring {
         self.places.get_mut(place)?.as_mut()
     }
 
-    /// The slot that was written last, if nothing is behind it.
+    /// The slot that was written last, if nothing is behind it: what a writer has offered behind
+    /// full slots is not in the pipe yet, as if that writer had waited for a slot.
     pub(crate) fn last(&mut self) -> Option<&mut Slot> {
-        if self.used() == 0 || self.is_occupied() {
+        if self.used() == 0 || (self.is_occupied() && self.free() != 0) {
             return None;
         }
         let place = self.place(self.head.wrapping_sub(1));

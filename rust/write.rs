@@ -29,7 +29,13 @@ use crate::{
     },
 };
 use core::mem;
-use kernel::prelude::*;
+use kernel::{
+    alloc::{
+        flags::{GFP_KERNEL_ACCOUNT, __GFP_NOWARN},
+        AllocError,
+    },
+    prelude::*,
+};
 
 /// Why filling slots came to an end.
 #[derive(Clone, Copy)]
@@ -69,6 +75,8 @@ struct Write<'w, 'a, 'data> {
     blank: Option<BufferPage>,
     /// Pages of our own; none for the many writes that need none.
     stock: Option<PageStock>,
+    /// More of them, for what is withdrawn from readers of a large pipe.
+    more: KVec<BufferPage>,
     /// What is left may be offered: as far as is known, others may read it.
     offers: bool,
     /// Where it is. It is freed at the end, without the lock.
@@ -146,6 +154,7 @@ impl Write<'_, '_, '_> {
         let mut page = spare
             .take()
             .or_else(|| self.stock.as_mut().and_then(PageStock::take))
+            .or_else(|| self.more.pop())
             .ok_or(Step::NeedPage)?;
         page.pad(self.phase);
         let copied = page.fill_atomic(self.phase, next, self.source);
@@ -248,14 +257,20 @@ impl Write<'_, '_, '_> {
         }
     }
 
-    /// Allocates `missing` pages, as far as there is room in stock; says whether they came. Sleeps: not
-    /// under the lock.
-    fn stock_more(&mut self, missing: usize) -> bool {
+    /// Allocates `missing` pages; says whether they came. Sleeps: not under the lock.
+    fn stock_more(&mut self, missing: usize) -> Result<(), AllocError> {
         let stock = self.stock.get_or_insert_with(PageStock::new);
-        let want = stock.len() + missing;
+        let before = stock.len();
 
-        stock.fill(want);
-        stock.len() >= want
+        stock.fill(before + missing);
+        let rest = missing - (stock.len() - before);
+        // There may be many, and to fail is no news for the log.
+        self.more.reserve(rest, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
+        for _ in 0..rest {
+            let page = BufferPage::new().map_err(|_| AllocError)?;
+            self.more.push(page, GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(())
     }
 
     /// Allocates a page that was missed, and what else is missing. Sleeps: not under the lock.
@@ -350,6 +365,7 @@ impl Pipe {
             staged: None,
             blank: None,
             stock: None,
+            more: KVec::new(),
             offers: total >= direct::least(),
             ahead: None,
             withdrawn: false,
@@ -450,7 +466,8 @@ impl Pipe {
                         drop(inner);
                         let stocked = job.stock_more(missing);
                         inner = self.lock();
-                        if !stocked {
+                        // Without memory what was announced is gone until there is some.
+                        if stocked.is_err() {
                             break;
                         }
                     }

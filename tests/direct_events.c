@@ -243,4 +243,101 @@ TEST_F_TIMEOUT(all, read_in_vain_is_no_event, TIMEOUT)
 	EXPECT_TRUE(held_up(read_in_vain(_metadata, &self->e)));
 }
 
+/*
+ * Who has read all there was is told of what follows, and so is who watches it
+ * from further away: here by an epoll that reports edges of another one.
+ */
+TEST_F_TIMEOUT(all, refill_of_a_drained_pipe_is_an_event, TIMEOUT)
+{
+	int inner = watch(self->e.fd[0], EPOLLIN);
+	int outer = watch(inner, EPOLLIN | EPOLLET);
+	struct child c;
+	int i;
+
+	child_offer(&c, &self->e, 0, MIB);
+	for (i = 0; i < 8; i++) {
+		ASSERT_TRUE(child_asleep(&c));
+		ASSERT_TRUE(eventually(events(outer) == EPOLLIN))
+			TH_LOG("read %d", i);
+		EXPECT_EQ(0, events(outer));
+		ASSERT_EQ(FULL, fionread(self->e.fd[0]));
+		ASSERT_EQ(FULL, stream_read(self->e.fd[0], i * FULL, FULL));
+	}
+	EXPECT_TRUE(was_direct(&self->e));
+	child_kill(&c);
+	close(outer);
+	close(inner);
+}
+
+static long wait_exclusively(struct child *c)
+{
+	struct epoll_event ev;
+
+	return epoll_wait(c->fd, &ev, 1, -1) == 1 ? (long)ev.events : -1;
+}
+
+/* One of two is told of what is there, and of what follows on it the other one. */
+TEST_F_TIMEOUT(all, refill_of_a_drained_pipe_is_the_next_waiters, TIMEOUT)
+{
+	struct child wait[2], c;
+	int i, first;
+
+	for (i = 0; i < 2; i++) {
+		wait[i] = (struct child) {
+			.nr = SYS_epoll_wait, .fn = wait_exclusively, .drop = -1,
+			.fd = watch(self->e.fd[0], EPOLLIN | EPOLLEXCLUSIVE),
+		};
+		child_start(&wait[i], 0);
+		ASSERT_TRUE(child_asleep(&wait[i]));
+	}
+	child_offer(&c, &self->e, 0, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	ASSERT_TRUE(eventually(child_done(&wait[0]) || child_done(&wait[1])));
+	first = child_done(&wait[1]);
+	EXPECT_EQ(EPOLLIN, child_join(&wait[first]));
+	if (!copies_are_cut(self->e.kind))
+		EXPECT_TRUE(child_stays_asleep(&wait[!first]));
+	ASSERT_EQ(FULL, stream_read(self->e.fd[0], 0, FULL));
+	EXPECT_EQ(EPOLLIN, child_join(&wait[!first]));
+	EXPECT_TRUE(was_direct(&self->e));
+	child_kill(&c);
+	close(wait[0].fd);
+	close(wait[1].fd);
+}
+
+/*
+ * A read that frees no slot is no event, and one that does is none for who looks
+ * for edges, as long as there has been something to read all the time.
+ */
+TEST_F_TIMEOUT(all, partial_reads_of_a_large_write, TIMEOUT)
+{
+	int ep = watch(self->e.fd[0], EPOLLIN | EPOLLET);
+	bool cut = copies_are_cut(self->e.kind);
+	struct child c;
+	long off;
+
+	ASSERT_EQ(0, async_on(self->e.fd[0]));
+	child_offer(&c, &self->e, 0, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	EXPECT_EQ(EPOLLIN, events(ep));
+	async_count();
+	for (off = 0; off < 500; off += 100) {
+		ASSERT_EQ(100, stream_read(self->e.fd[0], off, 100));
+		ASSERT_TRUE(child_asleep(&c));
+	}
+	if (!cut) {
+		EXPECT_EQ(0, async_count());
+		EXPECT_EQ(0, events(ep));
+	}
+	ASSERT_EQ(PAGE - off, stream_read(self->e.fd[0], off, PAGE - off));
+	ASSERT_TRUE(child_asleep(&c));
+	if (!cut) {
+		EXPECT_EQ(1, async_count());
+		EXPECT_EQ(0, events(ep));
+	}
+	EXPECT_TRUE(was_direct(&self->e));
+	child_kill(&c);
+	close(ep);
+}
+
 TEST_HARNESS_MAIN

@@ -237,4 +237,74 @@ TEST_F_TIMEOUT(all, stays_blocking_and_grows, TIMEOUT)
 	EXPECT_EQ(MIB, child_join(&c));
 }
 
+#define FLICKER		(24 * MIB)
+
+/* A writer whose file is changed all the time: by its own thread. */
+struct flicker {
+	int fd;
+	int flag;
+	bool over;
+};
+
+static void *flicker(void *arg)
+{
+	struct flicker *f = arg;
+	int flags = fcntl(f->fd, F_GETFL);
+
+	while (!__atomic_load_n(&f->over, __ATOMIC_SEQ_CST)) {
+		fcntl(f->fd, F_SETFL, flags | f->flag);
+		fcntl(f->fd, F_SETFL, flags & ~f->flag);
+	}
+	return NULL;
+}
+
+/* Writes all, and goes on wherever a call came to its end. */
+static long write_in_flicker(struct child *c)
+{
+	struct flicker f = { .fd = c->fd, .flag = c->flags };
+	struct pollfd p = { .fd = c->fd, .events = POLLOUT };
+	unsigned char *buf = own_memory(FLICKER);
+	pthread_t thread;
+	long done = 0, n;
+
+	stream_fill(buf, 0, FLICKER);
+	if (pthread_create(&thread, NULL, flicker, &f))
+		return -1;
+	while (done < FLICKER) {
+		n = write(c->fd, buf + done, FLICKER - done);
+		if (n < 0 && (errno != EAGAIN || poll(&p, 1, -1) != 1))
+			break;
+		done += n < 0 ? 0 : n;
+	}
+	__atomic_store_n(&f.over, true, __ATOMIC_SEQ_CST);
+	pthread_join(thread, NULL);
+	return done;
+}
+
+/* Not a byte comes twice, and none is lost, whenever the flag changes. */
+static void flickers(struct __test_metadata *_metadata, struct ends *e, int flag)
+{
+	struct child c = {
+		.fn = write_in_flicker, .flags = flag,
+		.fd = e->fd[1], .drop = e->fd[0],
+	};
+
+	child_start(&c, 0);
+	close_end(e, 1);
+	EXPECT_EQ(FLICKER, drain(e->fd[0], 0, FLICKER, 2 * MIB));
+	EXPECT_EQ(FLICKER, child_join(&c));
+	EXPECT_EQ(0, stream_read(e->fd[0], FLICKER, 1));
+	EXPECT_TRUE(was_direct(e));
+}
+
+TEST_F_TIMEOUT(all, nonblock_flickers, 2 * TIMEOUT)
+{
+	flickers(_metadata, &self->e, O_NONBLOCK);
+}
+
+TEST_F_TIMEOUT(all, direct_flickers, 2 * TIMEOUT)
+{
+	flickers(_metadata, &self->e, O_DIRECT);
+}
+
 TEST_HARNESS_MAIN

@@ -209,6 +209,69 @@ static bool rest_fits(struct __test_metadata *_metadata, struct ends *e,
 	return !ran;
 }
 
+/*
+ * The last slot takes what fits into it, though no slot is free and a large
+ * write waits: what that one has to write comes behind it.
+ */
+TEST_F_TIMEOUT(all, room_in_the_last_slot, TIMEOUT)
+{
+	long first = FULL - PAGE, odd = first + 100, all = odd + 50 + MIB;
+	int fd = open_nonblocking_writer(&self->e);
+	struct child c;
+
+	ASSERT_EQ(first, stream_write(self->e.fd[1], 0, first));
+	ASSERT_EQ(100, stream_write(self->e.fd[1], first, 100));
+	child_offer(&c, &self->e, odd + 50, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	EXPECT_EQ(0, poll_mask(fd));
+	EXPECT_EQ(50, stream_write(fd, odd, 50));
+	EXPECT_EQ(-EAGAIN, stream_write(fd, 0, PAGE));
+	EXPECT_EQ(odd + 50, fionread(self->e.fd[0]));
+	EXPECT_EQ(all, drain(self->e.fd[0], 0, all, FULL));
+	EXPECT_EQ(MIB, child_join(&c));
+	EXPECT_TRUE(was_direct(&self->e));
+	close(fd);
+}
+
+static long write_until_signalled(struct child *c)
+{
+	catch_signal(SIGUSR1, 0);
+	return write(c->fd, c->buf, c->len);
+}
+
+/* What can be read stays when the writer takes back the rest, at no moment less. */
+TEST_F_TIMEOUT(all, all_of_a_large_pipe_stays, TIMEOUT)
+{
+	struct child c = {
+		.nr = SYS_write, .fn = write_until_signalled,
+		.fd = self->e.fd[1], .drop = self->e.fd[0],
+		.len = 8 * MIB, .buf = own_memory(8 * MIB),
+	};
+	long least, n;
+	int i;
+
+	stream_fill(c.buf, 0, c.len);
+	ASSERT_EQ(MIB, set_capacity(self->e.kind, self->e.fd[0], MIB));
+	for (i = 0; i < 10; i++) {
+		least = MIB;
+		child_start(&c, 0);
+		ASSERT_TRUE(child_asleep(&c));
+		run_beside(&c);
+		ASSERT_EQ(MIB, fionread(self->e.fd[0]));
+		child_signal(&c, SIGUSR1);
+		do {
+			n = fionread(self->e.fd[0]);
+			least = n < least ? n : least;
+		} while (!child_done(&c));
+		EXPECT_EQ(MIB, least);
+		EXPECT_EQ(MIB, child_join(&c));
+		ASSERT_EQ(MIB, drain(self->e.fd[0], 0, MIB, MIB));
+	}
+	munmap(c.buf, c.len);
+	if (is_zpipe(self->e.kind))
+		EXPECT_LT(0, fdinfo_number(self->e.fd[0], "zpipe-offers"));
+}
+
 TEST_F_TIMEOUT(all, room_in_a_drained_pipe_for_a_blocked_writer, TIMEOUT)
 {
 	EXPECT_TRUE(held_up(drained(_metadata, &self->e, BLOCKING)));

@@ -121,14 +121,19 @@ impl Offer {
         self.missed || self.recalled || self.fits(free)
     }
 
-    /// Takes bytes, from the front; returns how many, which is less if there are not so many.
-    pub(crate) fn take(&mut self, bytes: usize) -> usize {
-        let bytes = bytes.min(self.reachable());
+    /// Whether taking the next `bytes` bytes would free a slot: they are the last ones of one.
+    pub(crate) fn frees_slot(&self, bytes: usize) -> bool {
+        bytes != 0 && (self.phase + bytes >= PAGE_SIZE || bytes >= self.left)
+    }
+
+    /// Takes `bytes` bytes, from the front, at most those left: they were copied, so all of them
+    /// count, however far readers may go by now.
+    pub(crate) fn take(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.left);
         self.left -= bytes;
-        self.reach -= bytes;
+        self.reach = self.reach.saturating_sub(bytes);
         self.taken = self.taken.saturating_add(bytes);
         self.phase = (self.phase + bytes) % PAGE_SIZE;
-        bytes
     }
 
     /// Offers `bytes` bytes more, behind the others, with `free` slots free; returns how many. None
@@ -274,7 +279,7 @@ mod tests {
         assert!(!offer.share_is_spent(PAGE_SIZE));
         offer.take(1);
         assert!(offer.share_is_spent(PAGE_SIZE));
-        offer.take(usize::MAX);
+        offer.take(offer.reachable());
         assert!(!offer.share_is_spent(PAGE_SIZE));
     }
 
@@ -288,12 +293,30 @@ mod tests {
         assert_eq!(offer.visible(2), 2 * PAGE_SIZE - 1);
         assert_eq!(offer.visible(16), 2 * PAGE_SIZE - 1);
         assert_eq!(offer.slots(), 2);
-        assert_eq!(offer.take(usize::MAX), 2 * PAGE_SIZE - 1);
+        assert_eq!(offer.reachable(), 2 * PAGE_SIZE - 1);
+        offer.take(2 * PAGE_SIZE - 1);
         assert!(!offer.takeable() && offer.due(16));
         // The rest is still the owner's to write, from the start of a slot.
         assert_eq!((offer.left(), offer.phase()), (7 * PAGE_SIZE, 0));
         assert_eq!((offer.slots(), offer.visible(16)), (0, 0));
         assert_eq!(offer.slots_left(), 7);
+    }
+
+    #[test]
+    fn what_was_taken_counts_whatever_was_said_meanwhile() {
+        let mut offer = Offer::new(9 * PAGE_SIZE, 0);
+        offer.recall(2);
+        offer.take(5 * PAGE_SIZE);
+        assert_eq!((offer.left(), offer.reachable()), (4 * PAGE_SIZE, 0));
+    }
+
+    #[test]
+    fn a_slot_is_freed_by_its_last_byte() {
+        let offer = Offer::new(2 * PAGE_SIZE, 100);
+        assert!(!offer.frees_slot(0) && !offer.frees_slot(PAGE_SIZE - 101));
+        assert!(offer.frees_slot(PAGE_SIZE - 100));
+        assert!(!Offer::new(100, 0).frees_slot(99) && Offer::new(100, 0).frees_slot(100));
+        assert!(!Offer::new(0, 0).frees_slot(0));
     }
 
     #[test]
@@ -339,12 +362,12 @@ mod tests {
     #[test]
     fn a_slot_that_is_partly_taken_is_still_taken_up() {
         let mut offer = Offer::new(3 * PAGE_SIZE, 0);
-        assert_eq!(offer.take(1), 1);
+        offer.take(1);
         // 4095, 4096 and 4096 bytes: three slots.
         assert_eq!((offer.left(), offer.phase()), (3 * PAGE_SIZE - 1, 1));
         assert!(!offer.fits(2));
         assert_eq!(offer.visible(2), 2 * PAGE_SIZE - 1);
-        assert_eq!(offer.take(PAGE_SIZE - 1), PAGE_SIZE - 1);
+        offer.take(PAGE_SIZE - 1);
         assert!(offer.fits(2));
         assert_eq!(offer.phase(), 0);
     }
@@ -361,7 +384,8 @@ mod tests {
     #[test]
     fn no_more_is_taken_than_there_is() {
         let mut offer = Offer::new(PAGE_SIZE, 0);
-        assert_eq!(offer.take(usize::MAX), PAGE_SIZE);
+        assert_eq!(offer.reachable(), PAGE_SIZE);
+        offer.take(PAGE_SIZE);
         assert_eq!(offer.left(), 0);
         assert!(!offer.takeable());
         assert!(offer.due(0));

@@ -131,32 +131,38 @@ impl WriterTurn {
 pub(crate) struct ReaderTurn {
     made_room: bool,
     wake_next: bool,
-    took: bool,
+    freed: bool,
     missed: bool,
+    announced: usize,
 }
 
 /// What a reader leaves behind when it drops the lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Left {
-    /// There is nothing to read.
-    pub(crate) empty: bool,
+    /// There is data in slots.
+    pub(crate) slots: bool,
     /// There is an offer of which readers can take something, so no room for other writers.
     pub(crate) offered: bool,
     /// There is an offer, and it is due.
     pub(crate) due: bool,
-    /// Somebody polled.
-    pub(crate) polled: bool,
 }
 
 impl ReaderTurn {
+    /// The lock was taken. Of an offer `announced` bytes can be read: as far as others can tell, they
+    /// are in the pipe.
+    pub(crate) fn locked(&mut self, announced: usize) {
+        self.announced = announced;
+    }
+
     /// A slot was emptied.
     pub(crate) fn emptied(&mut self, was_full: bool) {
         self.made_room |= was_full;
     }
 
-    /// Bytes were taken of an offer.
-    pub(crate) fn took(&mut self) {
-        self.took = true;
+    /// `bytes` bytes were taken of an offer; `frees` says that a slot would be free for that.
+    pub(crate) fn took(&mut self, bytes: usize, frees: bool) {
+        self.announced = self.announced.saturating_sub(bytes);
+        self.freed |= frees;
     }
 
     /// The offer became due without a byte taken of it: its memory was missed, or it was recalled.
@@ -171,15 +177,18 @@ impl ReaderTurn {
 
     /// The lock is about to be dropped.
     ///
-    /// What is left of an offer is as new to who polls as what a writer would have filled in, where
-    /// a slot was freed or a part of it taken. As long as something can be taken of it, other writers
-    /// are the owner's to wake; who takes the last of it, or misses it, makes room.
+    /// Where a slot was freed, the writer would have filled it: what is left of an offer is news to
+    /// who wants SIGIO, and if all was read that could be read when the lock was taken, it is so to
+    /// who waits or polls for data. As long as something can be taken of it, other writers are the
+    /// owner's to wake; who takes the last of it, or misses it, makes room.
     pub(crate) fn pause(&mut self, left: Left) -> Wakes {
-        let freed = mem::take(&mut self.took) | mem::take(&mut self.made_room);
+        let freed = mem::take(&mut self.freed) | mem::take(&mut self.made_room);
         let missed = mem::take(&mut self.missed);
-        let refilled = freed && left.offered && !left.empty;
+        let refilled = freed && left.offered;
+        let drained = !left.slots && self.announced == 0;
+        let empty = !left.slots && !left.offered;
         Wakes {
-            reader: (mem::take(&mut self.wake_next) && !left.empty) || (refilled && left.polled),
+            reader: (mem::take(&mut self.wake_next) && !empty) || (refilled && drained),
             input: refilled,
             writer: (freed || missed) && !left.offered,
             output: missed && !left.offered,
@@ -193,16 +202,19 @@ mod tests {
     use super::*;
 
     const EMPTY: Left = Left {
-        empty: true,
+        slots: false,
         offered: false,
         due: false,
-        polled: false,
     };
     const DATA: Left = Left {
-        empty: false,
+        slots: true,
         ..EMPTY
     };
     const OFFER: Left = Left {
+        offered: true,
+        ..EMPTY
+    };
+    const BOTH: Left = Left {
         offered: true,
         ..DATA
     };
@@ -332,18 +344,18 @@ mod tests {
     fn room_beside_an_offer_is_its_owners() {
         let mut turn = ReaderTurn::default();
         turn.emptied(true);
-        let wakes = turn.pause(OFFER);
+        let wakes = turn.pause(BOTH);
         // The owner would have refilled it.
-        assert!(wakes.input && !wakes.owner && !wakes.writer);
+        assert!(wakes.input && !wakes.reader && !wakes.owner && !wakes.writer);
         turn.emptied(true);
-        let wakes = turn.pause(Left { due: true, ..OFFER });
+        let wakes = turn.pause(Left { due: true, ..BOTH });
         assert!(wakes.owner && !wakes.writer);
     }
 
     #[test]
     fn who_takes_the_last_of_an_offer_makes_room() {
         let mut turn = ReaderTurn::default();
-        turn.took();
+        turn.took(1, true);
         let wakes = turn.pause(Left { due: true, ..EMPTY });
         assert!(wakes.writer && wakes.owner && !wakes.input);
         assert!(!turn.pause(EMPTY).writer);
@@ -354,11 +366,7 @@ mod tests {
         let mut turn = ReaderTurn::default();
         turn.missed();
         // It was recalled, and there is still something to take.
-        let left = Left {
-            due: true,
-            polled: true,
-            ..OFFER
-        };
+        let left = Left { due: true, ..OFFER };
         let owner = Wakes {
             owner: true,
             ..Wakes::default()
@@ -376,25 +384,32 @@ mod tests {
     }
 
     #[test]
-    fn a_rest_of_an_offer_is_news() {
+    fn a_rest_of_an_offer_is_news_where_a_slot_was_freed() {
         let mut turn = ReaderTurn::default();
-        turn.took();
+        turn.locked(9);
+        turn.took(4, false);
+        assert_eq!(turn.pause(OFFER), Wakes::default());
+        turn.took(4, true);
         let wakes = turn.pause(OFFER);
         assert!(wakes.input && !wakes.reader && !wakes.owner);
-        turn.took();
-        assert!(
-            turn.pause(Left {
-                polled: true,
-                ..OFFER
-            })
-            .reader
-        );
-        turn.took();
-        let wakes = turn.pause(Left {
-            empty: true,
-            due: true,
-            ..OFFER
-        });
-        assert!(wakes.owner && !wakes.input);
+        assert!(!turn.pause(OFFER).input);
+    }
+
+    #[test]
+    fn who_read_all_there_was_wakes_for_what_would_have_followed() {
+        let mut turn = ReaderTurn::default();
+        turn.locked(9);
+        turn.took(20, true);
+        assert!(turn.pause(OFFER).reader);
+        // There are slots that this read did not come to.
+        turn.emptied(true);
+        assert!(!turn.pause(BOTH).reader);
+        // Full slots, with nothing announced behind them.
+        turn.locked(0);
+        turn.emptied(true);
+        assert!(turn.pause(OFFER).reader);
+        turn.locked(9);
+        turn.took(9, true);
+        assert!(!turn.pause(EMPTY).reader);
     }
 }

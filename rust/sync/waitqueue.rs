@@ -13,7 +13,16 @@
 use super::Word;
 use crate::{sys, zcore::backoff::Backoff};
 use core::ptr;
-use kernel::{bindings, prelude::*, sync::LockClassKey, task::TASK_INTERRUPTIBLE, types::Opaque};
+use kernel::{
+    bindings,
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        LockClassKey,
+    },
+    task::TASK_INTERRUPTIBLE,
+    types::Opaque,
+};
 
 /// What a wakeup is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +73,8 @@ pub(crate) struct WaitQueue {
     head: Opaque<bindings::wait_queue_head>,
     /// How spinning has done here, a [`Backoff`]. Two who write it at once do no harm.
     backoff: Word,
+    /// Nanoseconds that were spent spinning, successful or not.
+    spun: Atomic<u64>,
 }
 
 // SAFETY: A wait queue head may be used on any thread.
@@ -81,12 +92,18 @@ impl WaitQueue {
                 bindings::__init_waitqueue_head(slot, name.as_char_ptr(), key.as_ptr())
             }),
             backoff: Word::new(0),
+            spun: Atomic::new(0),
         })
     }
 
     /// The C wait queue head, for `poll_wait()`.
     pub(crate) fn as_ptr(&self) -> *mut bindings::wait_queue_head {
         self.head.get()
+    }
+
+    /// Microseconds that tasks spun here instead of sleeping, in all.
+    pub(crate) fn spun_us(&self) -> u64 {
+        self.spun.load(Relaxed) / 1000
     }
 
     /// Waits, until `ready` says so or a signal comes, which is `ERESTARTSYS`.
@@ -133,6 +150,9 @@ impl WaitQueue {
             // To have been in another's way says nothing of how long there was to wait.
             if tried {
                 backoff.note(done);
+                // SAFETY: No requirement.
+                let now = unsafe { sys::zpipe_clock() };
+                self.spun.fetch_add(now.saturating_sub(since), Relaxed);
             }
         }
         if backoff != before {

@@ -70,6 +70,7 @@ impl Write<'_, '_, '_> {
             self.direct += bytes;
             self.merge &= bytes == 0;
             self.pushed += bytes;
+            self.announced = self.announced.saturating_sub(bytes);
             inner.ring.passed(bytes);
             inner.stats.push.moved(bytes, end);
             trace::push(&inner.id, bytes, end);
@@ -123,12 +124,9 @@ impl Write<'_, '_, '_> {
     pub(super) fn missing_for_refill(&self, inner: &mut Inner) -> usize {
         let free = inner.ring.free();
         let left = inner.ring.direct().map_or(0, |d| d.offer().slots_left());
-        let stock = self.stock.as_ref().map_or(0, PageStock::len);
+        let stock = self.stock.as_ref().map_or(0, PageStock::len) + self.more.len();
 
-        // More do not fit the stock: the rest follows page by page.
-        left.min(free)
-            .min(PageStock::MAX)
-            .saturating_sub(inner.spare.len() + stock)
+        left.min(free).saturating_sub(inner.spare.len() + stock)
     }
 
     /// Takes an offer back, and counts what readers took of it. Says whether it was in the way of

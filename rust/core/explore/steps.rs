@@ -318,6 +318,11 @@ impl World {
         }
         let given = done > 0;
         let mut busy = false;
+        // What others could see before, and how much of it is left.
+        let announced = self.announced();
+        let mut seen = self.slots.iter().map(Vec::len).sum::<usize>() + announced / UNIT;
+        let mut freed = false;
+        turn.locked(announced);
         while done < want && !given {
             if let Some(slot) = self.slots.first_mut() {
                 let unit = slot.remove(0);
@@ -325,6 +330,7 @@ impl World {
                     let was_full = self.full();
                     self.slots.remove(0);
                     turn.emptied(was_full);
+                    freed |= was_full;
                 }
                 self.delivered(unit);
             } else if let Some((owner, offer)) = self.offer.filter(|(_, o)| o.takeable()) {
@@ -339,8 +345,10 @@ impl World {
                         busy = true;
                     }
                     None => {
-                        turn.took();
-                        assert_eq!(offer.take(UNIT), UNIT);
+                        let frees = offer.frees_slot(UNIT);
+                        turn.took(UNIT, frees);
+                        freed |= frees;
+                        offer.take(UNIT);
                         let unit = (owner, self.sent[owner]);
                         self.sent[owner] += 1;
                         self.delivered(unit);
@@ -354,16 +362,23 @@ impl World {
                 break;
             }
             done += 1;
+            seen = seen.saturating_sub(1);
+        }
+        if freed && self.occupied() {
+            // The writer of a pipe(2) would have written it now.
+            self.owe(Observer::InputSignal);
+            if seen == 0 {
+                self.owe(Observer::InputPoll);
+            }
         }
         if self.recall_spent(self.observed) {
             turn.missed();
         }
         let offered = self.offered();
         let mut wakes = turn.pause(Left {
-            empty: self.empty(),
+            slots: !self.slots.is_empty(),
             offered: offered.takeable,
             due: offered.due,
-            polled: self.polled,
         });
         let over = done > 0 || (!busy && self.ends.writers == 0);
         // At the end it is told in any case, as by fs/pipe.c.
@@ -450,7 +465,7 @@ impl World {
 
     /// The lock was taken, and a copy stopped short: with a writer the one after `first` slots.
     pub(super) fn fault(&mut self, who: usize, first: usize) {
-        let (empty, polled) = (self.empty(), self.polled);
+        let empty = self.empty();
         let offered = self.offered();
         let mut job = self.processes[who].job;
         match &mut job {
@@ -490,11 +505,11 @@ impl World {
                     let others = self.demand.as_mut().map(|demand| &mut demand.rules);
                     self.waiting_readers.leave(ticket, others);
                 }
+                turn.locked(self.announced());
                 let mut wakes = turn.pause(Left {
-                    empty,
+                    slots: !self.slots.is_empty(),
                     offered: offered.takeable,
                     due: offered.due,
-                    polled,
                 });
                 wakes.output = wakes.writer;
                 self.processes[who].at = At::Fault;

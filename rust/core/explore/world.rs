@@ -207,6 +207,17 @@ impl World {
         }
     }
 
+    /// Bytes of an offer that can be seen.
+    pub(super) fn announced(&self) -> usize {
+        self.offer
+            .map_or(0, |(_, offer)| offer.visible(self.free()))
+    }
+
+    /// An observer is to be told.
+    pub(super) fn owe(&mut self, observer: Observer) {
+        self.owed[observer as usize] = true;
+    }
+
     /// An observer was told.
     pub(super) fn told(&mut self, observer: Observer) {
         self.owed[observer as usize] = false;
