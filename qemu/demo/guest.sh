@@ -69,14 +69,40 @@ run_tar()
 	echo "$start $EPOCHREALTIME" | awk '{ print $2 - $1 }'
 }
 
-run_dd()
+# dd_through BYTES COUNT PIPE
+dd_through()
 {
 	local start=$EPOCHREALTIME
 
-	dd if=/dev/zero of="$1" bs=64K count=4096 status=none &
-	dd if="$1" of=/dev/null bs=64K status=none
+	dd if=/dev/zero of="$3" bs="$1" count="$2" status=none &
+	dd if="$3" of=/dev/null bs="$1" status=none
 	wait $!
 	echo "$start $EPOCHREALTIME" | awk '{ print $2 - $1 }'
+}
+
+run_dd()
+{
+	dd_through 64K 4096 "$1"
+}
+
+# What is large goes straight from one process to the other.
+run_dd_large()
+{
+	dd_through 1M 256 "$1"
+}
+
+# By which path the same goes. This shell's own descriptor keeps the counters.
+show_paths()
+{
+	dd if=/dev/zero of=/dev/zpipe bs=1M count=256 status=none &
+	exec 3</dev/zpipe
+	dd of=/dev/null bs=1M status=none <&3
+	wait $!
+	awk '/bytes-pulled/ { pulled = $2 }
+		/bytes-pushed/ { pushed = $2 }
+		END { printf "  of it, in one copy: %.0f MB pulled by the reader, %.0f MB pushed by the writer\n",
+			pulled / 1e6, pushed / 1e6 }' "/proc/$$/fdinfo/3"
+	exec 3<&-
 }
 
 run_pair()
@@ -110,4 +136,6 @@ printf '%-36s %10s %14s %14s %7s\n' '' moved FIFO zpipe ratio
 row 'tar -c linux | cat' "$(tar -c linux | wc -c)" run_tar
 row 'dd bs=64K | dd bs=64K' $((4096 * 65536)) run_dd
 row 'private pair, 64 KiB, summed' $((128 << 20)) run_pair
+row 'dd bs=1M | dd bs=1M' $((256 << 20)) run_dd_large
+show_paths
 exit "$failed"
