@@ -337,7 +337,12 @@ impl Pipe {
                         self.fasync.writers.tell(Event::Output);
                     }
                     let ready = job.dest.fault_in(all);
-                    inner = self.lock_to_read(&mut job.turn);
+                    inner = if job.done == 0 {
+                        self.lock_to_read(&mut job.turn)
+                    } else {
+                        // One read empties the pipe once, in however many pieces.
+                        self.lock()
+                    };
                     if ready < next || job.in_vain > IN_VAIN_MOST {
                         break Err(EFAULT);
                     }

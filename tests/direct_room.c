@@ -263,7 +263,9 @@ TEST_F_TIMEOUT(all, all_of_a_large_pipe_stays, TIMEOUT)
 			n = fionread(self->e.fd[0]);
 			least = n < least ? n : least;
 		} while (!child_done(&c));
-		EXPECT_EQ(MIB, least);
+		/* Unless its memory has to be faulted in again. */
+		if (!copies_are_cut(self->e.kind))
+			EXPECT_EQ(MIB, least);
 		EXPECT_EQ(MIB, child_join(&c));
 		ASSERT_EQ(MIB, drain(self->e.fd[0], 0, MIB, MIB));
 	}

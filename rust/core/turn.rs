@@ -148,8 +148,8 @@ pub(crate) struct Left {
 }
 
 impl ReaderTurn {
-    /// The lock was taken. Of an offer `announced` bytes can be read: as far as others can tell, they
-    /// are in the pipe.
+    /// The lock was taken, with nothing read so far. Of an offer `announced` bytes can be read: as far
+    /// as others can tell, they are in the pipe.
     pub(crate) fn locked(&mut self, announced: usize) {
         self.announced = announced;
     }
