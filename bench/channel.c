@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "bench.h"
+#include "ring.h"
 
 void fail(const char *fmt, ...)
 {
@@ -25,8 +25,8 @@ void fail(const char *fmt, ...)
 void channel_init(struct channel *c, const struct mechanism *m, size_t bytes)
 {
 	*c = (struct channel) {
-		.mechanism = m, .bytes = bytes,
-		.tx = { -1, -1 }, .rx = { -1, -1 }, .fd = -1,
+		.mechanism = m, .bytes = bytes, .receive = m->receive,
+		.tx = { -1, -1 }, .rx = { -1, -1 },
 	};
 }
 
@@ -43,39 +43,128 @@ void channel_close(struct channel *c)
 {
 	close_both(c->tx);
 	close_both(c->rx);
+	if (c->ring)
+		munmap(c->ring, sizeof(*c->ring));
+	if (c->region)
+		munmap(c->region, c->region_bytes);
+	c->ring = NULL;
+	c->region = NULL;
+}
+
+int take_ends(struct channel *c, const int fds[2])
+{
+	c->rx[0] = fds[0];
+	c->tx[0] = fds[1];
+	return 0;
+}
+
+/* From one of several buffers to the next: whole pages. */
+size_t stride_for(size_t bytes)
+{
+	return (bytes + options.align + PAGE - 1) / PAGE * PAGE;
+}
+
+/* Addresses for @len bytes or some more; of 2 MiB or more, aligned to huge pages. */
+unsigned char *reserve(size_t *len)
+{
+	size_t align = *len >= HUGE_PAGE ? HUGE_PAGE : PAGE, before;
+	unsigned char *at;
+
+	*len = (*len + align - 1) / align * align;
+	at = mmap(NULL, *len + align, PROT_NONE,
+		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (at == MAP_FAILED)
+		fail("no addresses for %zu bytes", *len);
+	before = -(uintptr_t)at % align;
+	if (before)
+		munmap(at, before);
+	at += before;
+	munmap(at + *len, align - before);
+	return at;
+}
+
+/* Whether the buffers of a mechanism are large: the same for all of a cell. */
+static bool large(size_t bytes)
+{
+	return bytes >= HUGE_PAGE || options.working_set >= HUGE_PAGE;
+}
+
+bool wants_huge(const struct channel *c)
+{
+	return options.huge && large(c->bytes);
+}
+
+/* Fails harmlessly where a kernel has no such pages. */
+static void advise(const struct channel *c, void *at, size_t len)
+{
+	madvise(at, len, wants_huge(c) ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
 /*
  * Anonymous memory for so many messages, all of it populated. Large buffers are
- * in huge pages, as those of malloc(3) are on a kernel that gives them, and
- * @skew bytes behind the start of one: in an emulator's table of translations
- * the same places of two huge pages displace each other, for every word.
+ * in huge pages, if wanted, and @skew bytes behind the start of one: in an
+ * emulator's table of translations the same places of two huge pages displace
+ * each other, for every word.
  */
-static void map_buffers(struct channel *c, unsigned int buffers, size_t skew)
+static void map_buffers(struct channel *c, size_t bytes, unsigned int least, size_t skew)
 {
-	size_t align = c->bytes >= HUGE_PAGE ? HUGE_PAGE : PAGE;
+	unsigned char *at;
 	size_t len;
 
-	c->buffers = buffers;
-	c->stride = (c->bytes + PAGE - 1) / PAGE * PAGE;
-	len = (c->stride * buffers + skew + align - 1) / align * align;
-	c->buf = mmap(NULL, len + align, PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (c->buf == MAP_FAILED)
-		fail("no memory for %u buffers of %zu", buffers, c->bytes);
-	c->buf += -(uintptr_t)c->buf % align;
-	memset(c->buf, 0xff, len);
-	c->buf += skew;
+	c->stride = stride_for(bytes);
+	c->buffers = options.working_set / c->stride;
+	if (c->buffers < least)
+		c->buffers = least;
+	c->next = 0;
+	len = c->stride * c->buffers + skew;
+	at = reserve(&len);
+	if (mmap(at, len, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+		fail("no memory for %u buffers of %zu", c->buffers, bytes);
+	advise(c, at, len);
+	memset(at, 0xff, len);
+	c->region = at;
+	c->region_bytes = len;
+	c->buf = at + skew + options.align;
 }
 
-void sender_buffers(struct channel *c, unsigned int buffers)
+void sender_buffers(struct channel *c, unsigned int least)
 {
-	map_buffers(c, buffers, 0);
+	map_buffers(c, c->bytes, least, 0);
 }
 
-void receiver_buffer(struct channel *c)
+/* Of messages, or of what is read at a time. */
+void receiver_buffers(struct channel *c)
 {
-	map_buffers(c, 1, c->bytes >= HUGE_PAGE ? SKEW : 0);
+	size_t bytes = c->bytes;
+
+	if (c->mechanism->stream && options.read_bytes)
+		bytes = options.read_bytes;
+	map_buffers(c, bytes, 1, large(bytes) ? SKEW : 0);
+}
+
+/*
+ * Memory that processes share, not populated: anonymous, or the file @fd, which
+ * is then of that size. -1 with errno.
+ */
+int map_shared(const struct channel *c, void *at, int fd, size_t len)
+{
+	int flags = MAP_SHARED | MAP_FIXED | (fd < 0 ? MAP_ANONYMOUS : 0);
+
+	if (fd < 0 && wants_huge(c) && len % HUGE_PAGE == 0 &&
+	    mmap(at, len, PROT_READ | PROT_WRITE, flags | MAP_HUGETLB, -1, 0) != MAP_FAILED)
+		return 0;
+	if (mmap(at, len, PROT_READ | PROT_WRITE, flags, fd, 0) == MAP_FAILED)
+		return -1;
+	advise(c, at, len);
+	return 0;
+}
+
+/* Without changing what another process may have put there. */
+void populate(void *at, size_t len)
+{
+	for (size_t i = 0; i < len; i += PAGE)
+		__atomic_fetch_or((unsigned char *)at + i, 0, __ATOMIC_RELAXED);
 }
 
 void *claim_buffer(struct channel *c)
@@ -87,7 +176,7 @@ void *claim_buffer(struct channel *c)
 	return msg;
 }
 
-/* The release of a receiver that has one buffer and uses it again. */
+/* The release of a receiver that uses its buffers again. */
 void keep_buffer(struct channel *c, void *msg)
 {
 	(void)c;

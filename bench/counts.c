@@ -24,9 +24,9 @@ uint64_t now_ns(void)
 }
 
 /* A file of /proc, from a buffer that the next call uses again. */
-static char *slurp(const char *path)
+char *slurp(const char *path)
 {
-	static char text[64 << 10];
+	static char text[256 << 10];
 	size_t used = 0;
 	ssize_t n;
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -84,23 +84,56 @@ void read_counts(struct counts *counts)
 	counts->cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 }
 
-/* By which path bytes came, of a descriptor to read from: zpipe says so. */
-void read_paths(struct counts *counts, int fd)
+/* What a line of @text that begins with @key says; NAN: there is none. */
+static double value_of(const char *text, const char *key)
 {
-	static const char pulled[] = "zpipe-bytes-pulled:";
-	static const char pushed[] = "zpipe-bytes-pushed:";
-	char path[40], *text, *at;
+	const char *at = text ? strstr(text, key) : NULL;
+
+	return at ? strtod(at + strlen(key), NULL) : NAN;
+}
+
+/*
+ * By which path bytes came, and how long both ends spun: zpipe says so of a
+ * descriptor. Nothing is added up where it does not count @here.
+ */
+void read_paths(struct counts *counts, bool here, int fd)
+{
+	char path[40], *text;
 
 	counts->pulled = 0;
 	counts->pushed = 0;
-	if (fd < 0)
+	counts->spun_us = 0;
+	if (!here)
 		return;
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
 	text = slurp(path);
-	at = text ? strstr(text, pulled) : NULL;
-	counts->pulled = at ? strtod(at + strlen(pulled), NULL) : NAN;
-	at = text ? strstr(text, pushed) : NULL;
-	counts->pushed = at ? strtod(at + strlen(pushed), NULL) : NAN;
+	counts->pulled = value_of(text, "zpipe-bytes-pulled:");
+	counts->pushed = value_of(text, "zpipe-bytes-pushed:");
+	counts->spun_us = value_of(text, "zpipe-spun-us-read:") +
+			  value_of(text, "zpipe-spun-us-write:");
+}
+
+/* How much of the memory at @at this process has in huge pages. */
+double read_huge_kb(const void *at, size_t len)
+{
+	static const char * const keys[] = {
+		"AnonHugePages:", "ShmemPmdMapped:", "FilePmdMapped:",
+		"Shared_Hugetlb:", "Private_Hugetlb:",
+	};
+	unsigned long start, end, from = (unsigned long)at;
+	char *line = slurp("/proc/self/smaps");
+	bool ours = false;
+	double kb = 0;
+
+	for (; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			ours = start < from + len && end > from;
+		for (size_t i = 0; ours && i < ARRAY_SIZE(keys); i++)
+			if (!strncmp(line, keys[i], strlen(keys[i])))
+				kb += strtod(line + strlen(keys[i]), NULL);
+	}
+	return kb;
 }
 
 /* Pages allocated since boot, of all zones and processors. */

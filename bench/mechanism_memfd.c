@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A sealed memfd for every message, sent with SCM_RIGHTS: no copy, and data
- * that nobody can change afterwards, without any module.
- *
- * The sender makes its data in the file's pages, seals the file, and gives it
- * away; the receiver checks the seals, maps the file, reads it in place, unmaps
- * it. What it costs is a new file and new zeroed pages for each message.
+ * A pool of memfds, passed once by SCM_RIGHTS and then by number: no copy, and
+ * no new file or page for a message. The sender makes its data in one of the
+ * files and the receiver reads it there. The files are sealed against shrinking,
+ * which would kill the receiver; as the sender keeps its mapping, the data itself
+ * can change while the receiver has it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,44 +14,44 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "bench.h"
+#include "ring.h"
 
-#define SEALS	(F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
-
-/* Large messages are few at a time: each holds its own memory. */
-#define LARGE	(64UL << 10)
+#define FILES	64		/* at most */
 
 static int memfd_open(struct channel *c)
 {
-	int fds[2], least = 1;
+	size_t stride = stride_for(c->bytes);
+	unsigned int files = ring_slots_for(stride, FILES);
+	int fds[2];
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
-		return -1;
-	if (c->bytes > LARGE &&
-	    setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &least, sizeof(least)))
-		return -1;
-	c->rx[0] = fds[0];
-	c->tx[0] = fds[1];
-	return 0;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds))
+		return cannot("socketpair");
+	take_ends(c, fds);
+	c->capacity = files * stride;
+	return ring_open(c, files);
 }
 
-static void memfd_end(struct channel *c)
+/* As large as the mapping will be, and of huge pages if there are any. */
+static int new_file(const struct channel *c, size_t len)
 {
-	(void)c;
-}
+	unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+	int fd = -1;
 
-static void *memfd_claim(struct channel *c)
-{
-	void *msg;
-
-	c->fd = memfd_create("zpipe-bench", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (c->fd < 0 || ftruncate(c->fd, c->bytes))
-		fail("memfd_create: %s", strerror(errno));
-	msg = mmap(NULL, c->bytes, PROT_READ | PROT_WRITE,
-		   MAP_SHARED | MAP_POPULATE, c->fd, 0);
-	if (msg == MAP_FAILED)
-		fail("mmap of a memfd: %s", strerror(errno));
-	return msg;
+	if (wants_huge(c) && len % HUGE_PAGE == 0) {
+		fd = memfd_create("zpipe-bench", flags | MFD_HUGETLB);
+		if (fd >= 0 && (ftruncate(fd, len) || fallocate(fd, 0, 0, len))) {
+			close(fd);
+			fd = -1;
+		}
+	}
+	if (fd < 0) {
+		fd = memfd_create("zpipe-bench", flags);
+		if (fd < 0 || ftruncate(fd, len))
+			give_up("memfd_create");
+	}
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW))
+		give_up("F_ADD_SEALS");
+	return fd;
 }
 
 union rights {
@@ -60,7 +59,7 @@ union rights {
 	char room[CMSG_SPACE(sizeof(int))];
 };
 
-static void memfd_send(struct channel *c, void *msg)
+static void give(int socket, int fd)
 {
 	union rights rights = { .head = {
 		.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
@@ -72,16 +71,12 @@ static void memfd_send(struct channel *c, void *msg)
 		.msg_control = &rights, .msg_controllen = sizeof(rights),
 	};
 
-	memcpy(CMSG_DATA(&rights.head), &c->fd, sizeof(int));
-	munmap(msg, c->bytes);
-	if (fcntl(c->fd, F_ADD_SEALS, SEALS))
-		fail("F_ADD_SEALS: %s", strerror(errno));
-	if (sendmsg(c->tx[0], &head, 0) != 1)
-		fail("sendmsg of a memfd: %s", strerror(errno));
-	close(c->fd);
+	memcpy(CMSG_DATA(&rights.head), &fd, sizeof(int));
+	if (sendmsg(socket, &head, 0) != 1)
+		give_up("sendmsg of a memfd");
 }
 
-static void *memfd_receive(struct channel *c)
+static int take(int socket)
 {
 	union rights rights;
 	char byte;
@@ -90,31 +85,88 @@ static void *memfd_receive(struct channel *c)
 		.msg_iov = &iov, .msg_iovlen = 1,
 		.msg_control = &rights, .msg_controllen = sizeof(rights),
 	};
-	void *msg;
+	ssize_t n = recvmsg(socket, &head, MSG_CMSG_CLOEXEC);
+	int fd;
 
-	if (recvmsg(c->rx[0], &head, MSG_CMSG_CLOEXEC) != 1 ||
-	    head.msg_controllen < CMSG_LEN(sizeof(int)))
-		fail("recvmsg of a memfd: %s", strerror(errno));
-	memcpy(&c->fd, CMSG_DATA(&rights.head), sizeof(int));
-	if ((fcntl(c->fd, F_GET_SEALS) & SEALS) != SEALS)
-		fail("memfd without its seals");
-	msg = mmap(NULL, c->bytes, PROT_READ, MAP_SHARED, c->fd, 0);
-	if (msg == MAP_FAILED)
-		fail("mmap of a sealed memfd: %s", strerror(errno));
-	return msg;
+	if (n < 0)
+		give_up("recvmsg of a memfd");
+	if (!n)
+		_exit(1);	/* the sender is gone, and has said why */
+	if (head.msg_controllen < CMSG_LEN(sizeof(int)))
+		fail("recvmsg without a memfd");
+	memcpy(&fd, CMSG_DATA(&rights.head), sizeof(int));
+	return fd;
+}
+
+static size_t file_size(struct channel *c)
+{
+	size_t len = stride_for(c->bytes);
+
+	return len < HUGE_PAGE ? len : (len + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+}
+
+/* All files side by side: those that this end makes, or is given. */
+static void map_files(struct channel *c, bool sends)
+{
+	unsigned char *at;
+	int fd;
+
+	ring_end(c);
+	c->stride = file_size(c);
+	c->region_bytes = c->ring->slots * c->stride;
+	c->region = reserve(&c->region_bytes);
+	for (unsigned int i = 0; i < c->ring->slots; i++) {
+		at = c->region + i * c->stride;
+		if (sends) {
+			fd = new_file(c, c->stride);
+			give(c->tx[0], fd);
+		} else {
+			fd = take(c->rx[0]);
+		}
+		if (map_shared(c, at, fd, c->stride))
+			give_up("mmap of a memfd");
+		close(fd);
+		populate(at, c->stride);
+	}
+}
+
+static void memfd_sender(struct channel *c)
+{
+	map_files(c, true);
+}
+
+static void memfd_receiver(struct channel *c)
+{
+	map_files(c, false);
+}
+
+static void *memfd_claim(struct channel *c)
+{
+	c->next = ring_claim(c);
+	return c->region + c->next * c->stride + options.align;
+}
+
+static void memfd_send(struct channel *c, void *msg)
+{
+	(void)msg;
+	ring_send(c, c->next);
+}
+
+static void *memfd_receive(struct channel *c)
+{
+	return c->region + ring_receive(c) * c->stride + options.align;
 }
 
 static void memfd_release(struct channel *c, void *msg)
 {
-	munmap(msg, c->bytes);
-	close(c->fd);
+	(void)msg;
+	ring_release(c);
 }
 
 const struct mechanism mechanism_memfd = {
-	.name = "memfd",
-	.what = "a sealed memfd per message by SCM_RIGHTS",
-	.open = memfd_open,
-	.sender = memfd_end, .receiver = memfd_end,
+	.name = "memfd", .what = "pool of memfds, passed by number; the data is not stable",
+	.spins = true,
+	.open = memfd_open, .sender = memfd_sender, .receiver = memfd_receiver,
 	.claim = memfd_claim, .send = memfd_send,
 	.receive = memfd_receive, .release = memfd_release,
 };

@@ -12,9 +12,7 @@
  * the pages elsewhere keeps them for as long as it likes.
  */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -24,18 +22,19 @@ static int vmsplice_open(struct channel *c)
 {
 	int fds[2];
 
-	if (pipe2(fds, O_CLOEXEC) ||
-	    fcntl(fds[1], F_SETPIPE_SZ, c->mechanism->arg) < 0)
-		return -1;
-	c->rx[0] = fds[0];
-	c->tx[0] = fds[1];
+	if (pipe2(fds, O_CLOEXEC))
+		return cannot("pipe2");
+	take_ends(c, fds);
+	if (fcntl(fds[1], F_SETPIPE_SZ, c->mechanism->arg) < 0)
+		return cannot("F_SETPIPE_SZ");
+	c->capacity = fcntl(fds[1], F_GETPIPE_SZ);
 	return 0;
 }
 
-/* Every message begins on a page of its own, so it takes as many slots. */
+/* Every message begins on a page of its own, so it takes as many slots at least. */
 static void vmsplice_sender(struct channel *c)
 {
-	unsigned int slots = c->mechanism->arg / PAGE;
+	unsigned int slots = c->capacity / PAGE;
 	unsigned int each = (c->bytes + PAGE - 1) / PAGE;
 
 	sender_buffers(c, (slots + each - 1) / each + 1);
@@ -49,24 +48,18 @@ static void vmsplice_send(struct channel *c, void *msg)
 	while (iov.iov_len) {
 		n = vmsplice(c->tx[0], &iov, 1, 0);
 		if (n <= 0)
-			fail("vmsplice: %s", strerror(errno));
+			give_up("vmsplice");
 		iov.iov_base = (char *)iov.iov_base + n;
 		iov.iov_len -= n;
 	}
 }
 
-static void *vmsplice_receive(struct channel *c)
-{
-	read_all(c->rx[0], c->buf, c->bytes);
-	return c->buf;
-}
-
 const struct mechanism mechanism_vmsplice = {
 	.name = "vmsplice",
-	.what = "vmsplice(2) and read(2), 64 KiB; the data is not stable",
-	.arg = 64 << 10,
+	.what = "vmsplice(2) and read(2), 1 MiB; the data is not stable",
+	.arg = 1 << 20, .stream = true,
 	.open = vmsplice_open,
-	.sender = vmsplice_sender, .receiver = receiver_buffer,
+	.sender = vmsplice_sender, .receiver = stream_receiver,
 	.claim = claim_buffer, .send = vmsplice_send,
-	.receive = vmsplice_receive, .release = keep_buffer,
+	.receive = stream_receive, .release = keep_buffer,
 };

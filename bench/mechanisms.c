@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "bench.h"
+
+const struct mechanism * const mechanisms[] = {
+	&mechanism_pipe,
+	&mechanism_pipe_again,
+	&mechanism_pipe_1m,
+	&mechanism_pipe_spin,
+	&mechanism_fifo,
+	&mechanism_vmsplice,
+	&mechanism_cma,
+	&mechanism_unix,
+	&mechanism_memfd,
+	&mechanism_shm,
+	&mechanism_shm_copy,
+	&mechanism_zpipe,
+	&mechanism_zpipe_1m,
+	&mechanism_zpipe_node,
+	&mechanism_zpipe_nospin,
+	&mechanism_zpipe_nodirect,
+	&mechanism_zpipe_neither,
+};
+const size_t nr_mechanisms = ARRAY_SIZE(mechanisms);

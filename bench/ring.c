@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The ring that shm, memfd and cma share: two counters, each written by one side
+ * alone. A side that finds nothing to do spins for a while and sleeps then. Only
+ * a side that sleeps is woken, so that two sides that keep up with one another
+ * make no system call.
+ *
+ * No wakeup is lost: the sleeper sets @asleep and then looks at @count; the other
+ * side changes @count and then looks at @asleep; all four in one order that both
+ * see. The futex is @asleep itself: once it is back to 0, nobody falls asleep.
+ */
+#define _GNU_SOURCE
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "ring.h"
+
+#define RING_BYTES	(1UL << 20)	/* of messages, where two are not more */
+#define LOOKS		64		/* between two looks at the clock */
+
+/* How many slots of @stride are two at least, and as large as they should be. */
+unsigned int ring_slots_for(size_t stride, unsigned int most)
+{
+	size_t bytes = options.working_set ? options.working_set : RING_BYTES;
+	unsigned int slots = 2;
+
+	while (slots < most && slots * stride < bytes)
+		slots *= 2;
+	return slots;
+}
+
+int ring_open(struct channel *c, unsigned int slots)
+{
+	c->ring = mmap(NULL, sizeof(*c->ring), PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (c->ring == MAP_FAILED) {
+		c->ring = NULL;
+		return cannot("mmap of a ring");
+	}
+	c->ring->slots = slots;
+	return 0;
+}
+
+/* Has all of it in the page table of this end. */
+void ring_end(struct channel *c)
+{
+	populate(c->ring, sizeof(*c->ring));
+}
+
+static uint32_t get(uint32_t *word)
+{
+	return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+/* Waits until @side has gone on from @seen; returns where it is. */
+static uint32_t wait_for(struct ring_side *side, uint32_t seen)
+{
+	uint32_t now = get(&side->count);
+	uint64_t start;
+
+	if (now != seen)
+		return now;
+	start = now_ns();
+	do {
+		for (int i = 0; i < LOOKS; i++) {
+			now = get(&side->count);
+			if (now != seen)
+				return now;
+			relax();
+		}
+	} while (now_ns() - start < SPIN_NS);
+	for (;;) {
+		__atomic_store_n(&side->asleep, 1, __ATOMIC_SEQ_CST);
+		now = __atomic_load_n(&side->count, __ATOMIC_SEQ_CST);
+		if (now != seen)
+			break;
+		futex_wait(&side->asleep, 1);
+	}
+	__atomic_store_n(&side->asleep, 0, __ATOMIC_RELAXED);
+	return now;
+}
+
+/* One more, and the other side is woken if it sleeps. */
+static void advance(struct ring_side *side)
+{
+	__atomic_store_n(&side->count, side->count + 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&side->asleep, __ATOMIC_SEQ_CST) &&
+	    __atomic_exchange_n(&side->asleep, 0, __ATOMIC_SEQ_CST))
+		futex_wake(&side->asleep);
+}
+
+/* The slot of the next message, once the receiver is done with the last one in it. */
+uint32_t ring_claim(struct channel *c)
+{
+	struct ring *ring = c->ring;
+	uint32_t sent = ring->sent.count;
+
+	if (sent - get(&ring->released.count) == ring->slots)
+		wait_for(&ring->released, sent - ring->slots);
+	return sent & (ring->slots - 1);
+}
+
+void ring_send(struct channel *c, uint64_t note)
+{
+	struct ring *ring = c->ring;
+
+	ring->notes[ring->sent.count & (ring->slots - 1)] = note;
+	advance(&ring->sent);
+}
+
+/* Waits for the next message; what its sender said of it. */
+uint64_t ring_receive(struct channel *c)
+{
+	struct ring *ring = c->ring;
+	uint32_t next = ring->released.count;
+
+	wait_for(&ring->sent, next);
+	return ring->notes[next & (ring->slots - 1)];
+}
+
+void ring_release(struct channel *c)
+{
+	advance(&c->ring->released);
+}
