@@ -15,9 +15,9 @@ RIVALS = [SUBJECT, "zpipe-1m"]
 
 
 def heading(setting):
-    dirty = setting.get("dirty") not in (None, "", "0", "no", False)
+    dirty = {"no": "", "yes": " with changes"}.get(setting.get("dirty"), " (changes: unknown)")
     lines = [f"=== {setting['model']}, set {setting.get('set', '-')}: Linux {setting['kernel']}, "
-             f"commit {setting.get('commit', 'unknown')}{' with changes' if dirty else ''}, "
+             f"commit {setting.get('commit', 'unknown')}{dirty}, "
              f"module {setting.get('module', 'unknown')}"]
     words = [f"{k}={v}" for k, v in setting.items()
              if k not in LEFT_OUT and v != USUAL.get(k) and v is not None]
