@@ -86,7 +86,7 @@ def summary(cell, row, rows):
         "share": {name: middle(row, name) for name in PATHS},
         "tx_cpu": middle(row, "tx_cpu"), "rx_cpu": middle(row, "rx_cpu"),
         "spun_us_per_mib": middle(row, "spun"),
-        "thp_kb": row.latest("thp_kb"),
+        "capacity": row.latest("capacity"), "thp_kb": row.latest("thp_kb"),
         "rtt_us": times(row, "trips_us"),
         "late": middle(row, "late"), "latency_us": times(row, "latency_us"),
         "perf": {name: middle(row, f"perf.{name}") for name in PERF

@@ -71,18 +71,19 @@ def without(titles, rows):
 
 
 def costs(records):
-    titles = ["", "ns/KiB", "tx cpu", "rx cpu", "spun us/MiB", *COUNTS, *PATHS, "huge kB",
+    titles = ["", "buffer", "ns/KiB", "tx cpu", "rx cpu", "spun us/MiB", *COUNTS, *PATHS, "huge kB",
               "late", "latency us", "p99"]
     rows = []
     for r in records:
         latency = r["latency_us"]
         rows.append([
-            r["mechanism"], number(r["cpu_ns_per_kib"]["median"], ".0f"),
+            r["mechanism"], size_name(r["capacity"]) if r["capacity"] else "-",
+            number(r["cpu_ns_per_kib"]["median"], ".0f"),
             number(r["tx_cpu"], ".0%"), number(r["rx_cpu"], ".0%"),
             number(r["spun_us_per_mib"], ".4g"),
             *(number(r["per_mib"][name], ".4g") for name in COUNTS),
             *(number(r["share"][name], ".0%") for name in PATHS),
-            number(r["thp_kb"], "d"), number(r["late"], ".1%"),
+            number(r["thp_kb"] or None, ".0f"), number(r["late"], ".1%"),
             number(latency and latency["median"], ".1f"),
             number(latency and latency["p99"], ".1f")])
     without(titles, rows)

@@ -139,7 +139,7 @@ class Programs(unittest.TestCase):
 
     def gate_records(self, **changed):
         return [run_record(), row("pipe"), row("pipe-again"),
-                row("zpipe", 0.5, **changed), skipped("cma", "EPERM: process_vm_readv")]
+                row("zpipe", 0.5, **changed), skipped("cma", "ENOSYS: process_vm_readv")]
 
     def test_gate_ignores_throughput(self):
         rows = ["pipe", "pipe-again", "zpipe", "cma"]
@@ -159,6 +159,13 @@ class Programs(unittest.TestCase):
         code, text = self.check(*records, rows=["unix"])
         self.assertEqual(code, 1)
         self.assertIn("unix did not run with 64 KiB: EPERM: socket", text)
+
+    def test_gate_knows_what_users_may_not(self):
+        records = self.gate_records()
+        records[-1] = skipped("cma", "EPERM: process_vm_readv")
+        self.assertEqual(self.check(*records, rows=["cma"])[0], 1)
+        records[0] = run_record(model="host")
+        self.assertEqual(self.check(*records, rows=["cma"])[0], 0)
 
     def test_gate_fails_by_control(self):
         records = self.gate_records()
