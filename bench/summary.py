@@ -53,13 +53,12 @@ def middle(row, name):
     return interval(row.by_boot(name))["median"]
 
 
-def best_stable(rows, name, best):
+def best_stable(rows, name, best, value=None):
     """The rival that keeps data stable with the best median over all boots."""
     medians = {}
     for mechanism, row in rows.items():
         if is_subject(mechanism) or mechanism == CONTROL or not row.latest("stable"):
             continue
-        value = median if name == "trips_us" else None
         found = interval(row.by_boot(name, value))["median"]
         if found is not None:
             medians[mechanism] = found
@@ -100,7 +99,8 @@ def summary(cell, row, rows):
     if is_subject(mine):
         record["best_stable"] = {"gbps": best_stable(rows, "gbps", max),
                                  "cpu_ns_per_kib": best_stable(rows, "cpu_ns_per_kib", min),
-                                 "rtt_us": best_stable(rows, "trips_us", min)}
+                                 "rtt_us": best_stable(rows, "trips_us", min, median),
+                                 "latency_us": best_stable(rows, "latency_us", min, median)}
     return record
 
 

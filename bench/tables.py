@@ -42,6 +42,10 @@ def kept(record):
             "spins" if record["spins"] else "")
 
 
+def speed(gbps):
+    return number(gbps, ".3f" if gbps is None or gbps >= 0.1 else ".2g")
+
+
 def throughput(records):
     subjects = [r for r in records if r["mechanism"] in RIVALS]
     titles = ["", "stable", "", "GB/s", "min..max", "to pipe"]
@@ -49,13 +53,30 @@ def throughput(records):
     rows = []
     for r in records:
         name, gbps, rtt = r["mechanism"], r["gbps"], r["rtt_us"]
-        row = [name, *kept(r), number(gbps["median"], ".3f"),
-               f"{number(gbps['min'], '.3f')}..{number(gbps['max'], '.3f')}",
+        row = [name, *kept(r), speed(gbps["median"]), f"{speed(gbps['min'])}..{speed(gbps['max'])}",
                interval_text(ratio(r, REFERENCE))]
         row += [interval_text(ratio(s, name)) for s in subjects]
         row += [number(rtt and rtt["median"], ".1f"), number(rtt and rtt["p99"], ".1f")]
         row += [interval_text(next((ratio(s, name, "rtt_us") for s in subjects
                                     if s["mechanism"] == SUBJECT), None))]
+        rows.append(row)
+    without(titles, rows)
+    columns(titles, rows)
+
+
+def latency(records):
+    """Of a paced cell: throughput is the pace, unless messages are late."""
+    subjects = [r for r in records if r["mechanism"] == SUBJECT]
+    titles = ["", "stable", "", "late", "latency us", "p99", "to pipe"]
+    titles += [f"{SUBJECT}'s {what} to it" for what in ("latency", "processor time")] \
+        if subjects else []
+    rows = []
+    for r in records:
+        name, one = r["mechanism"], r["latency_us"]
+        row = [name, *kept(r), number(r["late"], ".1%"), number(one and one["median"], ".1f"),
+               number(one and one["p99"], ".1f"), interval_text(ratio(r, REFERENCE, "latency_us"))]
+        row += [interval_text(ratio(s, name, what)) for s in subjects
+                for what in ("latency_us", "cpu_ns_per_kib")]
         rows.append(row)
     without(titles, rows)
     columns(titles, rows)
@@ -71,11 +92,9 @@ def without(titles, rows):
 
 
 def costs(records):
-    titles = ["", "buffer", "ns/KiB", "tx cpu", "rx cpu", "spun us/MiB", *COUNTS, *PATHS, "huge kB",
-              "late", "latency us", "p99"]
+    titles = ["", "buffer", "ns/KiB", "tx cpu", "rx cpu", "spun us/MiB", *COUNTS, *PATHS, "huge kB"]
     rows = []
     for r in records:
-        latency = r["latency_us"]
         rows.append([
             r["mechanism"], size_name(r["capacity"]) if r["capacity"] else "-",
             number(r["cpu_ns_per_kib"]["median"], ".0f"),
@@ -83,9 +102,7 @@ def costs(records):
             number(r["spun_us_per_mib"], ".4g"),
             *(number(r["per_mib"][name], ".4g") for name in COUNTS),
             *(number(r["share"][name], ".0%") for name in PATHS),
-            number(r["thp_kb"] or None, ".0f"), number(r["late"], ".1%"),
-            number(latency and latency["median"], ".1f"),
-            number(latency and latency["p99"], ".1f")])
+            number(r["thp_kb"] or None, ".0f")])
     without(titles, rows)
     columns(titles, rows)
 
@@ -94,14 +111,15 @@ def remarks(records, skipped):
     """What is to be said of a cell as a whole."""
     by_name = {r["mechanism"]: r for r in records}
     for r in (by_name[name] for name in RIVALS if name in by_name):
-        for name, what in (("gbps", "throughput"), ("rtt_us", "round trip"),
-                           ("cpu_ns_per_kib", "processor time")):
+        for name, what in (("gbps", "throughput"), ("latency_us", "latency"),
+                           ("rtt_us", "round trip"), ("cpu_ns_per_kib", "processor time")):
             rival, found = best_ratio(r, name)
             if found and not (name == "gbps" and r["pace_us"]):
                 yield (f"{r['mechanism']} to the best rival that keeps data stable, {what}: "
                        f"{interval_text(found)} to {rival}")
     control = by_name.get(CONTROL)
-    found = control and ratio(control, REFERENCE)
+    what = "latency_us" if records and records[0]["pace_us"] else "gbps"
+    found = control and ratio(control, REFERENCE, what)
     if found:
         yield (f"control, {CONTROL} to {REFERENCE}: {interval_text(found)}: "
                + ("contains 1, as it should" if contains(found, 1) else
@@ -121,7 +139,7 @@ def table(cell, records, skipped):
     pace = f", a message every {cell.pace_us} us" if cell.pace_us else ""
     print(f"\n{cell_name(cell)}{pace}")
     if records:
-        throughput(records)
+        (latency if cell.pace_us else throughput)(records)
         print()
         costs(records)
     for text in remarks(records, skipped):

@@ -136,6 +136,7 @@ class Programs(unittest.TestCase):
         _, text = self.collect(run_record(), row("pipe", **paced), row("zpipe", 0.1, **paced))
         self.assertIn("a message every 10 us", text)
         self.assertIn("50.0%", text)
+        self.assertIn("zpipe to the best rival that keeps data stable, latency: 1.00", text)
 
     def gate_records(self, **changed):
         return [run_record(), row("pipe"), row("pipe-again"),
