@@ -26,6 +26,10 @@ def read(paths, like):
     raw, left_out = Raw(), []
     wanted = builds(like) if like else None
     for path in paths:
+        if wanted is not None and not builds(path):
+            print(f"NOTE: left out: {path}: no run records: an old file")
+            continue
+
         def counts(setting, path=path):
             build = build_of(setting)
             if wanted is None or build in wanted:

@@ -7,7 +7,7 @@ from units import interval_text, number, size_name
 
 # Of a setting, shown only where it is not this.
 USUAL = {"load": 0, "align": 0, "read_bytes": 0, "working_set": 0, "buffers_huge": True,
-         "parameters": {}}
+         "parameters": {}, "roam": False, "numa_nodes": 1}
 # Too long for a heading, or in it by another name; results.json has them.
 LEFT_OUT = {"model", "set", "kernel", "commit", "dirty", "module", "program", "mitigations",
             "arguments"}

@@ -192,6 +192,13 @@ class Programs(unittest.TestCase):
         self.assertEqual(len(results["results"]), 2)
         self.assertIn("several builds", text)
 
+    def test_old_file_beside_a_new_one(self):
+        old = write(self.path("old"), [row("pipe", 9.0)])
+        results, text = self.collect(run_record(), row("pipe"),
+                                     options=(old, "--like", self.path("raw")))
+        self.assertEqual(len(results["results"]), 1)
+        self.assertIn("no run records: an old file", text)
+
     def test_old_file(self):
         write(self.path("raw"), [row("pipe")])
         code, text = self.program("collect.py", self.path("raw"))
