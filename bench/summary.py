@@ -53,6 +53,12 @@ def middle(row, name):
     return interval(row.by_boot(name))["median"]
 
 
+def volume(row, cell):
+    """MiB that all pairs carry in a round; of several runs the fewest."""
+    return min(record["messages"] for _, record in row.records.values()) \
+        * cell.bytes * cell.pairs / (1 << 20)
+
+
 def best_stable(rows, name, best, value=None):
     """The rival that keeps data stable with the best median over all boots."""
     medians = {}
@@ -76,7 +82,7 @@ def summary(cell, row, rows):
     record = {
         "mechanism": mine, "bytes": cell.bytes, "pairs": cell.pairs, "pace_us": cell.pace_us,
         "stable": row.latest("stable"), "spins": row.latest("spins"),
-        "boots": row.boots(), "rounds": len(throughput),
+        "boots": row.boots(), "rounds": len(throughput), "mib": volume(row, cell),
         "gbps": {**interval(row.by_boot("gbps")),
                  "min": min(throughput, default=None), "max": max(throughput, default=None)},
         "cpu_ns_per_kib": interval(row.by_boot("cpu_ns_per_kib")),

@@ -35,11 +35,14 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(of_throughput(around(2, 3), None), PASS)
 
     def test_counts(self):
-        self.assertEqual(of_count(around(-3, -2, 0.1), 1), PASS)
-        self.assertEqual(of_count(around(-3, 0, 3), 1), UNDECIDED)
-        self.assertEqual(of_count(around(1, 2, 3), 3), FAIL)
+        self.assertEqual(of_count(around(-3, -2, 0.1), 1, 10), PASS)
+        self.assertEqual(of_count(around(-3, 0, 3), 1, 10), UNDECIDED)
+        self.assertEqual(of_count(around(1, 2, 3), 3, 10), FAIL)
         # Two percent of what pipe has are nothing.
-        self.assertEqual(of_count(around(1, 2, 3), 402), PASS)
+        self.assertEqual(of_count(around(1, 2, 3), 402, 10), PASS)
+        # Nor are two events in a round of a tenth of a MiB.
+        self.assertEqual(of_count(around(10, 10, 20), 30, 0.1), PASS)
+        self.assertEqual(of_count(around(21, 22, 23), 30, 0.1), FAIL)
 
     def test_status(self):
         self.assertEqual(status([]), 3)
