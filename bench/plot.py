@@ -35,10 +35,10 @@ LABELS = {
     "pipe": "pipe, 64 KiB",
     "pipe-1m": "pipe, 1 MiB",
     "unix": "UNIX stream",
-    "vmsplice": "vmsplice (not stable)",
+    "vmsplice": "vmsplice (unstable)",
     "cma": "process_vm_readv",
-    "memfd": "memfd ring (not stable)",
-    "shm": "shm ring (not stable)",
+    "memfd": "memfd ring (unstable)",
+    "shm": "shm ring (unstable)",
     "shm-copy": "shm ring, copied out",
     "zpipe": "zpipe, 64 KiB",
     "zpipe-1m": "zpipe, 1 MiB",
@@ -204,9 +204,9 @@ def header(fig, title, text):
 
 def legend(fig, ax):
     handles, labels = ax.get_legend_handles_labels()
-    fig.legend(handles, labels, loc="upper left", ncols=len(labels), frameon=False, fontsize=8.5,
+    fig.legend(handles, labels, loc="upper left", ncols=len(labels), frameon=False, fontsize=8,
                bbox_to_anchor=(0.008, 1 - 1.02 / fig.get_figheight()), handlelength=2.2,
-               columnspacing=1.1)
+               columnspacing=0.9)
 
 
 def pairs_page(records, model, path):
