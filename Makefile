@@ -45,7 +45,9 @@ help:
 	@echo 'make test		all tests; T="basic poll" only those programs'
 	@echo 'make oracles		programs that know nothing of zpipe as judges; ORACLES=long for all'
 	@echo 'make test-long		all of them on all kernels, and longer; takes hours'
-	@echo 'make bench		zpipe beside pipe(2) and others, in build/bench/; see scripts/bench'
+	@echo 'make bench		zpipe beside pipe(2) and others, in build/bench/; hours; see scripts/bench'
+	@echo 'make bench QUICK=1	a short one: do all of them run, are the counts right?'
+	@echo 'make bench HOST=1	on this machine, where the module is loaded; leaves one file'
 	@echo 'make bench-gate		instructions per message against bench/insns.baseline; ACCEPT=1'
 	@echo 'make tools		build the command zpipe and libzpipe_preload.so into build/tools/'
 	@echo 'make check		formatting, lints, documentation, scripts'
@@ -57,6 +59,7 @@ help:
 
 .PHONY: module demo test test-long check shell clean clean-in-place distclean help
 
+# Fails where bench/check.py has another verdict than PASS.
 bench:
 	@scripts/bench
 

@@ -1,142 +1,92 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""collect.py [-o RESULTS.json] RAW...: what the rounds of all runs say together.
+"""collect.py [-o RESULTS.json] [--like RAW] RAW...: what all rounds say together.
 
-Reads what bench -o wrote, in one or several guests, prints tables and writes
-an array of records. Ratios are to pipe within the same round of the same run.
+Reads what bench -o wrote, in one or several boots, and prints tables. Writes an
+object: "runs" has the settings, "results" a record for each mechanism in each
+cell, which names its setting by "run", an index of "runs"; "skipped" what could
+not run and why. With --like only runs of the builds of that raw file count, and
+those left out are named.
 """
 
 import argparse
 import json
-import math
-from statistics import median
+import sys
 
-from units import size_name
-
-REFERENCE = "pipe"
-COUNTS = ["ctxsw", "faults", "allocs", "wakeups"]
-PATHS = ["pulled", "pushed"]
-LISTS = ["gbps", "cpu_ns_per_kib", *COUNTS, *PATHS, "trips_us"]
+from raw import Raw, RawError, build_of, builds
+from summary import summary
+from tables import heading, table
 
 
-def interval(values):
-    """The median and its 95 % confidence interval.
-
-    Each value lies below the true median as a coin falls, however the values
-    are distributed; that says how many may be left out at each end. Of fewer
-    than 6 values none may, and then the interval is too narrow.
-    """
-    if not values or None in values:
-        return {"median": None, "low": None, "high": None}
-    values = sorted(values)
-    n, drop, tail = len(values), 0, 0.0
-    for k in range(n // 2):
-        tail += math.comb(n, k) / 2 ** n
-        if 2 * tail > 0.05:
-            break
-        drop = k
-    return {"median": median(values), "low": values[drop], "high": values[n - 1 - drop]}
+def build_name(build):
+    return ", ".join(f"{k} {v}" for k, v in build.items() if v is not None)
 
 
-def paired(mine, reference, operation):
-    if not reference or len(mine) != len(reference):
-        return interval([])
-    return interval([operation(a, b) for a, b in zip(mine, reference)])
-
-
-def over(a, b):
-    return a / b
-
-
-def beyond(a, b):
-    return None if a is None or b is None else a - b
-
-
-def percentile(values, share):
-    values = sorted(values)
-    return values[round(share * (len(values) - 1))]
-
-
-def read_raw(paths):
-    """{(model, pairs, bytes): {mechanism: lists of all runs}}, in order."""
-    cells = {}
+def read(paths, like):
+    raw, left_out = Raw(), []
+    wanted = builds(like) if like else None
     for path in paths:
-        with open(path, encoding="utf-8") as f:
-            for record in map(json.loads, f):
-                key = (record["model"], record["pairs"], record["bytes"])
-                mine = cells.setdefault(key, {}).setdefault(
-                    record["mechanism"], {"kernel": record["kernel"], **{k: [] for k in LISTS}})
-                for name in LISTS:
-                    mine[name] += record[name]
-    return cells
+        if wanted is not None and not builds(path):
+            print(f"NOTE: left out: {path}: no run records: an old file")
+            continue
+
+        def counts(setting, path=path):
+            build = build_of(setting)
+            if wanted is None or build in wanted:
+                return True
+            if (path, build) not in left_out:
+                left_out.append((path, build))
+            return False
+        raw.read(path, counts)
+    for path, build in left_out:
+        print(f"NOTE: left out of {path}: runs of another build ({build_name(build)})")
+    return raw
 
 
-def summary(key, mechanism, mine, reference):
-    model, pairs, size = key
-    counts = {name: interval(mine[name])["median"] for name in COUNTS}
-    differences = {name: paired(mine[name], reference.get(name), beyond) for name in COUNTS}
-    record = {
-        "mechanism": mechanism, "bytes": size, "pairs": pairs, "model": model,
-        "kernel": mine["kernel"],
-        "gbps": {"median": median(mine["gbps"]), "min": min(mine["gbps"]),
-                 "max": max(mine["gbps"])},
-        "cpu_ns_per_kib": median(mine["cpu_ns_per_kib"]),
-        "rtt_us": None,
-        "ratio_to_pipe": paired(mine["gbps"], reference.get("gbps"), over),
-        "cpu_ratio_to_pipe": paired(mine["cpu_ns_per_kib"], reference.get("cpu_ns_per_kib"), over),
-        "per_mib": counts,
-        "share": {name: interval(mine[name])["median"] for name in PATHS},
-        "per_mib_beyond_pipe": differences,
-        "rounds": len(mine["gbps"]),
-        "gbps_rounds": mine["gbps"],
-    }
-    if mine["trips_us"]:
-        trips = [t for one in mine["trips_us"] for t in one]
-        medians = [median(one) for one in mine["trips_us"]]
-        record["rtt_us"] = {"median": median(medians), "p99": percentile(trips, 0.99),
-                            "samples": len(trips)}
-        record["rtt_ratio_to_pipe"] = paired(
-            medians, [median(one) for one in reference.get("trips_us", [])], over)
-    return record
+def several_builds(raw):
+    found = []
+    for setting in raw.settings:
+        if build_of(setting) not in found:
+            found.append(build_of(setting))
+    return found if len(found) > 1 else []
 
 
-def number(v, form):
-    return "-" if v is None else format(v, form)
-
-
-def table(records):
-    first = records[0]
-    print(f"\n{first['model']}: {size_name(first['bytes'])}, {first['pairs']} pair"
-          f"{'s' if first['pairs'] > 1 else ''}")
-    print(f"{'':<11} {'GB/s':>7} {'min..max':>15} {'to pipe (95 %)':>19} {'ns/KiB':>8} "
-          f"{'ctxsw':>8} {'faults':>8} {'allocs':>8} {'wakeups':>8} {'pulled':>7} "
-          f"{'pushed':>7} {'rtt us':>8} {'p99':>8}")
-    for r in records:
-        gbps, ratio, rtt = r["gbps"], r["ratio_to_pipe"], r["rtt_us"]
-        spread = f"{gbps['min']:.3f}..{gbps['max']:.3f}"
-        times = "-" if ratio["median"] is None else \
-            f"{ratio['median']:.2f} ({ratio['low']:.2f}..{ratio['high']:.2f})"
-        print(f"{r['mechanism']:<11} {gbps['median']:7.3f} {spread:>15} {times:>19} "
-              f"{r['cpu_ns_per_kib']:8.0f}",
-              *(f"{number(r['per_mib'][name], '.4g'):>8}" for name in COUNTS),
-              *(f"{number(r['share'][name], '.0%'):>7}" for name in PATHS),
-              *((f"{rtt['median']:8.1f}", f"{rtt['p99']:8.1f}") if rtt else ()))
+def write(path, raw, results):
+    skipped = [{"run": cell.setting, "bytes": cell.bytes, "pairs": cell.pairs,
+                "pace_us": cell.pace_us, "mechanism": name, "reason": reason}
+               for cell, reasons in raw.skipped.items() for name, reason in reasons.items()]
+    parts = {"runs": raw.settings, "results": results, "skipped": skipped}
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("{\n" + ",\n".join(
+            f'"{name}": [\n' + ",\n".join(map(json.dumps, lines)) + "\n]"
+            for name, lines in parts.items()) + "\n}\n")
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("-o")
+    parser.add_argument("-o", metavar="RESULTS.json")
+    parser.add_argument("--like", metavar="RAW")
     parser.add_argument("raw", nargs="+")
     args = parser.parse_args()
-    results = []
-    for key, cell in read_raw(args.raw).items():
-        records = [summary(key, name, mine, cell.get(REFERENCE, {}))
-                   for name, mine in cell.items()]
-        table(records)
+    try:
+        raw = read(args.raw, args.like)
+    except RawError as error:
+        sys.exit(f"collect.py: {error}")
+    results, shown = [], None
+    for cell in sorted(raw.cells, key=lambda cell: cell.setting):
+        rows = raw.cells[cell]
+        records = [{"run": cell.setting, **summary(cell, row, rows)} for row in rows.values()]
+        if cell.setting != shown:
+            shown = cell.setting
+            print("\n" + heading(raw.settings[shown]))
+        table(cell, records, raw.skipped.get(cell, {}))
         results += records
+    for build in several_builds(raw):
+        print(f"NOTE: cells of several builds are above, each its own: {build_name(build)}")
     if args.o:
-        with open(args.o, "w", encoding="utf-8") as f:
-            f.write("[\n" + ",\n".join(map(json.dumps, results)) + "\n]\n")
+        write(args.o, raw, results)
+    return 0
 
 
-main()
+if __name__ == "__main__":
+    sys.exit(main())

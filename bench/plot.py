@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """plot.py RESULTS.json DIR: draws the results, as SVG and PNG.
 
-bench-MODEL.* is one page for each machine model: throughput, the ratio to
-pipe(2), processor time, latency. pairs-MODEL.* is how the total grows with the
-number of pairs of processes.
+bench-MODEL.* is one page for each machine model: throughput, the ratio of zpipe
+to each rival and to the best that keeps data stable, processor time, latency.
+pairs-MODEL.* is how the total grows with the number of pairs of processes. Both
+are of the sets main and pairs; the others are in the tables.
 """
 
 import json
@@ -15,28 +16,34 @@ import matplotlib
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
+from summary import SUBJECT, best_ratio, is_subject, ratio
+
 # Relatives share a colour; the subject is the one that stands out.
 STYLE = {
     "pipe": ("#222222", "-", "o"),
     "pipe-1m": ("#222222", "--", "o"),
-    "fifo": ("#8a8a8a", ":", None),
     "unix": ("#3b75af", "-", "s"),
     "vmsplice": ("#c58b14", "-", "^"),
     "cma": ("#3f8f5a", "-", "D"),
     "memfd": ("#8561a8", "-", "v"),
+    "shm": ("#8a8a8a", ":", "v"),
+    "shm-copy": ("#8a8a8a", "-", "v"),
     "zpipe": ("#d1322e", "-", "o"),
-    "zpipe-node": ("#e88f8c", ":", None),
+    "zpipe-1m": ("#d1322e", "--", "o"),
 }
 LABELS = {
     "pipe": "pipe, 64 KiB",
     "pipe-1m": "pipe, 1 MiB",
     "unix": "UNIX stream",
-    "vmsplice": "vmsplice + read (not stable)",
+    "vmsplice": "vmsplice (unstable)",
     "cma": "process_vm_readv",
-    "memfd": "sealed memfd",
-    "zpipe": "zpipe",
-    "zpipe-node": "/dev/zpipe",
+    "memfd": "memfd ring (unstable)",
+    "shm": "shm ring (unstable)",
+    "shm-copy": "shm ring, copied out",
+    "zpipe": "zpipe, 64 KiB",
+    "zpipe-1m": "zpipe, 1 MiB",
 }
+TOUCH = {"page": "a word of each page", "line": "a word of each cache line", "sum": "all"}
 MODELS = {
     "words": "Software emulation, copies by words",
     "max": "Software emulation, copies byte by byte (flatters what does not copy)",
@@ -44,14 +51,11 @@ MODELS = {
     "kvm": "KVM guest",
     "host": "The machine itself",
 }
-OTHERS = ["#5c8f8f", "#a0522d", "#6b8e23", "#4b4b9b"]
 
 
 def style(name):
-    if name not in STYLE:
-        STYLE[name] = (OTHERS[len(STYLE) % len(OTHERS)], "-", "P")
     color, line, marker = STYLE[name]
-    subject = name == "zpipe"
+    subject = name == SUBJECT
     return {
         "color": color, "linestyle": line, "marker": marker, "markersize": 5 if subject else 3.5,
         "linewidth": 2.8 if subject else 1.4, "zorder": 5 if subject else 3,
@@ -93,7 +97,8 @@ def series(records, value):
 
 
 def order(records):
-    return list(dict.fromkeys(r["mechanism"] for r in records))
+    """The mechanisms that are drawn: more lines than these nobody can tell apart."""
+    return [name for name in dict.fromkeys(r["mechanism"] for r in records) if name in STYLE]
 
 
 def throughput(ax, records):
@@ -104,24 +109,31 @@ def throughput(ax, records):
     ax.set_ylabel("GB/s")
 
 
-def ratio(ax, records):
-    for name, (x, y) in series(records, lambda r: r["ratio_to_pipe"]["median"]).items():
-        ax.plot(x, y, **style(name))
-        if name == "zpipe":
-            band = [series(records, lambda r, k=k: r["ratio_to_pipe"][k])[name][1]
-                    for k in ("low", "high")]
-            ax.fill_between(x, *band, color=style(name)["color"], linewidth=0, alpha=0.2)
+def ratios(ax, records):
+    mine = [r for r in records if r["mechanism"] == SUBJECT]
+    for name in order(records):
+        points = [(r["bytes"], ratio(r, name)["median"]) for r in mine if ratio(r, name)]
+        if points and not is_subject(name):
+            ax.plot(*zip(*sorted(points)), **style(name))
+    best = sorted((r["bytes"], one) for r in mine for one in [best_ratio(r)[1]] if one)
+    if best:
+        sizes = [size for size, _ in best]
+        ax.plot(sizes, [one["median"] for _, one in best], color=style(SUBJECT)["color"],
+                linewidth=2.8, zorder=5)
+        ax.fill_between(sizes, *([one[k] for _, one in best] for k in ("low", "high")),
+                        color=style(SUBJECT)["color"], linewidth=0, alpha=0.2)
+    ax.axhline(1, color="#222222", linewidth=0.8)
     ax.set_yscale("log", base=2)
-    ax.set_ylim(1 / 8, 8)
+    ax.set_ylim(1 / 4, 16)
     plain_log(ax.yaxis)
     ax.yaxis.set_major_formatter(FuncFormatter(
         lambda v, _: f"{v:g}" if v >= 1 else f"1/{1 / v:g}"))
-    ax.set_title("Times pipe(2) of 64 KiB; band: 95 % confidence of zpipe")
-    ax.set_ylabel("times pipe")
+    ax.set_title("zpipe as a multiple of each; red: of the best that is stable")
+    ax.set_ylabel("times")
 
 
 def cpu(ax, records, unit):
-    for name, (x, y) in series(records, lambda r: r["cpu_ns_per_kib"]).items():
+    for name, (x, y) in series(records, lambda r: r["cpu_ns_per_kib"]["median"]).items():
         ax.plot(x, y, **style(name))
     ax.set_yscale("log")
     plain_log(ax.yaxis)
@@ -130,7 +142,7 @@ def cpu(ax, records, unit):
 
 
 def latency(ax, records, unit):
-    rows = [r for r in records if r["rtt_us"]]
+    rows = [r for r in records if r["rtt_us"] and r["mechanism"] in STYLE]
     rows.sort(key=lambda r: -r["rtt_us"]["median"])
     for i, r in enumerate(rows):
         rtt, color = r["rtt_us"], style(r["mechanism"])["color"]
@@ -165,7 +177,7 @@ def page(records, model, path):
     fig, axes = plt.subplots(2, 2, figsize=(14, 10))
     fig.subplots_adjust(left=0.085, right=0.985, top=0.83, bottom=0.06, wspace=0.25, hspace=0.3)
     throughput(axes[0][0], one)
-    ratio(axes[0][1], one)
+    ratios(axes[0][1], one)
     cpu(axes[1][0], one, "instructions" if counted else "ns")
     latency(axes[1][1], one, "thousand instructions" if counted else "microseconds")
     if counted:
@@ -176,8 +188,9 @@ def page(records, model, path):
         ax.set_xlabel("message size")
     header(fig, "From one process to another: zpipe beside the other ways",
            f"{MODELS.get(model, model)}; Linux {one[0]['kernel']}\n"
-           "The writer writes to every page of a message and the reader reads every page of it;"
-           f" medians of {max(r['rounds'] for r in one)} rounds in which all take their turn")
+           f"Both ends touch {TOUCH.get(one[0]['touch'], one[0]['touch'])} of a message; medians of "
+           f"{max(r['boots'] for r in one)} boots and {max(r['rounds'] for r in one)} rounds in "
+           f"all, in each of which all take their turn; commit {one[0]['commit']}")
     legend(fig, axes[0][0])
     save(fig, path)
 
@@ -191,9 +204,9 @@ def header(fig, title, text):
 
 def legend(fig, ax):
     handles, labels = ax.get_legend_handles_labels()
-    fig.legend(handles, labels, loc="upper left", ncols=len(labels), frameon=False, fontsize=9.5,
-               bbox_to_anchor=(0.008, 1 - 1.02 / fig.get_figheight()), handlelength=2.4,
-               columnspacing=1.4)
+    fig.legend(handles, labels, loc="upper left", ncols=len(labels), frameon=False, fontsize=8,
+               bbox_to_anchor=(0.008, 1 - 1.02 / fig.get_figheight()), handlelength=2.2,
+               columnspacing=0.9)
 
 
 def pairs_page(records, model, path):
@@ -224,10 +237,25 @@ def pairs_page(records, model, path):
     save(fig, path)
 
 
+def read(path):
+    """Records of the sets that are drawn, with what their settings say.
+
+    Of several settings of a set on one model the last is drawn.
+    """
+    with open(path, encoding="utf-8") as f:
+        results = json.load(f)
+    last = {}
+    for number, run in enumerate(results["runs"]):
+        if run.get("set") in ("main", "pairs"):
+            last[run["model"], run["set"]] = number
+    kept = {number: results["runs"][number] for number in last.values()}
+    return [{**r, **{k: kept[r["run"]].get(k, "?") for k in ("model", "kernel", "touch", "commit")}}
+            for r in results["results"] if r["run"] in kept and not r["pace_us"]]
+
+
 def main():
     results, out = sys.argv[1:]
-    with open(results, encoding="utf-8") as f:
-        records = json.load(f)
+    records = read(results)
     matplotlib.rcParams.update({
         "font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold",
         "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How sizes are written in tables."""
+"""How sizes, intervals and numbers are written in tables."""
 
 
 def size_name(n):
@@ -8,3 +8,13 @@ def size_name(n):
         if n >= unit and n % unit == 0:
             return f"{n // unit} {name}"
     return f"{n} B"
+
+
+def interval_text(one):
+    if one is None or one["median"] is None:
+        return "-"
+    return f"{one['median']:.2f} ({one['low']:.2f}..{one['high']:.2f})"
+
+
+def number(value, form):
+    return "-" if value is None else format(value, form)

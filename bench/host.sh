@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+#
+# HOST=1 of scripts/bench, which sources this: runs on the machine itself, of an
+# ordinary user or of root, with nothing but cc and python3.
+# It uses what scripts/bench has set:
+# shellcheck disable=SC2154
+
+# The module that the host has loaded: by its build id, which its file has too.
+loaded_module()
+{
+	local note=/sys/module/zpipe/notes/.note.gnu.build-id
+
+	if [[ ${KO:-} ]]; then
+		hash "$KO"
+	elif [[ -r $note ]]; then
+		od -An -tx1 -j 16 -N 6 "$note" | tr -d ' '
+	elif [[ -d /sys/module/zpipe ]]; then
+		echo unknown
+	else
+		echo none
+	fi
+}
+
+# Whether M asks for other mechanisms only.
+without_zpipe()
+{
+	[[ ${M:-} && ! $(list "$M") =~ (^|,)zpipe ]]
+}
+
+# The parameters that the module is loaded with here.
+loaded_parameters()
+{
+	local file all=()
+
+	for file in /sys/module/zpipe/parameters/*; do
+		[[ ! -r $file ]] || all+=("${file##*/}=$(<"$file")")
+	done
+	echo "${all[*]}"
+}
+
+# on_placement NAME OPTION...: adds to $raw what runs of one placement measure.
+on_placement()
+{
+	local name=$1 lines line args
+	shift
+	lines=$(runs host)
+	while read -r line; do
+		read -ra args <<<"$line"
+		"$out/bin/bench" "${args[@]}" "${labels[@]}" -x "placement=$name" "$@" \
+			-M host -o "$raw" </dev/null
+	done <<<"$lines"
+}
+
+# on_host: adds to $raw. All sets with the two ends where this machine has its
+# first placement; for the others fewer sizes.
+on_host()
+{
+	local name cpus first=1 module=()
+
+	[[ -c /dev/zpipe-control ]] || without_zpipe ||
+		die 'there is no /dev/zpipe-control here: load the module first, or choose' \
+			'other mechanisms with M='
+	[[ ! ${KO:-} ]] || module=(-k "$KO" -K "$(loaded_parameters)")
+	if [[ ${CPUS:-} ]]; then
+		on_placement given "${module[@]}"
+		return
+	fi
+	while read -r name cpus; do
+		say "bench: placement $name"
+		if [[ $first ]]; then
+			CPUS=$cpus on_placement "$name" "${module[@]}"
+		else
+			SETS=placements CPUS=$cpus on_placement "$name" "${module[@]}"
+		fi
+		first=''
+		[[ ! $alone ]] || break
+	done < <(python3 "$bench/placements.py")
+}
+
+# What a host looks like, beside what run records say.
+machine()
+{
+	uname -srvm
+	sed '/^$/q' /proc/cpuinfo
+	head -n 3 /proc/meminfo
+	grep -H . /sys/devices/system/cpu/cpu*/topology/{thread_siblings_list,physical_package_id} \
+		/sys/devices/system/cpu/cpu*/cache/index*/{level,type,size,shared_cpu_list} 2>/dev/null || :
+}
+
+# archive: one file to send back, and its name.
+archive()
+{
+	local name files=(machine.txt check.txt)
+	name=$out/host-$(date -u +%Y%m%d-%H%M%S).tar.gz
+
+	machine >"$out/machine.txt"
+	if [[ $alone ]]; then
+		files+=(raw "$alone.json" "$alone.txt")
+	else
+		files+=(models/host.raw models/host.txt results.json)
+	fi
+	tar -czf "$name" -C "$out" "${files[@]}"
+	echo "$name"
+}

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+#
+# The sets of runs that scripts/bench measures; sourced by it. A set is a group of
+# cells in the tables. M, S, P and PACE of the environment take the place of what
+# a set would choose.
+
+sizes_all=64,256,1024,4096,16384,65536,262144,1048576,2097152,4194304,16777216
+sizes_few=64,4096,65536,1048576,16777216
+
+# Of what zpipe is without a part of it only the sets spin and quick are.
+usual=pipe,pipe-again,pipe-1m,pipe-spin,fifo,vmsplice,cma,unix,memfd,shm,shm-copy
+usual+=,zpipe,zpipe-1m,zpipe-node
+rivals=pipe,pipe-again,pipe-1m,unix,cma,memfd,shm-copy,zpipe,zpipe-1m
+streams=pipe,pipe-again,pipe-1m,unix,zpipe,zpipe-1m
+spinners=pipe,pipe-again,pipe-spin,shm-copy,zpipe,zpipe-nospin
+
+# All of a full run, in their order. placements is for HOST=1 alone.
+sets_full=(main pairs spin paced load paced-load reads unaligned odd beyond small-pages page sum)
+
+# spaces to commas
+list()
+{
+	local words=()
+	read -ra words <<<"${1//,/ }"
+	(IFS=,; echo "${words[*]}")
+}
+
+# cells MECHANISMS SIZES [PACES [PAIRS]]: options that choose them; no MECHANISMS
+# are all.
+cells()
+{
+	local mechanisms=${M:-$1} paces=${PACE:-${3:-}}
+
+	echo -n "-s $(list "${S:-$2}") -p $(list "${P:-${4:-1}}")"
+	[[ ! $mechanisms ]] || echo -n " -m $(list "$mechanisms")"
+	[[ ! $paces ]] || echo -n " -d $(list "$paces")"
+}
+
+# set_options SET MODEL: the options of a set's run.
+set_options()
+{
+	case $1:$2 in
+	main:max)	echo "$(cells $usual $sizes_few) -r 11 -t 20" ;;
+	# Nothing wobbles there.
+	main:insns)	echo "$(cells $usual $sizes_all) -r 3 -t 15" ;;
+	main:*)		echo "$(cells $usual $sizes_all) -r 7" ;;
+	quick:*)	echo "$(cells '' 64,4096,65536,1048576) -r 5 -t 10 -l 50" ;;
+	selection:*)	echo "$(cells $usual $sizes_all) -r 7" ;;
+	pairs:*)	echo "$(cells $rivals 4096,65536,1048576 '' 2,4,8) -r 3" ;;
+	# What of the gain is copying less, and what is spinning.
+	spin:*)		echo "$(cells pipe,pipe-again,pipe-spin,zpipe,zpipe-nospin,zpipe-nodirect,zpipe-neither \
+				64,4096,65536) -r 5" ;;
+	# A producer that is not always ready: what waiting costs each side.
+	paced:*)	echo "$(cells $spinners 64,4096 10,45,60,200,1000) -r 5 -l 0" ;;
+	# Others want the processors.
+	load:*)		echo "$(cells $spinners,pipe-1m,unix 64,4096,65536,1048576) -r 5 -b 2" ;;
+	paced-load:*)	echo "$(cells $spinners 64,4096 10,45,60,200,1000) -r 5 -l 0 -b 2" ;;
+	# Reads that are not as large as writes.
+	reads:*)	echo "$(cells $streams 131072) -r 5 -R 10240" ;;
+	unaligned:*)	echo "$(cells $rivals 4096,65536,1048576) -r 5 -A 100" ;;
+	# Sizes that are no powers of two.
+	odd:*)		echo "$(cells $rivals 100000,3000000) -r 5" ;;
+	# More than caches hold: 64 MiB.
+	beyond:*)	echo "$(cells $rivals 65536,1048576,16777216) -r 5 -W 67108864" ;;
+	# The step at 2 MiB is one of page size.
+	small-pages:*)	echo "$(cells $rivals 1048576,2097152,4194304) -r 5 -H off" ;;
+	# The cost of handing over, and of reading and checking everything.
+	page:*)		echo "$(cells $rivals $sizes_few) -r 5 -T page" ;;
+	sum:*)		echo "$(cells $rivals $sizes_few) -r 5 -T sum" ;;
+	placements:*)	echo "$(cells $usual $sizes_few) -r 7" ;;
+	*)		die "there is no set $1; there are ${sets_full[*]}" ;;
+	esac
+}
+
+# given: the options that the environment asks for in all runs. They come after a
+# set's, and the last one counts.
+given()
+{
+	local option
+
+	for option in "r ROUNDS" "t MS" "T TOUCH" "H THP" "A ALIGN" "R READ" "W WS" "b LOAD"; do
+		read -r option name <<<"$option"
+		[[ ! ${!name:-} ]] || echo "-$option ${!name}"
+	done
+	case ${CPUS:-} in
+	'')	;;
+	free)	echo -f ;;
+	*)	echo "-c $CPUS" ;;
+	esac
+}
