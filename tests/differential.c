@@ -23,6 +23,7 @@
  */
 #define ROOM		(32 * PAGE)
 #define SEGMENTS	5
+#define PAST		40	/* steps that are told of when the pipes differ */
 
 enum what {
 	READ,
@@ -81,6 +82,7 @@ struct diff {
 	bool alone;		/* nobody may wait: all files are non-blocking */
 	int step;
 	char log[400];
+	char past[PAST][400];
 };
 
 static long do_job(struct worker *w)
@@ -501,6 +503,32 @@ FIXTURE_TEARDOWN(diff)
 	}
 }
 
+/* Keeps what a step was, and what came of it: who waits, and what the calls gave. */
+static void remember(struct diff *d)
+{
+	char *text = d->past[d->step % PAST];
+	int i, s, n = snprintf(text, sizeof(d->past[0]), "step %d: %s;", d->step, d->log);
+
+	for (i = 0; i < WORKERS; i++) {
+		for (s = 0; s < 2 && n < (int)sizeof(d->past[0]); s++) {
+			struct worker *w = &d->side[s].w[i];
+
+			n += snprintf(text + n, sizeof(d->past[0]) - n,
+				      finished(w) ? " %ld" : " waits", w->job->ret);
+		}
+	}
+}
+
+/* What led to a difference. */
+static void recall(struct diff *d)
+{
+	int i;
+
+	for (i = 1; i <= PAST; i++)
+		if (d->past[(d->step + i) % PAST][0])
+			printf("# %s\n", d->past[(d->step + i) % PAST]);
+}
+
 static void run(struct __test_metadata *_metadata, struct diff *d,
 		unsigned long s)
 {
@@ -518,6 +546,7 @@ static void run(struct __test_metadata *_metadata, struct diff *d,
 		step(d, ret);
 		ASSERT_TRUE(settle(d))
 			TH_LOG("seed %lu, step %d: %s", s, d->step, d->log);
+		remember(d);
 		if (ret[0] != ret[1]) {
 			snprintf(why, sizeof(why), "%ld and %ld", ret[0],
 				 ret[1]);
@@ -527,6 +556,8 @@ static void run(struct __test_metadata *_metadata, struct diff *d,
 			same = same_worker(d, i, why, sizeof(why));
 		same = same && same_files(d, why, sizeof(why));
 	}
+	if (!same)
+		recall(d);
 	EXPECT_TRUE(same)
 		TH_LOG("seed %lu, step %d: %s: %s", s, d->step, d->log, why);
 	/* It was a run at all. */

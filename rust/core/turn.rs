@@ -114,10 +114,11 @@ impl WriterTurn {
     }
 
     /// The lock is about to be dropped for good, with `done` bytes written. If anybody ever polled,
-    /// every write wakes: epoll's edges want it.
+    /// every write wakes: epoll's edges want it. As in fs/pipe.c, a write that failed wakes, too, and
+    /// a reader that finds nothing waits behind the others from then on.
     pub(crate) fn end(self, done: usize, full: bool, polled: bool) -> Wakes {
         Wakes {
-            reader: (self.was_empty && done > self.told) || polled,
+            reader: (self.was_empty && (done > self.told || done == 0)) || polled,
             input: true,
             writer: self.wake_next && !full,
             output: self.withdrew && !full,
@@ -224,6 +225,7 @@ mod tests {
         assert!(WriterTurn::new(true).end(1, false, false).reader);
         assert!(!WriterTurn::new(false).end(1, false, false).reader);
         assert!(WriterTurn::new(false).end(1, false, true).reader);
+        assert!(WriterTurn::new(true).end(0, false, false).reader);
     }
 
     #[test]
