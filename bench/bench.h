@@ -147,6 +147,9 @@ void write_all(int fd, const void *buf, size_t len);
 void read_all(int fd, void *buf, size_t len);
 _Noreturn void fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* mechanism_pipe.c: a pipe(2) of the capacity that is the mechanism's argument */
+int open_pipe(struct channel *c);
+
 /* stream.c: ends that write(2) and read(2) */
 void stream_sender(struct channel *c);
 void stream_send(struct channel *c, void *msg);

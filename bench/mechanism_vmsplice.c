@@ -18,19 +18,6 @@
 
 #include "bench.h"
 
-static int vmsplice_open(struct channel *c)
-{
-	int fds[2];
-
-	if (pipe2(fds, O_CLOEXEC))
-		return cannot("pipe2");
-	take_ends(c, fds);
-	if (fcntl(fds[1], F_SETPIPE_SZ, c->mechanism->arg) < 0)
-		return cannot("F_SETPIPE_SZ");
-	c->capacity = fcntl(fds[1], F_GETPIPE_SZ);
-	return 0;
-}
-
 /* Every message begins on a page of its own, so it takes as many slots at least. */
 static void vmsplice_sender(struct channel *c)
 {
@@ -58,7 +45,7 @@ const struct mechanism mechanism_vmsplice = {
 	.name = "vmsplice",
 	.what = "vmsplice(2) and read(2), 1 MiB; the data is not stable",
 	.arg = 1 << 20, .stream = true,
-	.open = vmsplice_open,
+	.open = open_pipe,
 	.sender = vmsplice_sender, .receiver = stream_receiver,
 	.claim = claim_buffer, .send = vmsplice_send,
 	.receive = stream_receive, .release = keep_buffer,
