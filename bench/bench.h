@@ -151,6 +151,12 @@ _Noreturn void fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int open_pipe(struct channel *c);
 
 /* stream.c: ends that write(2) and read(2) */
+#define STREAM							\
+	.stable = true, .stream = true,				\
+	.sender = stream_sender, .receiver = stream_receiver,	\
+	.claim = claim_buffer, .send = stream_send,		\
+	.receive = stream_receive, .release = keep_buffer
+int open_path(struct channel *c, const char *path);
 void stream_sender(struct channel *c);
 void stream_send(struct channel *c, void *msg);
 void stream_receiver(struct channel *c);

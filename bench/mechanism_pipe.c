@@ -113,22 +113,14 @@ static void *spin_receive(struct channel *c)
 static int open_fifo(struct channel *c)
 {
 	char dir[] = "/tmp/zpipe-bench.XXXXXX", path[sizeof(dir) + 8];
-	int fds[2] = { -1, -1 }, ret = 0;
+	int ret;
 
 	if (!mkdtemp(dir))
 		return cannot("mkdtemp in /tmp");
 	snprintf(path, sizeof(path), "%s/fifo", dir);
-	if (mkfifo(path, 0600))
-		ret = cannot("mkfifo in /tmp");
-	if (!ret) {
-		fds[0] = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-		if (fds[0] >= 0)
-			fds[1] = open(path, O_WRONLY | O_CLOEXEC);
-		if (fds[1] < 0 || fcntl(fds[0], F_SETFL, 0))
-			ret = cannot("open of a FIFO");
-		take_ends(c, fds);
-		c->capacity = fcntl(fds[1], F_GETPIPE_SZ);
-	}
+	ret = mkfifo(path, 0600) ? cannot("mkfifo in /tmp") : open_path(c, path);
+	if (!ret)
+		c->capacity = fcntl(c->tx[0], F_GETPIPE_SZ);
 	unlink(path);
 	rmdir(dir);
 	return ret;
@@ -159,12 +151,6 @@ static int open_unix(struct channel *c)
 	c->capacity = got;
 	return 0;
 }
-
-#define STREAM							\
-	.stable = true, .stream = true,				\
-	.sender = stream_sender, .receiver = stream_receiver,	\
-	.claim = claim_buffer, .send = stream_send,		\
-	.receive = stream_receive, .release = keep_buffer
 
 const struct mechanism mechanism_pipe = {
 	STREAM, .open = open_pipe, .arg = 64 << 10,

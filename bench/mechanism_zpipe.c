@@ -67,8 +67,8 @@ static int open_large(struct channel *c)
 static int open_node(struct channel *c)
 {
 	char dir[] = "/dev/zpipe-bench.XXXXXX", path[sizeof(dir) + 8];
-	int fds[2] = { -1, -1 }, ret;
 	struct stat st;
+	int ret;
 
 	ret = module_for(c->mechanism);
 	if (ret)
@@ -78,54 +78,41 @@ static int open_node(struct channel *c)
 	if (!mkdtemp(dir))
 		return cannot("mkdtemp in /dev");
 	snprintf(path, sizeof(path), "%s/node", dir);
-	if (mknod(path, S_IFCHR | 0600, st.st_rdev))
-		ret = cannot("mknod");
-	if (!ret) {
-		fds[0] = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-		if (fds[0] >= 0)
-			fds[1] = open(path, O_WRONLY | O_CLOEXEC);
-		if (fds[1] < 0 || fcntl(fds[0], F_SETFL, 0))
-			ret = cannot("open of a node");
-		take_ends(c, fds);
+	ret = mknod(path, S_IFCHR | 0600, st.st_rdev) ? cannot("mknod") :
+							open_path(c, path);
+	if (!ret)
 		note_capacity(c);
-	}
 	unlink(path);
 	rmdir(dir);
 	return ret;
 }
 
-#define ZPIPE							\
-	.stable = true, .stream = true,				\
-	.sender = stream_sender, .receiver = stream_receiver,	\
-	.claim = claim_buffer, .send = stream_send,		\
-	.receive = stream_receive, .release = keep_buffer
-
 const struct mechanism mechanism_zpipe = {
-	ZPIPE, .open = open_zpipe, .spins = true,
+	STREAM, .open = open_zpipe, .spins = true,
 	.name = "zpipe", .what = "private zpipe at its default",
 };
 
 const struct mechanism mechanism_zpipe_1m = {
-	ZPIPE, .open = open_large, .arg = 1 << 20, .spins = true,
+	STREAM, .open = open_large, .arg = 1 << 20, .spins = true,
 	.name = "zpipe-1m", .what = "private zpipe, 1 MiB",
 };
 
 const struct mechanism mechanism_zpipe_node = {
-	ZPIPE, .open = open_node, .spins = true,
+	STREAM, .open = open_node, .spins = true,
 	.name = "zpipe-node", .what = NODE " at its default",
 };
 
 const struct mechanism mechanism_zpipe_nospin = {
-	ZPIPE, .open = open_zpipe, .parameters = "spin_us=0",
+	STREAM, .open = open_zpipe, .parameters = "spin_us=0",
 	.name = "zpipe-nospin", .what = "zpipe that never spins: spin_us=0",
 };
 
 const struct mechanism mechanism_zpipe_nodirect = {
-	ZPIPE, .open = open_zpipe, .arg = ZPIPE_BUFFER_ONLY, .spins = true,
+	STREAM, .open = open_zpipe, .arg = ZPIPE_BUFFER_ONLY, .spins = true,
 	.name = "zpipe-nodirect", .what = "zpipe without direct transfers: ZPIPE_BUFFER_ONLY",
 };
 
 const struct mechanism mechanism_zpipe_neither = {
-	ZPIPE, .open = open_zpipe, .arg = ZPIPE_BUFFER_ONLY, .parameters = "spin_us=0",
+	STREAM, .open = open_zpipe, .arg = ZPIPE_BUFFER_ONLY, .parameters = "spin_us=0",
 	.name = "zpipe-neither", .what = "neither spins nor transfers directly",
 };

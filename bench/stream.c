@@ -1,7 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The ends of what is written with write(2) and read with read(2). */
 #define _GNU_SOURCE
+#include <fcntl.h>
+
 #include "bench.h"
+
+/* Opens both ends of the named pipe at @path without waiting for one another. */
+int open_path(struct channel *c, const char *path)
+{
+	int fds[2] = { open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC), -1 };
+	int ret = 0;
+
+	if (fds[0] >= 0)
+		fds[1] = open(path, O_WRONLY | O_CLOEXEC);
+	if (fds[1] < 0 || fcntl(fds[0], F_SETFL, 0))
+		ret = cannot("open of a named pipe");
+	take_ends(c, fds);
+	return ret;
+}
 
 void stream_sender(struct channel *c)
 {

@@ -257,7 +257,8 @@ impl Write<'_, '_, '_> {
         }
     }
 
-    /// Allocates `missing` pages; says whether they came. Sleeps: not under the lock.
+    /// Allocates `missing` pages; without memory for all of them it keeps those that came. Sleeps: not
+    /// under the lock.
     fn stock_more(&mut self, missing: usize) -> Result<(), AllocError> {
         let stock = self.stock.get_or_insert_with(PageStock::new);
         let before = stock.len();

@@ -8,23 +8,16 @@
 #include "direct.h"
 #include "push.h"
 
-#include <signal.h>
-
-static void ignore(int sig)
-{
-}
-
 /* Returns 0 or -errno. */
 static int poison(unsigned char *page)
 {
 	/* The thread that meets a memory error is told. */
-	signal(SIGBUS, ignore);
+	catch_signal(SIGBUS, 0);
 	return sys(madvise(page, PAGE, MADV_HWPOISON));
 }
 
 /* A write of a mebibyte of which a page goes bad while it waits. */
 struct bad_write {
-	struct ends *e;
 	int bad;		/* which one */
 	int done;		/* what came of poison(), plus 1 */
 	unsigned char *p;

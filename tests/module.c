@@ -93,8 +93,8 @@ static int compare_longs(const void *a, const void *b)
 /*
  * However long a reader is told to spin, it sleeps after a millisecond. Here it
  * waits for 200 in vain, of pipes where nobody spun in vain before, with a
- * processor of its own; and half of the times nothing else keeps it from going on
- * for many of these.
+ * processor of its own; and in half of the rounds nothing else would keep it from
+ * spinning for many more.
  */
 TEST_F_TIMEOUT(module, spinning_is_bounded, TIMEOUT)
 {
