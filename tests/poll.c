@@ -367,13 +367,6 @@ TEST_F_TIMEOUT(all, one_write_serves_one_of_two_readers, TIMEOUT)
 	EXPECT_EQ(1, child_join(&b));
 }
 
-/* The buffer is in memory: one that faults wakes another first, in zpipe. */
-static long read_to_memory(struct child *c)
-{
-	memset(c->buf, 0, c->len);
-	return read(c->fd, c->buf, c->len);
-}
-
 /* One wakes up and the others sleep on, rather than look for themselves. */
 TEST_F_TIMEOUT(all, one_write_wakes_one_of_many_readers, TIMEOUT)
 {
@@ -383,12 +376,7 @@ TEST_F_TIMEOUT(all, one_write_wakes_one_of_many_readers, TIMEOUT)
 	int i, done;
 
 	for (i = 0; i < 8; i++) {
-		c[i] = (struct child) {
-			.nr = SYS_read, .fn = read_to_memory,
-			.fd = self->e.fd[0], .drop = self->e.fd[1],
-			.len = 1, .buf = shared_alloc(1),
-		};
-		child_start(&c[i], 0);
+		child_read(&c[i], &self->e, 1);
 		ASSERT_TRUE(child_asleep(&c[i]));
 	}
 	for (i = 0; i < 8; i++) {
