@@ -40,34 +40,39 @@ cells()
 # set_options SET MODEL: the options of a set's run.
 set_options()
 {
+	# Of a guest's boots there are several; a host has rounds.
+	local few='-r 3 -t 15'
+	[[ $2 != host ]] || few='-r 7'
+
 	case $1:$2 in
-	main:max)	echo "$(cells $usual $sizes_few) -r 11 -t 20" ;;
+	main:max)	echo "$(cells $usual $sizes_few) -r 7 -t 20" ;;
 	# Nothing wobbles there.
-	main:insns)	echo "$(cells $usual $sizes_all) -r 3 -t 15" ;;
-	main:*)		echo "$(cells $usual $sizes_all) -r 7" ;;
+	main:insns)	echo "$(cells $usual $sizes_few) $few" ;;
+	main:*)		echo "$(cells $usual $sizes_all) $few" ;;
 	quick:*)	echo "$(cells '' 64,4096,65536,1048576) -r 5 -t 10 -l 50" ;;
 	selection:*)	echo "$(cells $usual $sizes_all) -r 7" ;;
-	pairs:*)	echo "$(cells $rivals 4096,65536,1048576 '' 2,4,8) -r 3" ;;
+	pairs:*)	echo "$(cells $rivals 4096,65536,1048576 '' 2,8) $few" ;;
 	# What of the gain is copying less, and what is spinning.
 	spin:*)		echo "$(cells pipe,pipe-again,pipe-spin,zpipe,zpipe-nospin,zpipe-nodirect,zpipe-neither \
-				64,4096,65536) -r 5" ;;
+				64,4096,65536) -r 5 -t 15" ;;
 	# A producer that is not always ready: what waiting costs each side.
-	paced:*)	echo "$(cells $spinners 64,4096 10,45,60,200,1000) -r 5 -l 0" ;;
+	# Long enough that who waits in vain has learnt not to spin.
+	paced:*)	echo "$(cells $spinners 4096 10,45,60,200,1000) -r 3 -l 0 -t 200" ;;
 	# Others want the processors.
-	load:*)		echo "$(cells $spinners,pipe-1m,unix 64,4096,65536,1048576) -r 5 -b 2" ;;
-	paced-load:*)	echo "$(cells $spinners 64,4096 10,45,60,200,1000) -r 5 -l 0 -b 2" ;;
+	load:*)		echo "$(cells $spinners,pipe-1m,unix 64,4096,65536,1048576) -r 3 -t 50 -b 2" ;;
+	paced-load:*)	echo "$(cells $spinners 4096 60,1000) -r 3 -l 0 -t 200 -b 2" ;;
 	# Reads that are not as large as writes.
-	reads:*)	echo "$(cells $streams 131072) -r 5 -R 10240" ;;
-	unaligned:*)	echo "$(cells $rivals 4096,65536,1048576) -r 5 -A 100" ;;
+	reads:*)	echo "$(cells $streams 131072) $few -R 10240" ;;
+	unaligned:*)	echo "$(cells $rivals 4096,65536,1048576) $few -A 100" ;;
 	# Sizes that are no powers of two.
-	odd:*)		echo "$(cells $rivals 100000,3000000) -r 5" ;;
+	odd:*)		echo "$(cells $rivals 100000,3000000) $few" ;;
 	# More than caches hold: 64 MiB.
-	beyond:*)	echo "$(cells $rivals 65536,1048576,16777216) -r 5 -W 67108864" ;;
+	beyond:*)	echo "$(cells $rivals 65536,1048576,16777216) $few -W 67108864" ;;
 	# The step at 2 MiB is one of page size.
-	small-pages:*)	echo "$(cells $rivals 1048576,2097152,4194304) -r 5 -H off" ;;
+	small-pages:*)	echo "$(cells $rivals 1048576,2097152,4194304) $few -H off" ;;
 	# The cost of handing over, and of reading and checking everything.
-	page:*)		echo "$(cells $rivals $sizes_few) -r 5 -T page" ;;
-	sum:*)		echo "$(cells $rivals $sizes_few) -r 5 -T sum" ;;
+	page:*)		echo "$(cells $rivals $sizes_few) $few -T page" ;;
+	sum:*)		echo "$(cells $rivals $sizes_few) $few -T sum" ;;
 	placements:*)	echo "$(cells $usual $sizes_few) -r 7" ;;
 	*)		die "there is no set $1; there are ${sets_full[*]}" ;;
 	esac
