@@ -11,6 +11,7 @@
  *		0, the default: when it can
  *  -r N		rounds (21)
  *  -t MS		time of one measurement (25)
+ *  -O N		in which order rows take turns first (0): another in each boot
  *  -l N		round trips per round, with 64 B and one pair (200; 0: none)
  *  -L			lists the mechanisms
  *
@@ -50,7 +51,8 @@
 /* So many messages at least: fewer say little of what goes on between them. */
 #define SMALL		(64UL << 10)
 #define LEAST_SMALL	100
-#define LEAST_LARGE	3
+#define LEAST_LARGE	16		/* the first and the last have one end idle */
+#define FIRST_TRY	3
 #define LEAST_PACED	20
 
 /* A cell after another, in each a mechanism after another. */
@@ -95,7 +97,7 @@ static void calibrate(struct result *r)
 	double fastest = INFINITY;
 	struct run run;
 
-	r->messages = LEAST_LARGE;
+	r->messages = FIRST_TRY;
 	run = plan(r);
 	run.step = sizeof(uint64_t);
 	run.sum = false;
@@ -263,8 +265,8 @@ static void measure_all(void)
 	one_round(calibrate, 0);
 	for (unsigned int i = 0; i < options.rounds; i++) {
 		fprintf(stderr, "bench: round %u of %u\n", i + 1, options.rounds);
-		one_round(time_it, i);
-		one_round(ping_it, i);
+		one_round(time_it, options.first_round + i);
+		one_round(ping_it, options.first_round + i);
 	}
 	if (count_wakeups(true) || perf_allowed()) {
 		for (unsigned int i = 0; i < counted; i++)

@@ -22,7 +22,7 @@
 #define LINE		64UL
 #define HUGE_PAGE	(2UL << 20)
 #define SKEW		(32UL * PAGE)	/* see map_buffers() */
-#define SPIN_NS		50000ULL	/* of what spins, as spin_us of the module */
+#define SPIN_US		50		/* of what spins: the default of the module */
 #define MAX_PAIRS	64
 #define MAX_ROUNDS	101
 #define MAX_MECHANISMS	32
@@ -58,6 +58,7 @@ struct options {
 	unsigned int pairs[MAX_SIZES], paces_us[MAX_SIZES];
 	size_t nr_pairs, nr_paces;
 	unsigned int rounds, rtt_messages;
+	unsigned int first_round;	/* whose turn it is in the first one */
 	double target_s;
 	bool roam;
 	int processors[2];	/* of a single pair; -1: roam */
@@ -69,6 +70,7 @@ struct options {
 	size_t working_set;	/* bytes that each end goes round; 0: as few as will do */
 	unsigned int load;	/* busy processes beside */
 	const char *module, *module_args;
+	uint64_t spin_ns;	/* of rivals, as long as the module does */
 	const char *extra[MAX_EXTRA];
 	size_t nr_extra;
 	const char *model;
@@ -91,6 +93,7 @@ struct channel {
 	unsigned char *buf;
 	size_t stride;		/* from one buffer to the next, where there are several */
 	unsigned int buffers, next;
+	uint32_t seen_sent, seen_released;	/* of the ring, when last looked at */
 	unsigned char *region;	/* all memory of buffers; shared where open() made it */
 	size_t region_bytes;
 	unsigned char *shared;	/* shm-copy: the region, beside the receiver's own */
@@ -141,6 +144,7 @@ unsigned char *reserve(size_t *len);
 bool wants_huge(const struct channel *c);
 int map_shared(const struct channel *c, void *at, int fd, size_t len);
 void populate(void *at, size_t len);
+void populate_shared(const struct channel *c, void *at, size_t len);
 void *claim_buffer(struct channel *c);
 void keep_buffer(struct channel *c, void *msg);
 void write_all(int fd, const void *buf, size_t len);

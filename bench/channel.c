@@ -167,6 +167,19 @@ void populate(void *at, size_t len)
 		__atomic_fetch_or((unsigned char *)at + i, 0, __ATOMIC_RELAXED);
 }
 
+/*
+ * Of memory that other processes have, too. Where the kernel gives such memory no
+ * huge pages by itself, it is asked to put some there; fails harmlessly.
+ */
+void populate_shared(const struct channel *c, void *at, size_t len)
+{
+	populate(at, len);
+	if (wants_huge(c)) {
+		madvise(at, len, MADV_COLLAPSE);
+		populate(at, len);
+	}
+}
+
 void *claim_buffer(struct channel *c)
 {
 	void *msg = c->buf + c->stride * c->next;

@@ -49,9 +49,14 @@ static bool counting_wakeups;
  */
 bool count_wakeups(bool on)
 {
-	int fd = open("/proc/sys/kernel/sched_schedstats", O_WRONLY | O_CLOEXEC);
+	static const char path[] = "/proc/sys/kernel/sched_schedstats";
+	static char before = '0';
+	const char *text = on ? slurp(path) : NULL;
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
 
-	counting_wakeups = fd >= 0 && write(fd, on ? "1" : "0", 1) == 1 && on;
+	if (text && *text)
+		before = *text;
+	counting_wakeups = fd >= 0 && write(fd, on ? "1" : &before, 1) == 1 && on;
 	if (fd >= 0)
 		close(fd);
 	return counting_wakeups;

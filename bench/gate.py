@@ -97,6 +97,10 @@ def main():
     if releases:
         print(f"the baseline is of {', '.join(releases)}, and this was {release}")
     if args.accept:
+        gone = [k for k in baseline if k[0] == args.kernel and k[1:] not in counted]
+        if not counted or gone:
+            print(f"not accepted: {len(gone)} lines of before were not counted")
+            return 1
         baseline = {k: v for k, v in baseline.items() if k[0] != args.kernel}
         baseline.update({(args.kernel, *k): v for k, v in counted.items()})
         write_baseline(args.baseline, baseline)

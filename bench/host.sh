@@ -11,9 +11,7 @@ loaded_module()
 {
 	local note=/sys/module/zpipe/notes/.note.gnu.build-id
 
-	if [[ ${KO:-} ]]; then
-		hash "$KO"
-	elif [[ -r $note ]]; then
+	if [[ -r $note ]]; then
 		od -An -tx1 -j 16 -N 6 "$note" | tr -d ' '
 	elif [[ -d /sys/module/zpipe ]]; then
 		echo unknown
@@ -28,16 +26,37 @@ without_zpipe()
 	[[ ${M:-} && ! $(list "$M") =~ (^|,)zpipe ]]
 }
 
-# The parameters that the module is loaded with here.
-loaded_parameters()
+# With KO= mechanisms load the module again, and nothing tells what parameters it
+# was loaded with: who asks for that has to say so, in MODULE_ARGS, be it empty.
+may_reload()
 {
-	local file all=()
-
-	for file in /sys/module/zpipe/parameters/*; do
-		[[ ! -r $file ]] || all+=("${file##*/}=$(<"$file")")
-	done
-	echo "${all[*]}"
+	[[ ${MODULE_ARGS+said} ]] ||
+		die 'KO= loads the module again: say in MODULE_ARGS= what parameters it has now'
+	python3 - "$KO" "$(loaded_module)" <<-'EOF' || die "$KO is not the module that is loaded"
+		import sys
+		with open(sys.argv[1], "rb") as f:
+		    sys.exit(not (f.read(4) == b"\x7fELF" and bytes.fromhex(sys.argv[2]) in f.read()))
+	EOF
+	schedstats=$(cat /proc/sys/kernel/sched_schedstats 2>/dev/null || :)
+	trap module_back EXIT
 }
+
+# However a run ended, the machine is as it was.
+module_back()
+{
+	local args
+
+	[[ ! $schedstats ]] || echo "$schedstats" >/proc/sys/kernel/sched_schedstats
+	[[ ! $reloaded ]] || return 0
+	say 'bench: loading the module as it was'
+	read -ra args <<<"$MODULE_ARGS"
+	rmmod zpipe 2>/dev/null || :
+	insmod "$KO" "${args[@]}"
+}
+
+# The bench program has put the module back.
+reloaded=''
+schedstats=''
 
 # on_placement NAME OPTION...: adds to $raw what runs of one placement measure.
 on_placement()
@@ -61,9 +80,17 @@ on_host()
 	[[ -c /dev/zpipe-control ]] || without_zpipe ||
 		die 'there is no /dev/zpipe-control here: load the module first, or choose' \
 			'other mechanisms with M='
-	[[ ! ${KO:-} ]] || module=(-k "$KO" -K "$(loaded_parameters)")
+	if [[ ${KO:-} ]]; then
+		may_reload
+		module=(-k "$KO" -K "$MODULE_ARGS")
+	elif [[ ${MODULE_ARGS+said} ]]; then
+		module=(-K "$MODULE_ARGS")
+	else
+		module=(-x loaded-with=unknown)
+	fi
 	if [[ ${CPUS:-} ]]; then
 		on_placement given "${module[@]}"
+		reloaded=1
 		return
 	fi
 	while read -r name cpus; do
@@ -76,6 +103,7 @@ on_host()
 		first=''
 		[[ ! $alone ]] || break
 	done < <(python3 "$bench/placements.py")
+	reloaded=1
 }
 
 # What a host looks like, beside what run records say.

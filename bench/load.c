@@ -2,6 +2,7 @@
 /* Processes that are always busy, so that the ends of a pair have to share. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -12,6 +13,18 @@
 
 static pid_t *busy;
 static unsigned int nr_busy;
+
+/* Where an end of the pair is, or the scheduler would find it another processor. */
+static void share_with(int processor)
+{
+	cpu_set_t one;
+
+	if (processor < 0)
+		return;
+	CPU_ZERO(&one);
+	CPU_SET(processor, &one);
+	sched_setaffinity(0, sizeof(one), &one);
+}
 
 void start_load(unsigned int processes)
 {
@@ -27,6 +40,7 @@ void start_load(unsigned int processes)
 			fail("fork: %s", strerror(errno));
 		if (!pid) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			share_with(options.processors[nr_busy % 2]);
 			while (getppid() == parent)
 				for (volatile int i = 0; i < 10000000; i++)
 					;

@@ -14,6 +14,7 @@
 
 #define BIT_ERMS	(1U << 9)	/* of CPUID 7: rep movsb is fast */
 #define CPUS		"/sys/devices/system/cpu/"
+#define THP "/sys/kernel/mm/transparent_hugepage/"
 
 const char *this_machine(void)
 {
@@ -68,9 +69,9 @@ static char *cpu_name(void)
 }
 
 /* Of several words the one in brackets. */
-static char *thp(void)
+static char *chosen(const char *path)
 {
-	char *text = line_of("/sys/kernel/mm/transparent_hugepage/enabled");
+	char *text = line_of(path);
 	char *at = text ? strchr(text, '[') : NULL;
 
 	if (!at)
@@ -192,7 +193,8 @@ void report_run(FILE *to)
 	put_text(to, "model", options.model);
 	put_text(to, "cpu", cpu_name());
 	fprintf(to, ", \"cpus\": %ld", sysconf(_SC_NPROCESSORS_ONLN));
-	put_text(to, "thp", thp());
+	put_text(to, "thp", chosen(THP "enabled"));
+	put_text(to, "thp_shmem", chosen(THP "shmem_enabled"));
 	put_parameters(to);
 	put_command(to);
 	put_text(to, "touch", touch_name(options.touch));

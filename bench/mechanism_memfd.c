@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A pool of memfds, passed once by SCM_RIGHTS and then by number: no copy, and
- * no new file or page for a message. The sender makes its data in one of the
- * files and the receiver reads it there. The files are sealed against shrinking,
- * which would kill the receiver; as the sender keeps its mapping, the data itself
- * can change while the receiver has it.
+ * Buffers in a memfd, which is passed once by SCM_RIGHTS, and they by number: no
+ * copy, and no new file or page for a message. The sender makes its data there and
+ * the receiver reads it there. The file is sealed against shrinking, which would
+ * kill the receiver; as the sender keeps its mapping, the data itself can change
+ * while the receiver has it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,19 +16,17 @@
 
 #include "ring.h"
 
-#define FILES	64		/* at most */
-
 static int memfd_open(struct channel *c)
 {
-	size_t stride = stride_for(c->bytes);
-	unsigned int files = ring_slots_for(stride, FILES);
+	size_t stride = ring_stride(c->bytes);
+	unsigned int slots = ring_slots_for(stride, RING_SLOTS);
 	int fds[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds))
 		return cannot("socketpair");
 	take_ends(c, fds);
-	c->capacity = files * stride;
-	return ring_open(c, files);
+	c->capacity = slots * stride;
+	return ring_open(c, slots);
 }
 
 /* As large as the mapping will be, and of huge pages if there are any. */
@@ -98,46 +96,35 @@ static int take(int socket)
 	return fd;
 }
 
-static size_t file_size(struct channel *c)
+/* The file that this end makes, or is given. */
+static void map_file(struct channel *c, bool sends)
 {
-	size_t len = stride_for(c->bytes);
-
-	return len < HUGE_PAGE ? len : (len + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-}
-
-/* All files side by side: those that this end makes, or is given. */
-static void map_files(struct channel *c, bool sends)
-{
-	unsigned char *at;
 	int fd;
 
 	ring_end(c);
-	c->stride = file_size(c);
+	c->stride = ring_stride(c->bytes);
 	c->region_bytes = c->ring->slots * c->stride;
 	c->region = reserve(&c->region_bytes);
-	for (unsigned int i = 0; i < c->ring->slots; i++) {
-		at = c->region + i * c->stride;
-		if (sends) {
-			fd = new_file(c, c->stride);
-			give(c->tx[0], fd);
-		} else {
-			fd = take(c->rx[0]);
-		}
-		if (map_shared(c, at, fd, c->stride))
-			give_up("mmap of a memfd");
-		close(fd);
-		populate(at, c->stride);
+	if (sends) {
+		fd = new_file(c, c->region_bytes);
+		give(c->tx[0], fd);
+	} else {
+		fd = take(c->rx[0]);
 	}
+	if (map_shared(c, c->region, fd, c->region_bytes))
+		give_up("mmap of a memfd");
+	close(fd);
+	populate_shared(c, c->region, c->region_bytes);
 }
 
 static void memfd_sender(struct channel *c)
 {
-	map_files(c, true);
+	map_file(c, true);
 }
 
 static void memfd_receiver(struct channel *c)
 {
-	map_files(c, false);
+	map_file(c, false);
 }
 
 static void *memfd_claim(struct channel *c)
@@ -164,7 +151,7 @@ static void memfd_release(struct channel *c, void *msg)
 }
 
 const struct mechanism mechanism_memfd = {
-	.name = "memfd", .what = "pool of memfds, passed by number; the data is not stable",
+	.name = "memfd", .what = "buffers in a memfd, passed by number; the data is not stable",
 	.spins = true,
 	.open = memfd_open, .sender = memfd_sender, .receiver = memfd_receiver,
 	.claim = memfd_claim, .send = memfd_send,

@@ -54,7 +54,7 @@ static int open_spin(struct channel *c)
 
 /*
  * After a try that had to wait: 0 for the first of a row, else since when they
- * are made. Sleeps when that is SPIN_NS ago.
+ * are made. Sleeps when that is long enough ago.
  */
 static uint64_t spin(int fd, short events, uint64_t since, const char *what)
 {
@@ -64,7 +64,7 @@ static uint64_t spin(int fd, short events, uint64_t since, const char *what)
 		fail("%s: %s", what, strerror(errno));
 	if (!since)
 		return now_ns();
-	if (now_ns() - since < SPIN_NS)
+	if (now_ns() - since < options.spin_ns)
 		return since;
 	poll(&end, 1, -1);
 	return 0;

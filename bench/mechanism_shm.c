@@ -9,17 +9,9 @@
 
 #include "ring.h"
 
-/* Small messages side by side, large ones on pages of their own. */
-static size_t slot_size(size_t bytes)
-{
-	if (bytes + options.align < PAGE)
-		return (bytes + options.align + LINE - 1) / LINE * LINE;
-	return stride_for(bytes);
-}
-
 static int shm_open_ring(struct channel *c)
 {
-	size_t stride = slot_size(c->bytes);
+	size_t stride = ring_stride(c->bytes);
 	unsigned int slots = ring_slots_for(stride, RING_SLOTS);
 
 	c->region_bytes = slots * stride;
@@ -34,7 +26,7 @@ static int shm_open_ring(struct channel *c)
 static void shm_end(struct channel *c)
 {
 	ring_end(c);
-	populate(c->region, c->region_bytes);
+	populate_shared(c, c->region, c->region_bytes);
 }
 
 static void *shm_claim(struct channel *c)

@@ -20,6 +20,8 @@
 /* What it is loaded with now, as far as is known: empty and false, nothing. */
 static char now[ARGS_BYTES];
 static bool known;
+/* It was taken away, and may be loaded otherwise or not at all. */
+static bool touched;
 
 static bool same_key(const char *a, const char *b)
 {
@@ -63,15 +65,32 @@ static int unload(void)
 	return cannot("delete_module");
 }
 
+/* Not one that is compressed, say. */
+static bool is_elf(const char *path)
+{
+	char magic[4] = "";
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	bool is;
+
+	if (fd < 0)
+		return false;
+	errno = ENOEXEC;
+	is = read(fd, magic, sizeof(magic)) == sizeof(magic) && !memcmp(magic, "\177ELF", 4);
+	close(fd);
+	return is;
+}
+
 static int load(const char *args)
 {
 	int fd, ret;
 
 	if (known && !strcmp(args, now))
 		return 0;
-	if (access(options.module, R_OK))
+	/* Before what is there is gone. */
+	if (!is_elf(options.module))
 		return cannot(options.module);
 	known = false;
+	touched = true;
 	ret = unload();
 	if (ret)
 		return ret;
@@ -110,7 +129,7 @@ void module_restore(void)
 	char args[ARGS_BYTES];
 
 	merge(args, options.module_args, "");
-	if (options.module && known && load(args))
+	if (options.module && touched && load(args))
 		fail("the module is not as it was: %s: %s", refusal->what,
 		     strerror(refusal->error));
 }

@@ -41,6 +41,9 @@ static void choose(const char *name)
 {
 	for (size_t i = 0; i < nr_mechanisms; i++) {
 		if (!strcmp(name, mechanisms[i]->name)) {
+			for (size_t k = 0; k < options.nr_mechanisms; k++)
+				if (options.mechanisms[k] == mechanisms[i])
+					fail("%s twice", name);
 			options.mechanisms[options.nr_mechanisms++] = mechanisms[i];
 			return;
 		}
@@ -50,9 +53,9 @@ static void choose(const char *name)
 
 static void choose_list(char *list)
 {
+	options.nr_mechanisms = 0;
 	for (char *name = strtok(list, ", "); name; name = strtok(NULL, ", "))
-		if (options.nr_mechanisms < MAX_MECHANISMS)
-			choose(name);
+		choose(name);
 }
 
 static unsigned long number(const char *text, unsigned long least, unsigned long most)
@@ -65,13 +68,28 @@ static unsigned long number(const char *text, unsigned long least, unsigned long
 	return n;
 }
 
+/* Messages are made and looked at in words. */
+static size_t words(size_t bytes)
+{
+	if (bytes % sizeof(uint64_t))
+		fail("%zu bytes are not a number of words of 8", bytes);
+	return bytes;
+}
+
 /* Returns how many there are in @list. */
 static size_t numbers(char *list, unsigned int *to, unsigned long least, unsigned long most)
 {
 	size_t n = 0;
 
-	for (char *word = strtok(list, ", "); word && n < MAX_SIZES; word = strtok(NULL, ", "))
-		to[n++] = number(word, least, most);
+	for (char *word = strtok(list, ", "); word; word = strtok(NULL, ", ")) {
+		if (n == MAX_SIZES)
+			fail("more than %d of a list", MAX_SIZES);
+		to[n] = number(word, least, most);
+		for (size_t i = 0; i < n; i++)
+			if (to[i] == to[n])
+				fail("%s twice in a list", word);
+		n++;
+	}
 	if (!n)
 		fail("an empty list");
 	return n;
@@ -140,7 +158,7 @@ static bool parse_cells(int opt)
 	case 's':
 		options.nr_sizes = numbers(optarg, sizes, 8, 1UL << 30);
 		for (size_t i = 0; i < options.nr_sizes; i++)
-			options.sizes[i] = sizes[i] & ~7UL;
+			options.sizes[i] = words(sizes[i]);
 		return true;
 	case 'p':
 		options.nr_pairs = numbers(optarg, options.pairs, 1, MAX_PAIRS);
@@ -150,6 +168,9 @@ static bool parse_cells(int opt)
 		return true;
 	case 'r':
 		options.rounds = number(optarg, 1, MAX_ROUNDS);
+		return true;
+	case 'O':
+		options.first_round = number(optarg, 0, 1000000);
 		return true;
 	case 't':
 		options.target_s = number(optarg, 1, 10000) / 1e3;
@@ -175,7 +196,7 @@ static bool parse_messages(int opt)
 		options.align = number(optarg, 0, PAGE - 1);
 		return true;
 	case 'R':
-		options.read_bytes = number(optarg, 8, 1UL << 30) & ~7UL;
+		options.read_bytes = words(number(optarg, 8, 1UL << 30));
 		return true;
 	case 'W':
 		options.working_set = number(optarg, 0, 1UL << 36);
@@ -221,8 +242,17 @@ static bool parse_machine(int opt)
 	return false;
 }
 
+/* Of the parameters that the module is loaded with. */
+static unsigned int spin_us(void)
+{
+	const char *at = strstr(options.module_args, "spin_us=");
+
+	return at ? strtoul(at + strlen("spin_us="), NULL, 0) : SPIN_US;
+}
+
 static void complete(void)
 {
+	options.spin_ns = 1000ULL * spin_us();
 	if (options.roam && options.turns != TURNS_FREE)
 		fail("-f or -w, not both");
 	for (size_t i = 0; options.turns != TURNS_FREE && i < options.nr_pairs; i++)
@@ -254,7 +284,7 @@ void parse_options(int argc, char **argv)
 	options.argv = calloc(argc + 1, sizeof(*options.argv));
 	for (int i = 0; options.argv && i < argc; i++)
 		options.argv[i] = strdup(argv[i]);
-	while ((opt = getopt(argc, argv, "m:s:p:d:r:t:l:T:H:A:R:W:fc:w:b:k:K:M:x:o:L")) != -1) {
+	while ((opt = getopt(argc, argv, "m:s:p:d:r:O:t:l:T:H:A:R:W:fc:w:b:k:K:M:x:o:L")) != -1) {
 		if (opt == 'L')
 			list_mechanisms();
 		if (!parse_cells(opt) && !parse_messages(opt) && !parse_machine(opt))

@@ -14,7 +14,7 @@ from collections import namedtuple
 NOT_SETTINGS = {"boot", "date", "arguments"}
 
 # Options of the program that choose cells, name files, or only label the run.
-NOT_ARGUMENTS = {"-m", "-s", "-p", "-d", "-o", "-k", "-x", "-M"}
+NOT_ARGUMENTS = {"-m", "-s", "-p", "-d", "-o", "-k", "-x", "-M", "-O"}
 
 # What a build is: results of different builds are not shown as one.
 BUILD = ["commit", "dirty", "module", "program", "kernel"]

@@ -19,6 +19,14 @@
 #define RING_BYTES	(1UL << 20)	/* of messages, where two are not more */
 #define LOOKS		64		/* between two looks at the clock */
 
+/* Small messages side by side, large ones on pages of their own. */
+size_t ring_stride(size_t bytes)
+{
+	if (bytes + options.align < PAGE)
+		return (bytes + options.align + LINE - 1) / LINE * LINE;
+	return stride_for(bytes);
+}
+
 /* How many slots of @stride are two at least, and as large as they should be. */
 unsigned int ring_slots_for(size_t stride, unsigned int most)
 {
@@ -69,7 +77,7 @@ static uint32_t wait_for(struct ring_side *side, uint32_t seen)
 				return now;
 			relax();
 		}
-	} while (now_ns() - start < SPIN_NS);
+	} while (now_ns() - start < options.spin_ns);
 	for (;;) {
 		__atomic_store_n(&side->asleep, 1, __ATOMIC_SEQ_CST);
 		now = __atomic_load_n(&side->count, __ATOMIC_SEQ_CST);
@@ -90,14 +98,18 @@ static void advance(struct ring_side *side)
 		futex_wake(&side->asleep);
 }
 
-/* The slot of the next message, once the receiver is done with the last one in it. */
+/*
+ * The slot of the next message, once the receiver is done with the last one in it.
+ * Where the other side is, each looks up only when it has to: its counter is in a
+ * line that the other processor has.
+ */
 uint32_t ring_claim(struct channel *c)
 {
 	struct ring *ring = c->ring;
 	uint32_t sent = ring->sent.count;
 
-	if (sent - get(&ring->released.count) == ring->slots)
-		wait_for(&ring->released, sent - ring->slots);
+	if (sent - c->seen_released == ring->slots)
+		c->seen_released = wait_for(&ring->released, sent - ring->slots);
 	return sent & (ring->slots - 1);
 }
 
@@ -115,7 +127,8 @@ uint64_t ring_receive(struct channel *c)
 	struct ring *ring = c->ring;
 	uint32_t next = ring->released.count;
 
-	wait_for(&ring->sent, next);
+	if (c->seen_sent == next)
+		c->seen_sent = wait_for(&ring->sent, next);
 	return ring->notes[next & (ring->slots - 1)];
 }
 

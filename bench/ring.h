@@ -31,6 +31,7 @@ struct ring {
 };
 
 int ring_open(struct channel *c, unsigned int slots);
+size_t ring_stride(size_t bytes);
 unsigned int ring_slots_for(size_t stride, unsigned int most);
 void ring_end(struct channel *c);
 uint32_t ring_claim(struct channel *c);

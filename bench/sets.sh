@@ -5,14 +5,15 @@
 # cells in the tables. M, S, P and PACE of the environment take the place of what
 # a set would choose.
 
-sizes_all=64,256,1024,4096,16384,65536,262144,1048576,2097152,4194304,16777216
+sizes_all=64,1024,4096,16384,65536,262144,1048576,2097152,16777216
 sizes_few=64,4096,65536,1048576,16777216
+sizes_fewer=64,4096,65536,1048576
 
 # Of what zpipe is without a part of it only the sets spin and quick are.
 usual=pipe,pipe-again,pipe-1m,pipe-spin,fifo,vmsplice,cma,unix,memfd,shm,shm-copy
 usual+=,zpipe,zpipe-1m,zpipe-node
 rivals=pipe,pipe-again,pipe-1m,unix,cma,memfd,shm-copy,zpipe,zpipe-1m
-streams=pipe,pipe-again,pipe-1m,unix,zpipe,zpipe-1m
+streams=pipe,pipe-again,pipe-1m,unix,cma,shm-copy,zpipe,zpipe-1m
 spinners=pipe,pipe-again,pipe-spin,shm-copy,zpipe,zpipe-nospin
 
 # All of a full run, in their order. placements is for HOST=1 alone.
@@ -41,38 +42,38 @@ cells()
 set_options()
 {
 	# Of a guest's boots there are several; a host has rounds.
-	local few='-r 3 -t 15'
-	[[ $2 != host ]] || few='-r 7'
+	local few='-r 3 -t 15' long='-r 3 -t 100'
+	[[ $2 != host ]] || few='-r 7' long='-r 7 -t 200'
 
 	case $1:$2 in
-	main:max)	echo "$(cells $usual $sizes_few) -r 7 -t 20" ;;
+	main:max)	echo "$(cells $usual $sizes_fewer) -r 7 -t 15" ;;
 	# Nothing wobbles there.
-	main:insns)	echo "$(cells $usual $sizes_few) $few" ;;
+	main:insns)	echo "$(cells $usual $sizes_fewer) -r 5 -t 15" ;;
 	main:*)		echo "$(cells $usual $sizes_all) $few" ;;
 	quick:*)	echo "$(cells '' 64,4096,65536,1048576) -r 5 -t 10 -l 50" ;;
 	selection:*)	echo "$(cells $usual $sizes_all) -r 7" ;;
-	pairs:*)	echo "$(cells $rivals 4096,65536,1048576 '' 2,8) $few" ;;
+	pairs:*)	echo "$(cells $rivals 4096,65536,1048576 '' 8) $few" ;;
 	# What of the gain is copying less, and what is spinning.
-	spin:*)		echo "$(cells pipe,pipe-again,pipe-spin,zpipe,zpipe-nospin,zpipe-nodirect,zpipe-neither \
-				64,4096,65536) -r 5 -t 15" ;;
+	spin:*)		echo "$(cells pipe,pipe-again,pipe-spin,shm-copy,zpipe,zpipe-nospin,zpipe-nodirect,zpipe-neither \
+				64,4096,65536,1048576) $few" ;;
 	# A producer that is not always ready: what waiting costs each side.
 	# Long enough that who waits in vain has learnt not to spin.
-	paced:*)	echo "$(cells $spinners 4096 10,45,60,200,1000) -r 3 -l 0 -t 200" ;;
+	paced:*)	echo "$(cells $spinners 4096 10,45,60,200,1000) $long -l 0" ;;
 	# Others want the processors.
-	load:*)		echo "$(cells $spinners,pipe-1m,unix 64,4096,65536,1048576) -r 3 -t 50 -b 2" ;;
-	paced-load:*)	echo "$(cells $spinners 4096 60,1000) -r 3 -l 0 -t 200 -b 2" ;;
+	load:*)		echo "$(cells $spinners,pipe-1m,unix,cma 64,65536,1048576) $few -t 50 -b 2" ;;
+	paced-load:*)	echo "$(cells $spinners 4096 60,1000) $long -l 0 -b 2" ;;
 	# Reads that are not as large as writes.
 	reads:*)	echo "$(cells $streams 131072) $few -R 10240" ;;
 	unaligned:*)	echo "$(cells $rivals 4096,65536,1048576) $few -A 100" ;;
 	# Sizes that are no powers of two.
 	odd:*)		echo "$(cells $rivals 100000,3000000) $few" ;;
 	# More than caches hold: 64 MiB.
-	beyond:*)	echo "$(cells $rivals 65536,1048576,16777216) $few -W 67108864" ;;
+	beyond:*)	echo "$(cells $rivals 65536,1048576) $few -W 67108864" ;;
 	# The step at 2 MiB is one of page size.
-	small-pages:*)	echo "$(cells $rivals 1048576,2097152,4194304) $few -H off" ;;
+	small-pages:*)	echo "$(cells $rivals 1048576,2097152) $few -H off" ;;
 	# The cost of handing over, and of reading and checking everything.
-	page:*)		echo "$(cells $rivals $sizes_few) $few -T page" ;;
-	sum:*)		echo "$(cells $rivals $sizes_few) $few -T sum" ;;
+	page:*)		echo "$(cells $rivals $sizes_fewer) $few -T page" ;;
+	sum:*)		echo "$(cells $rivals $sizes_fewer) $few -T sum" ;;
 	placements:*)	echo "$(cells $usual $sizes_few) -r 7" ;;
 	*)		die "there is no set $1; there are ${sets_full[*]}" ;;
 	esac

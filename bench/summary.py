@@ -59,15 +59,19 @@ def volume(row, cell):
         * cell.bytes * cell.pairs / (1 << 20)
 
 
-def best_stable(rows, name, best, value=None):
+def stable_rivals(rows):
+    return [row for mechanism, row in rows.items()
+            if not is_subject(mechanism) and mechanism != CONTROL and row.latest("stable")]
+
+
+def best_stable(mine, rows, name, best, value=None):
     """The rival that keeps data stable with the best median over all boots."""
     medians = {}
-    for mechanism, row in rows.items():
-        if is_subject(mechanism) or mechanism == CONTROL or not row.latest("stable"):
-            continue
+    for row in stable_rivals(rows):
         found = interval(row.by_boot(name, value))["median"]
-        if found is not None:
-            medians[mechanism] = found
+        together = interval(mine.paired(row, name, over, value))["median"]
+        if found is not None and together is not None:
+            medians[row.mechanism] = found
     return best(medians, key=medians.get) if medians else None
 
 
@@ -103,10 +107,12 @@ def summary(cell, row, rows):
         record["per_mib_beyond_pipe"] = {
             name: interval(row.paired(rows[REFERENCE], name, beyond)) for name in COUNTS}
     if is_subject(mine):
-        record["best_stable"] = {"gbps": best_stable(rows, "gbps", max),
-                                 "cpu_ns_per_kib": best_stable(rows, "cpu_ns_per_kib", min),
-                                 "rtt_us": best_stable(rows, "trips_us", min, median),
-                                 "latency_us": best_stable(rows, "latency_us", min, median)}
+        record["stable_rivals"] = [rival.mechanism for rival in stable_rivals(rows)]
+        record["best_stable"] = {
+            "gbps": best_stable(row, rows, "gbps", max),
+            "cpu_ns_per_kib": best_stable(row, rows, "cpu_ns_per_kib", min),
+            "rtt_us": best_stable(row, rows, "trips_us", min, median),
+            "latency_us": best_stable(row, rows, "latency_us", min, median)}
     return record
 
 

@@ -49,7 +49,7 @@ def speed(gbps):
 def throughput(records):
     subjects = [r for r in records if r["mechanism"] in RIVALS]
     titles = ["", "stable", "", "GB/s", "min..max", "to pipe"]
-    titles += [f"{r['mechanism']} to it" for r in subjects] + ["rtt us", "p99", "zpipe's rtt to it"]
+    titles += [f"{r['mechanism']} to it" for r in subjects] + ["rtt us", "p99", "zpipe's rtt to it (<1 better)"]
     rows = []
     for r in records:
         name, gbps, rtt = r["mechanism"], r["gbps"], r["rtt_us"]
@@ -68,7 +68,8 @@ def latency(records):
     """Of a paced cell: throughput is the pace, unless messages are late."""
     subjects = [r for r in records if r["mechanism"] == SUBJECT]
     titles = ["", "stable", "", "late", "latency us", "p99", "to pipe"]
-    titles += [f"{SUBJECT}'s {what} to it" for what in ("latency", "processor time")] \
+    titles += [f"{SUBJECT}'s {what} to it (<1 better)"
+               for what in ("latency", "processor time")] \
         if subjects else []
     rows = []
     for r in records:
@@ -115,8 +116,9 @@ def remarks(records, skipped):
                            ("rtt_us", "round trip"), ("cpu_ns_per_kib", "processor time")):
             rival, found = best_ratio(r, name)
             if found and not (name == "gbps" and r["pace_us"]):
-                yield (f"{r['mechanism']} to the best rival that keeps data stable, {what}: "
-                       f"{interval_text(found)} to {rival}")
+                better = "" if name == "gbps" else " (below 1 is better)"
+                yield (f"{r['mechanism']} to the best of {len(r['stable_rivals'])} rivals that "
+                       f"keep data stable, {what}{better}: {interval_text(found)} to {rival}")
     control = by_name.get(CONTROL)
     what = "latency_us" if records and records[0]["pace_us"] else "gbps"
     found = control and ratio(control, REFERENCE, what)
@@ -126,7 +128,8 @@ def remarks(records, skipped):
                   "does NOT contain 1: nothing here is as sure as its interval says"))
     else:
         yield "control: not measured here"
-    for r in records:
+    shown = [by_name[SUBJECT]] if SUBJECT in by_name else records
+    for r in shown:
         found = ratio(r, REFERENCE)
         if found:
             yield f"intervals: {how(found)}"

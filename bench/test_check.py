@@ -16,7 +16,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def around(*values):
-    return interval({"a": list(values)})
+    """An interval from minimum to maximum that covers enough to decide."""
+    return interval({"a": list(values) * (6 // len(values))})
 
 
 class Verdicts(unittest.TestCase):
@@ -33,6 +34,18 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(of_throughput(around(2, 3), off), UNDECIDED)
         self.assertEqual(of_throughput(around(0.5, 0.6), off), FAIL)
         self.assertEqual(of_throughput(around(2, 3), None), PASS)
+
+    def test_little_coverage_decides_nothing(self):
+        few = interval({"a": [2.0, 2.0, 2.0]})
+        self.assertEqual(of_throughput(few, None), UNDECIDED)
+        self.assertEqual(of_throughput(interval({"a": [0.5] * 4}), None), UNDECIDED)
+        self.assertEqual(of_throughput(interval({"a": [0.5] * 5}), None), FAIL)
+        self.assertEqual(of_count(few, 1, 10), UNDECIDED)
+
+    def test_control_that_is_off_by_little(self):
+        self.assertEqual(of_throughput(around(2, 3), around(1.01, 1.03)), PASS)
+        self.assertEqual(of_throughput(around(2, 3), around(1.04, 1.05)), UNDECIDED)
+        self.assertEqual(of_throughput(around(2, 3), around(0.9, 0.96)), UNDECIDED)
 
     def test_counts(self):
         self.assertEqual(of_count(around(-3, -2, 0.1), 1, 10), PASS)
@@ -100,8 +113,8 @@ class Programs(unittest.TestCase):
         self.assertEqual(by_name["zpipe-1m"]["ratios"]["unix"]["gbps"]["median"], 4)
         # vmsplice is faster, but its data is not stable; zpipe-1m is no rival.
         self.assertEqual(zpipe["best_stable"]["gbps"], "unix")
-        self.assertIn("best rival that keeps data stable, throughput: 2.00 (2.00..2.00) to unix",
-                      text)
+        self.assertIn("zpipe to the best of 2 rivals that keep data stable, throughput: "
+                      "2.00 (2.00..2.00) to unix", text)
         self.assertIn("medians of 6 boots; covers the true median with 96.9%", text)
         self.assertIn("control, pipe-again to pipe: 1.00 (1.00..1.00): contains 1", text)
 
@@ -124,7 +137,24 @@ class Programs(unittest.TestCase):
         code, text = self.check(*self.boots(
             6, pipe=lambda b: 1, pipe_again=lambda b: 1.1, zpipe=lambda b: 2))
         self.assertEqual(code, 2)
-        self.assertIn("does not contain 1", text)
+        self.assertIn("CONTROL 1.10 (1.10..1.10) is off", text)
+        self.assertIn("1 of 1 controls do not contain 1", text)
+
+    def test_what_did_not_run_is_not_passed(self):
+        code, text = self.check(run_record(), row("pipe"), skipped("zpipe", "EAGAIN: unload"))
+        self.assertEqual(code, 2)
+        self.assertIn("UNDECIDED zpipe: EAGAIN: unload", text)
+        self.assertEqual(self.check(run_record(), skipped("pipe", "EMFILE: pipe"),
+                                    row("zpipe"))[0], 2)
+        self.assertEqual(self.check(run_record(), row("zpipe"))[0], 3)
+        self.assertEqual(self.check(run_record(), row("pipe", [1.0, None] * 4),
+                                    row("zpipe", [1.0] * 8))[0], 2)
+
+    def test_what_ran_in_fewer_boots_is_not_passed(self):
+        records = list(self.boots(6, pipe=lambda b: 1, zpipe=lambda b: 2))
+        for i in range(5):
+            records[3 * i + 2] = skipped("zpipe", "EAGAIN: unload")
+        self.assertEqual(self.check(*records)[0], 2)
 
     def test_counts_fail(self):
         records = [run_record(), row("pipe"), row("zpipe", 2.0, faults=[5.0] * 7)]
@@ -139,7 +169,7 @@ class Programs(unittest.TestCase):
         _, text = self.collect(run_record(), row("pipe", **paced), row("zpipe", 0.1, **paced))
         self.assertIn("a message every 10 us", text)
         self.assertIn("50.0%", text)
-        self.assertIn("zpipe to the best rival that keeps data stable, latency: 1.00", text)
+        self.assertIn("rivals that keep data stable, latency (below 1 is better): 1.00", text)
 
     def gate_records(self, **changed):
         return [run_record(), row("pipe"), row("pipe-again"),
@@ -215,7 +245,7 @@ class Programs(unittest.TestCase):
         zpipe = results["results"][1]
         self.assertEqual(zpipe["rtt_us"]["median"], 5)
         self.assertEqual(zpipe["ratios"]["pipe"]["rtt_us"]["median"], 0.25)
-        self.assertIn("round trip: 0.25 (0.25..0.25) to pipe", text)
+        self.assertIn("round trip (below 1 is better): 0.25 (0.25..0.25) to pipe", text)
 
     def instructions(self, records, *options):
         write(self.path("raw"), records)
@@ -233,6 +263,11 @@ class Programs(unittest.TestCase):
                                         row("zpipe", size=64, model="alone")])
         self.assertEqual(code, 1)
         self.assertIn("FAIL: not counted", text)
+        code, text = self.instructions([run_record(), row("zpipe", size=64, model="alone")],
+                                       "--accept")
+        self.assertEqual(code, 1)
+        self.assertIn("not accepted", text)
+        self.assertEqual(self.instructions([run_record()], "--accept")[0], 1)
 
 
 if __name__ == "__main__":

@@ -398,7 +398,8 @@ impl Pipe {
         seq_print!(seq, "zpipe-readers:\t{}\n", state.ends.readers);
         seq_print!(seq, "zpipe-writers:\t{}\n", state.ends.writers);
         seq_print!(seq, "{}", stats);
-        seq_print!(seq, "zpipe-spun-us-write:\t{}\n", self.wr_wait.spun_us());
+        let write = self.wr_wait.spun_us() + self.offer_wait.spun_us();
+        seq_print!(seq, "zpipe-spun-us-write:\t{}\n", write);
         seq_print!(seq, "zpipe-spun-us-read:\t{}\n", self.rd_wait.spun_us());
     }
 
