@@ -124,7 +124,7 @@ def ratios(ax, records):
                         color=style(SUBJECT)["color"], linewidth=0, alpha=0.2)
     ax.axhline(1, color="#222222", linewidth=0.8)
     ax.set_yscale("log", base=2)
-    ax.set_ylim(1 / 4, 16)
+    ax.set_ylim(1 / 16, 16)
     plain_log(ax.yaxis)
     ax.yaxis.set_major_formatter(FuncFormatter(
         lambda v, _: f"{v:g}" if v >= 1 else f"1/{1 / v:g}"))
