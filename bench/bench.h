@@ -244,6 +244,9 @@ struct sample {
 };
 int measure(const struct run *run, struct sample *sample);
 
+/* end.c: this process to the processor of that end, where a pair has them; or -1 */
+int pin_to(unsigned int end);
+
 /* load.c: other work for the machine */
 void start_load(unsigned int processes);
 void stop_load(void);

@@ -134,14 +134,13 @@ static void transfer(const struct run *run, struct channel c[2], unsigned int in
 		pong(run, c, from, to);
 }
 
-static void pin_to(unsigned int end)
+int pin_to(unsigned int end)
 {
 	cpu_set_t want;
 
 	CPU_ZERO(&want);
 	CPU_SET(options.processors[end % 2], &want);
-	if (sched_setaffinity(0, sizeof(want), &want))
-		give_up("sched_setaffinity");
+	return sched_setaffinity(0, sizeof(want), &want);
 }
 
 /* Puts this process before the other one, on the processor that both have. */
@@ -163,11 +162,14 @@ static void take_side(struct channel *c, bool sends)
 static void take_place(const struct run *run, struct channel c[2], unsigned int index)
 {
 	bool first = index % 2 == 0;
+	int ret = 0;
 
 	if (run->turns != TURNS_FREE)
-		pin_to(0);
+		ret = pin_to(0);
 	else if (run->pin)
-		pin_to(index);
+		ret = pin_to(index);
+	if (ret)
+		give_up("sched_setaffinity");
 	if (run->turns == TURNS_ALONE) {
 		c[1] = c[0];
 		run->mechanism->sender(&c[0]);

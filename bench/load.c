@@ -2,7 +2,6 @@
 /* Processes that are always busy, so that the ends of a pair have to share. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -13,18 +12,6 @@
 
 static pid_t *busy;
 static unsigned int nr_busy;
-
-/* Where an end of the pair is, or the scheduler would find it another processor. */
-static void share_with(int processor)
-{
-	cpu_set_t one;
-
-	if (processor < 0)
-		return;
-	CPU_ZERO(&one);
-	CPU_SET(processor, &one);
-	sched_setaffinity(0, sizeof(one), &one);
-}
 
 void start_load(unsigned int processes)
 {
@@ -40,7 +27,9 @@ void start_load(unsigned int processes)
 			fail("fork: %s", strerror(errno));
 		if (!pid) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
-			share_with(options.processors[nr_busy % 2]);
+			/* Or the scheduler would find it another one. */
+			if (!options.roam)
+				pin_to(nr_busy);
 			while (getppid() == parent)
 				for (volatile int i = 0; i < 10000000; i++)
 					;

@@ -8,7 +8,7 @@ What that page shows comes from here, so that no figure is copied by hand.
 import argparse
 import json
 
-from summary import CONTROL, REFERENCE, SUBJECT, best_ratio, ratio
+from summary import CONTROL, REFERENCE, SUBJECT, best_ratio, is_subject, ratio
 from units import size_name
 
 PARTS = ["pipe-spin", "zpipe", "zpipe-nospin", "zpipe-nodirect", "zpipe-neither"]
@@ -130,7 +130,7 @@ def paced(cells):
                 rows.append([f"{cell[2]} us", f"`{name}`", f"{record['latency_us']['median']:.0f}",
                              f"{record['latency_us']['p99']:.0f}", f"{record['late']:.0%}",
                              f"{record['tx_cpu']:.0%}", f"{record['rx_cpu']:.0%}",
-                             f"{spun:.2g}" if name.startswith("zpipe") else ""])
+                             f"{spun:.2g}" if is_subject(name) else ""])
     table(["every", "row", "latency, us", "99 %", "late", "writer's processor", "reader's",
            "us spun per message"], rows)
 

@@ -64,13 +64,12 @@ def stable_rivals(rows):
             if not is_subject(mechanism) and mechanism != CONTROL and row.latest("stable")]
 
 
-def best_stable(mine, rows, name, best, value=None):
-    """The rival that keeps data stable with the best median over all boots."""
+def best_stable(record, rivals, what, best, name, value=None):
+    """Of @rivals the one with the best median over all boots, if there is a ratio to it."""
     medians = {}
-    for row in stable_rivals(rows):
+    for row in rivals:
         found = interval(row.by_boot(name, value))["median"]
-        together = interval(mine.paired(row, name, over, value))["median"]
-        if found is not None and together is not None:
+        if found is not None and ratio(record, row.mechanism, what):
             medians[row.mechanism] = found
     return best(medians, key=medians.get) if medians else None
 
@@ -107,12 +106,13 @@ def summary(cell, row, rows):
         record["per_mib_beyond_pipe"] = {
             name: interval(row.paired(rows[REFERENCE], name, beyond)) for name in COUNTS}
     if is_subject(mine):
-        record["stable_rivals"] = [rival.mechanism for rival in stable_rivals(rows)]
-        record["best_stable"] = {
-            "gbps": best_stable(row, rows, "gbps", max),
-            "cpu_ns_per_kib": best_stable(row, rows, "cpu_ns_per_kib", min),
-            "rtt_us": best_stable(row, rows, "trips_us", min, median),
-            "latency_us": best_stable(row, rows, "latency_us", min, median)}
+        stable = stable_rivals(rows)
+        record["stable_rivals"] = [rival.mechanism for rival in stable]
+        record["best_stable"] = {what: best_stable(record, stable, what, *how) for what, how in {
+            "gbps": (max, "gbps"),
+            "cpu_ns_per_kib": (min, "cpu_ns_per_kib"),
+            "rtt_us": (min, "trips_us", median),
+            "latency_us": (min, "latency_us", median)}.items()}
     return record
 
 
