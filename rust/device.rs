@@ -5,14 +5,20 @@
 use crate::{
     compat,
     fops::{FileOperations, FileOps, OpenFile, OpeningFile, Waiter},
-    mm::{Dest, Source},
+    gift::Gift,
+    homes::Terms,
+    mm::{Dest, Ranges, Source},
     pairfs::{FifoInode, MountPin},
     pipe::Request,
+    read::Landing,
     sync::FasyncLists,
     table::PipeRef,
     trace,
     uapi::{self, UserStruct},
-    zcore::state::{Access, Ready},
+    zcore::{
+        gift::Report,
+        state::{Access, Ready},
+    },
 };
 use kernel::{
     bindings,
@@ -107,6 +113,56 @@ impl End {
         Ok(bytes)
     }
 
+    /// Writes memory that may be taken away, and keeps the node's times.
+    fn gift(&self, file: &OpenFile<'_>, arg: usize) -> Result {
+        let flags = uapi::CLEAR | uapi::ANY | uapi::ALWAYS;
+        let mut call = Transfer::begin(arg, flags, self.access.write)?;
+        let terms = Terms {
+            any: call.has(uapi::ANY),
+            clear: call.has(uapi::CLEAR),
+            always: call.has(uapi::ALWAYS),
+        };
+        let mut gift = Gift::new(&self.pipe, call.request(file), terms);
+        let result = gift.write(call.ranges());
+
+        let report = gift.report;
+        call.end(&report, result)?;
+        if report.done() != 0 {
+            // CAST: At most MAX_RW_COUNT.
+            file.wrote(report.done() as usize);
+            if self.node {
+                // It is written, and told: that must not look as if it were not.
+                let _ = file.modified();
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads to memory that may be replaced, and keeps the node's times.
+    fn fetch(&self, file: &OpenFile<'_>, arg: usize) -> Result {
+        let mut call = Transfer::begin(arg, uapi::RETURN, self.access.read)?;
+        let request = call.request(file);
+        let mut to = Ranges::new();
+        for (at, bytes) in call.ranges() {
+            to.push(at, bytes)?;
+        }
+        let mut landing = Landing::new(true, call.has(uapi::RETURN));
+        let result = to.fill(|dest| match dest.remaining() {
+            0 => Ok(0),
+            total => self.pipe.read_on(request, total, dest, &mut landing),
+        });
+
+        let done = *result.as_ref().unwrap_or(&0);
+        call.end(&landing.report(done), result.map(|_| ()))?;
+        if done != 0 {
+            file.was_read(done);
+            if self.node {
+                file.accessed();
+            }
+        }
+        Ok(())
+    }
+
     /// Writes, and tells of it.
     #[cold]
     fn give_traced(
@@ -119,6 +175,69 @@ impl End {
         let result = self.give(file, request, source);
         trace::write(self.pipe.id(), asked, result);
         result
+    }
+}
+
+/// A call of `ZPIPE_IOC_GIFT` or `ZPIPE_IOC_MOVE`.
+struct Transfer {
+    user: UserStruct,
+    args: uapi::Transfer,
+    ranges: KVec<(usize, usize)>,
+}
+
+impl Transfer {
+    /// Bytes of one call at most: MAX_RW_COUNT, as of a read or write.
+    const MOST: usize = 0x7fff_f000;
+
+    /// Reads what is asked for, where `flags` are known beside those of both; it can be done at this end
+    /// if `access`.
+    ///
+    /// Errors: `EFAULT`, `EINVAL`, `E2BIG`, `EBADF`, `ENOMEM`.
+    fn begin(arg: usize, flags: u32, access: bool) -> Result<Self> {
+        let (user, args) = UserStruct::read::<uapi::Transfer>(arg)?;
+        if args.flags & !(flags | uapi::NONBLOCK) != 0 || args.reserved != 0 {
+            return Err(EINVAL);
+        }
+        if !access {
+            return Err(EBADF);
+        }
+        let ranges = uapi::ranges(args.iov, args.iovcnt)?;
+        // Where what happens is to be told has to be writable before it happens.
+        user.write(&args)?;
+        Ok(Self { user, args, ranges })
+    }
+
+    fn has(&self, flag: u32) -> bool {
+        self.args.flags & flag != 0
+    }
+
+    fn request<'a>(&self, file: &'a OpenFile<'_>) -> Request<'a> {
+        Request {
+            nowait: self.has(uapi::NONBLOCK),
+            ..Request::of(file.as_file())
+        }
+    }
+
+    /// Addresses and lengths.
+    fn ranges(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let mut left = Self::MOST;
+        self.ranges.iter().map(move |(at, bytes)| {
+            let bytes = (*bytes).min(left);
+            left -= bytes;
+            (*at, bytes)
+        })
+    }
+
+    /// Tells what became of it. It fails as `result` if nothing was done.
+    fn end(&mut self, report: &Report, result: Result) -> Result {
+        if report.done() == 0 {
+            result?;
+        }
+        self.args.done = report.done();
+        self.args.moved = report.moved;
+        self.args.copied = report.copied;
+        self.args.why = report.why;
+        self.user.write(&self.args)
     }
 }
 
@@ -185,7 +304,7 @@ impl FileOperations for End {
         self.pipe.state().ready(self.access, self.unseen)
     }
 
-    fn ioctl(&self, _file: &OpenFile<'_>, cmd: u32, arg: usize) -> Result<i32> {
+    fn ioctl(&self, file: &OpenFile<'_>, cmd: u32, arg: usize) -> Result<i32> {
         match cmd {
             uapi::FIONREAD => {
                 let bytes = self.pipe.lock().ring.bytes();
@@ -233,6 +352,8 @@ impl FileOperations for End {
                 self.pipe.set_buffer_only(args.flags != 0);
                 Ok(0)
             }
+            uapi::GIFT => self.gift(file, arg).map(|()| 0),
+            uapi::MOVE => self.fetch(file, arg).map(|()| 0),
             _ => Err(ENOIOCTLCMD),
         }
     }

@@ -147,6 +147,18 @@ impl OpenFile<'_> {
         unsafe { sys::zpipe_file_accessed(self.ptr) };
     }
 
+    /// Tells who watches the file, and who counts, of a read of `bytes` bytes that did not come by read(2).
+    pub(crate) fn was_read(&self, bytes: usize) {
+        // SAFETY: Valid by the type invariants.
+        unsafe { sys::zpipe_file_read(self.ptr, bytes) };
+    }
+
+    /// Tells who watches the file, and who counts, of a write of `bytes` bytes that did not come by write(2).
+    pub(crate) fn wrote(&self, bytes: usize) {
+        // SAFETY: Valid by the type invariants.
+        unsafe { sys::zpipe_file_wrote(self.ptr, bytes) };
+    }
+
     /// Notes the time of a write in the inode, as a FIFO's. Sleeps.
     pub(crate) fn modified(&self) -> Result {
         // SAFETY: Valid by the type invariants.

@@ -3,11 +3,13 @@
 #include <linux/cred.h>
 #include <linux/debugfs.h>
 #include <linux/fs.h>
+#include <linux/fsnotify.h>
 #include <linux/hash.h>
 #include <linux/hugetlb.h>
 #include <linux/mm.h>
 #include <linux/pkeys.h>
 #include <linux/poll.h>
+#include <linux/sched/xacct.h>
 #include <linux/sched/clock.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
@@ -53,6 +55,51 @@ size_t zpipe_page_from_iter_atomic(struct page *page, size_t offset,
 	copied = copy_page_from_iter(page, offset, cut(bytes), from);
 	pagefault_enable();
 	return copied;
+}
+
+bool zpipe_access_ok(unsigned long at, size_t bytes)
+{
+	return access_ok((void __user *)at, bytes);
+}
+
+/* The caller's memory as what writev(2) is given; it has been checked. */
+void zpipe_import_source(struct iov_iter *iter, const struct iovec *iov,
+			 size_t count, size_t bytes)
+{
+	iov_iter_init(iter, ITER_SOURCE, iov, count, bytes);
+}
+
+/* The same with memory to write to. */
+void zpipe_import_dest(struct iov_iter *iter, const struct iovec *iov, size_t count,
+		       size_t bytes)
+{
+	iov_iter_init(iter, ITER_DEST, iov, count, bytes);
+}
+
+/* Whether somebody uses an address space, and not only its struct. */
+bool zpipe_mm_is_used(struct mm_struct *mm)
+{
+	return atomic_read(&mm->mm_users) != 0;
+}
+
+unsigned long zpipe_ram_pages(void)
+{
+	return totalram_pages();
+}
+
+/* What vfs_read() tells of a read, and vfs_write() of a write. */
+void zpipe_file_read(struct file *file, size_t bytes)
+{
+	fsnotify_access(file);
+	add_rchar(current, bytes);
+	inc_syscr(current);
+}
+
+void zpipe_file_wrote(struct file *file, size_t bytes)
+{
+	fsnotify_modify(file);
+	add_wchar(current, bytes);
+	inc_syscw(current);
 }
 
 /* As copy_page_to_iter(), but stops short where it would have to fault. */
@@ -161,6 +208,21 @@ size_t zpipe_pages_to_iter_atomic(struct page **pages, size_t offset,
 	}
 	pagefault_enable();
 	return done;
+}
+
+/*
+ * Copies @bytes bytes from @offset in a folio of the pipe's own, as far as it goes
+ * without a fault, and likewise without an end of the machine.
+ */
+size_t zpipe_folio_to_iter_atomic(struct folio *folio, size_t offset, size_t bytes,
+				  struct iov_iter *to)
+{
+	size_t copied;
+
+	pagefault_disable();
+	copied = _copy_mc_to_iter(folio_address(folio) + offset, cut(bytes), to);
+	pagefault_enable();
+	return copied;
 }
 
 void zpipe_put_pages(struct page **pages, size_t count)

@@ -12,8 +12,10 @@
 struct dentry;
 struct file;
 struct file_operations;
+struct folio;
 struct inode;
 struct iov_iter;
+struct iovec;
 struct page;
 struct user_struct;
 struct vm_area_struct;
@@ -31,6 +33,8 @@ size_t zpipe_page_to_iter_atomic(struct page *page, size_t offset,
 				 size_t bytes, struct iov_iter *to);
 size_t zpipe_pages_from_iter_atomic(struct page **pages, size_t offset,
 				    size_t bytes, struct iov_iter *from);
+size_t zpipe_folio_to_iter_atomic(struct folio *folio, size_t offset, size_t bytes,
+				  struct iov_iter *to);
 size_t zpipe_pages_to_iter_atomic(struct page **pages, size_t offset,
 				  size_t bytes, struct iov_iter *to, bool *bad);
 void zpipe_cut_copies(u8 how);
@@ -43,6 +47,27 @@ bool zpipe_vma_is_anonymous(struct vm_area_struct *vma);
 void zpipe_unpin_anonymous_dirty(struct page **pages, size_t count);
 void zpipe_put_pages(struct page **pages, size_t count);
 bool zpipe_fatal_signal_pending(void);
+
+/* Twice as many as migrate_vma_setup() may fill for a huge page. */
+#define ZPIPE_GIFT_PFNS		2048
+
+int zpipe_gift_probe(unsigned long at);
+struct folio *zpipe_gift_replacement(unsigned long at);
+void zpipe_huge_put(struct folio *folio);
+bool zpipe_huge_charged(struct folio *folio);
+int zpipe_gift_page(unsigned long at, struct folio *with, unsigned long *pfns,
+		    struct folio **out);
+int zpipe_land_probe(unsigned long at);
+void zpipe_refuse_moves(u8 when);
+unsigned long zpipe_ram_pages(void);
+bool zpipe_access_ok(unsigned long at, size_t bytes);
+void zpipe_import_source(struct iov_iter *iter, const struct iovec *iov,
+			 size_t count, size_t bytes);
+void zpipe_import_dest(struct iov_iter *iter, const struct iovec *iov, size_t count,
+		       size_t bytes);
+bool zpipe_mm_is_used(struct mm_struct *mm);
+void zpipe_file_read(struct file *file, size_t bytes);
+void zpipe_file_wrote(struct file *file, size_t bytes);
 
 void zpipe_wake_sync(struct wait_queue_head *head, unsigned int mask);
 bool zpipe_has_waiters(struct wait_queue_head *head);

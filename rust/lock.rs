@@ -4,6 +4,7 @@
 
 use crate::{
     demand::Demand,
+    homes::Homes,
     mm::{BufferPage, PageStock, UserPages},
     pipe::PipeId,
     ring::Ring,
@@ -54,6 +55,8 @@ pub(crate) struct Inner {
     pub(crate) buffer_only: bool,
     /// The slots, counted to the user who made the pipe.
     pub(crate) account: UserPages,
+    /// Huge pages that go round.
+    pub(crate) homes: Homes,
     /// What has been done.
     pub(crate) stats: KBox<Stats>,
     /// Which pipe it is.
@@ -74,6 +77,7 @@ impl Inner {
             waiting_writers: WaitingWriters::default(),
             refused: false,
             buffer_only: false,
+            homes: Homes::new(),
             stats: KBox::new(Stats::default(), GFP_KERNEL_ACCOUNT)?,
             demand: None,
             id,
@@ -230,7 +234,7 @@ impl Inner {
     fn counts(&self) -> Room {
         Room {
             used: self.ring.used(),
-            limit: self.ring.slots(),
+            limit: self.ring.limit(),
             // CAST: At most `PageStock::MAX`.
             spare: self.spare.len() as u32,
             ..Room::default()

@@ -18,6 +18,9 @@
 //!
 //! Above them all is the lock of an open file of debugfs, which the list of pipes is made under.
 //!
+//! Beside them, never with one of them held: the mmap_lock of the caller's own memory, taken by faults and
+//! by gifts. Who needs a slot and an mmap_lock reserves the slot first, see [`gift`](crate::gift).
+//!
 //! The lock of the SIGIO lists, [`FasyncLists`], is taken with none of these held. Under it memory is
 //! allocated and the kernel's fasync locks are taken.
 //!
@@ -30,7 +33,8 @@ use crate::{
     lock::{Inner, Locked, Published},
     mm::{may_exceed_pipe_size, may_exceed_user_pages, UserPages},
     module_parameters,
-    ring::{Kind, Ring},
+    ring::Ring,
+    slot::{HugeSlots, Kind},
     sync::{new_wait_queue, Event, FasyncLists, WaitQueue, Word},
     trace::{self, Who},
     zcore::{
@@ -47,6 +51,9 @@ use kernel::{
     seq_file::{seq_print, SeqFile},
     sync::{Arc, Mutex},
 };
+
+/// Huge pages in the slots of a pipe at most. They are charged to no memory cgroup, so they are few.
+pub(crate) const HUGE_MOST: u64 = 4;
 
 /// The limits on pipes, as the module's parameters say. `EINVAL` if that makes no sense.
 pub(crate) fn limits() -> Result<Limits> {
@@ -138,6 +145,9 @@ pub(crate) struct Pipe {
     /// Where the one writer waits whose memory is offered.
     #[pin]
     pub(crate) offer_wait: WaitQueue,
+    /// Where readers wait while another one tries to land a huge page, as for the mutex of a pipe(2).
+    #[pin]
+    pub(crate) claim_wait: WaitQueue,
     /// Readers and writers that want SIGIO.
     #[pin]
     pub(crate) fasync: FasyncLists,
@@ -145,6 +155,10 @@ pub(crate) struct Pipe {
     every_write_wakes: Word,
     /// The lockless copy of what the lock protects, for who would prepare a direct transfer.
     buffer_only: Word,
+    /// Huge pages in slots, or on their way there: written under the lock.
+    huge: Word,
+    /// A reader tries to land the page in the first slot: written under the lock.
+    pub(crate) claimed: Word,
     /// Which one it is.
     id: PipeId,
 }
@@ -168,9 +182,12 @@ impl Pipe {
                 rd_wait <- new_wait_queue!("zpipe::rd_wait"),
                 wr_wait <- new_wait_queue!("zpipe::wr_wait"),
                 offer_wait <- new_wait_queue!("zpipe::offer_wait"),
+                claim_wait <- new_wait_queue!("zpipe::claim_wait"),
                 fasync <- FasyncLists::new(),
                 every_write_wakes: Word::new(0),
                 buffer_only: Word::new(0),
+                huge: Word::new(0),
+                claimed: Word::new(0),
                 id,
             }),
             GFP_KERNEL_ACCOUNT,
@@ -281,6 +298,21 @@ impl Pipe {
         }
     }
 
+    /// How many huge pages are in slots, or on their way there; may be stale without the lock.
+    pub(crate) fn huge(&self) -> u64 {
+        self.huge.read()
+    }
+
+    /// Says how many, with the lock held.
+    pub(crate) fn set_huge(&self, _locked: &Locked<'_>, pages: u64) {
+        self.huge.write(pages);
+    }
+
+    /// Whether a user who has `all` pages in pipes has too many to gift more.
+    pub(crate) fn above_user(&self, all: u64) -> bool {
+        limits().is_ok_and(|limits| limits.above_user(all)) && !may_exceed_user_pages()
+    }
+
     /// True if nothing goes straight from one process to the other. May be stale without the lock,
     /// under which it is changed.
     pub(crate) fn is_buffer_only(&self) -> bool {
@@ -307,9 +339,9 @@ impl Pipe {
         }
     }
 
-    /// The capacity in bytes.
+    /// The capacity in bytes. Sleeps, but only for the lock.
     pub(crate) fn capacity(&self) -> u64 {
-        u64::from(self.state().room.limit) * PAGE_SIZE as u64
+        u64::from(self.lock().ring.slots()) * PAGE_SIZE as u64
     }
 
     /// Makes the capacity at least `bytes` bytes, as `F_SETPIPE_SZ` does. Sleeps.
@@ -364,7 +396,21 @@ impl Pipe {
 
     /// Closes what was opened with `access`.
     pub(crate) fn close(&self, access: Access) {
-        let lone = self.lock().count_out(access);
+        let mut gone = HugeSlots::new();
+        let mut scratch = [None, None];
+        let lone = {
+            let mut inner = self.lock();
+            let lone = inner.count_out(access);
+            let nobody = !inner.has_readers() || !inner.has_writers();
+            inner.homes.purge(nobody, &mut gone);
+            if nobody {
+                scratch = [inner.homes.take_scratch(), inner.homes.take_scratch()];
+            }
+            lone
+        };
+        // All of it is freed without the lock.
+        drop(scratch);
+        gone.free();
 
         // The last of one side, while the other is still there.
         if lone {
@@ -378,17 +424,19 @@ impl Pipe {
 
     /// Prints state and counters: `/proc/PID/fdinfo/N`. Sleeps, but only for the lock.
     pub(crate) fn show(&self, seq: &SeqFile) {
-        let (state, bytes, stats) = {
+        let (state, slots, bytes, homes, stats) = {
             let inner = self.lock();
-            (inner.state(), inner.ring.bytes(), *inner.stats)
+            let (ring, homes) = (&inner.ring, inner.homes.len());
+            (
+                inner.state(),
+                ring.slots(),
+                ring.bytes(),
+                homes,
+                *inner.stats,
+            )
         };
 
-        seq_print!(
-            seq,
-            "zpipe-slots:\t{}/{}\n",
-            state.room.used,
-            state.room.limit
-        );
+        seq_print!(seq, "zpipe-slots:\t{}/{}\n", state.room.used, slots);
         seq_print!(seq, "zpipe-buffered:\t{}\n", bytes);
         seq_print!(
             seq,
@@ -397,6 +445,7 @@ impl Pipe {
         );
         seq_print!(seq, "zpipe-readers:\t{}\n", state.ends.readers);
         seq_print!(seq, "zpipe-writers:\t{}\n", state.ends.writers);
+        seq_print!(seq, "zpipe-homes:\t{}\n", homes);
         seq_print!(seq, "{}", stats);
         let write = self.wr_wait.spun_us() + self.offer_wait.spun_us();
         seq_print!(seq, "zpipe-spun-us-write:\t{}\n", write);

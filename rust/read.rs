@@ -6,15 +6,20 @@
 //! consumed: the lock is dropped, the reader's memory is faulted in, and the read starts again from
 //! what the pipe then holds.
 
+mod landing;
+
+pub(crate) use landing::Landing;
+
 use crate::{
     demand::Demand,
     direct::{self, Pulled},
     lock::{Inner, Locked},
     mm::{Dest, Ended, Miss},
-    pipe::{Pipe, Request},
-    ring::Kind,
+    pipe::{Pipe, Request, HUGE_MOST},
+    slot::{HugeSlots, Kind, Slot},
     sync::{killed, Event},
     trace::{self, Who},
+    uapi,
     zcore::turn::{Left, ReaderTurn, Wakes},
 };
 use core::mem;
@@ -41,6 +46,14 @@ enum Step {
     Empty,
     /// There is, in memory that is being changed just now.
     Busy,
+    /// A huge page is to be freed before more is copied.
+    Retire,
+    /// The next is a huge page that may become the reader's memory at this address: look at that first.
+    Probe(usize),
+    /// So it may, as far as is known.
+    Land(usize),
+    /// Another reader tries just that.
+    Claimed,
     /// The next bytes, so many, cannot be delivered without a fault.
     NeedRoom {
         /// Bytes that must be writable to go on.
@@ -52,6 +65,7 @@ enum Step {
 
 /// A read on its way.
 struct Read<'r, 'a, 'data> {
+    pipe: &'r Pipe,
     dest: &'r mut Dest<'a, 'data>,
     /// Bytes read.
     done: usize,
@@ -71,39 +85,92 @@ struct Read<'r, 'a, 'data> {
     in_vain: u32,
     /// Times that a writer's memory was found busy.
     busy: u32,
+    /// Huge pages that are read: they are freed without the lock.
+    huge: HugeSlots,
+    /// How many more this call reads: it drops the lock for each, and writers put others in.
+    huge_left: u64,
+    landing: &'r mut Landing,
 }
 
 impl Read<'_, '_, '_> {
     /// Reads as much as can be read now.
     fn advance(&mut self, locked: &mut Locked<'_>) -> Step {
-        loop {
+        // After a page that landed nothing may be wanted any more.
+        while self.left != 0 && self.huge_left != 0 {
             let inner = &mut **locked;
             let was_full = inner.ring.is_full();
             let left = self.left;
-            let Some(slot) = inner.ring.first() else {
-                match self.pull(inner) {
+            let (number, buffer_only) = (inner.ring.next_number(), inner.buffer_only);
+            let mut missing = None;
+            let emptied = match inner.ring.first() {
+                None => match self.pull(inner) {
                     Some(step) => return step,
                     None => continue,
+                },
+                Some(Slot::Page(slot)) => {
+                    let bytes = slot.len().min(left);
+                    if slot.peek_atomic(bytes, self.dest) {
+                        self.done += bytes;
+                        self.left -= bytes;
+                        slot.consume(bytes);
+                        if slot.kind() == Kind::Packet {
+                            // What did not fit is gone, and the next packet is another read's.
+                            slot.consume(usize::MAX);
+                            self.left = 0;
+                        }
+                    } else {
+                        missing = Some(bytes);
+                    }
+                    slot.len() == 0
+                }
+                Some(Slot::Huge(slot)) if slot.is_claimed() => return Step::Claimed,
+                Some(Slot::Huge(slot)) => {
+                    let against = if !slot.is_whole() {
+                        Some(uapi::REASON_PART)
+                    } else if buffer_only {
+                        Some(uapi::REASON_BUFFER_ONLY)
+                    } else {
+                        None
+                    };
+                    if let Some(at) = self.landing.place(number, against, left, self.dest) {
+                        return if self.landing.is_fit() {
+                            Step::Land(at)
+                        } else {
+                            Step::Probe(at)
+                        };
+                    }
+                    let bytes = slot.len().min(left);
+                    let copied = slot.consume_atomic(bytes, self.dest);
+                    self.done += copied;
+                    self.left -= copied;
+                    self.landing.copied(copied);
+                    if copied < bytes {
+                        missing = Some(slot.part().min(self.left));
+                    }
+                    slot.len() == 0
                 }
             };
-
-            let bytes = slot.len().min(left);
-            if !slot.peek_atomic(bytes, self.dest) {
-                let all = inner.ring.bytes().min(left);
-                return Step::NeedRoom { next: bytes, all };
+            if let Some(next) = missing {
+                let all = inner.ring.bytes().min(self.left);
+                return Step::NeedRoom { next, all };
             }
-            self.done += bytes;
-            self.left -= bytes;
-            slot.consume(bytes);
-            if slot.kind() == Kind::Packet {
-                // What did not fit is gone, and the next packet is another read's.
-                slot.consume(usize::MAX);
-                self.left = 0;
-            }
-            if slot.len() == 0 {
+            if emptied {
                 self.turn.emptied(was_full);
-                if let Some(slot) = inner.ring.pop() {
-                    inner.recycle(slot.into_page());
+                match inner.ring.pop() {
+                    Some(Slot::Page(slot)) => inner.recycle(slot.into_page()),
+                    Some(Slot::Huge(slot)) => {
+                        inner.homes.worth.copied();
+                        if inner.has_writers() {
+                            inner.homes.put(slot, &mut self.huge);
+                        } else {
+                            self.huge.push(slot);
+                        }
+                        self.huge_is_gone(locked);
+                        if self.left != 0 && self.huge_left != 0 {
+                            return Step::Retire;
+                        }
+                    }
+                    None => (),
                 }
                 if was_full {
                     // A writer that comes while more is copied waits for the lock, not for a
@@ -111,20 +178,36 @@ impl Read<'_, '_, '_> {
                     locked.publish_room();
                 }
             }
-            if self.left == 0 {
-                return Step::Done;
-            }
         }
+        Step::Done
+    }
+
+    /// A huge page is out of the pipe.
+    fn huge_is_gone(&mut self, locked: &Locked<'_>) {
+        let pages = self.pipe.huge();
+        self.pipe.set_huge(locked, pages.saturating_sub(1));
+        self.huge_left = self.huge_left.saturating_sub(1);
+        // A writer may have waited for that.
+        self.turn.emptied(pages >= HUGE_MOST);
+    }
+
+    /// Drops the lock for a moment. Who has read nothing keeps the wakeup that it got: it is not through
+    /// with what it was woken for.
+    fn step_out(&mut self, inner: Locked<'_>) {
+        if self.done == 0 {
+            drop(inner);
+        } else if self.pipe.leave(inner, &mut self.turn).writer {
+            self.pipe.fasync.writers.tell(Event::Output);
+        }
+        self.huge.free();
     }
 
     /// Counts what was read since it last did.
     fn count(&mut self, inner: &mut Inner) {
         inner.stats.read.bytes += (self.done - self.counted) as u64;
-        self.in_vain = if self.done > self.counted {
-            0
-        } else {
-            self.in_vain + 1
-        };
+        if self.done > self.counted {
+            self.in_vain = 0;
+        }
         self.counted = self.done;
     }
 
@@ -212,7 +295,12 @@ impl Pipe {
         if let Some(bytes) = self.read_at_once(total, dest) {
             return Ok(bytes);
         }
-        self.read_on(request, total, dest)
+        self.read_on(
+            request,
+            total,
+            dest,
+            &mut Landing::new(!request.nowait, false),
+        )
     }
 
     /// Reads from the first slot, if all that is to be read is in there; [`None`], and nothing is
@@ -228,19 +316,16 @@ impl Pipe {
             return None;
         }
 
-        let slot = inner.ring.first()?;
+        let slot = inner.ring.first()?.as_stream_page()?;
         let bytes = slot.len().min(total);
-        if (bytes < total && used > 1)
-            || slot.kind() != Kind::Stream
-            || !slot.peek_atomic(bytes, dest)
-        {
+        if (bytes < total && used > 1) || !slot.peek_atomic(bytes, dest) {
             return None;
         }
         slot.consume(bytes);
         let mut turn = ReaderTurn::default();
         if slot.len() == 0 {
             turn.emptied(was_full);
-            if let Some(slot) = inner.ring.pop() {
+            if let Some(Slot::Page(slot)) = inner.ring.pop() {
                 inner.recycle(slot.into_page());
             }
         }
@@ -252,15 +337,18 @@ impl Pipe {
         Some(bytes)
     }
 
-    /// Reads whatever it is, with all the waiting and faulting that takes.
+    /// Reads at most `total` bytes, which there is room for, with all the waiting and faulting that
+    /// takes: as [`Self::read`], if that is not nothing.
     #[inline(never)]
-    fn read_on(
+    pub(crate) fn read_on(
         &self,
         request: Request<'_>,
         total: usize,
         dest: &mut Dest<'_, '_>,
+        landing: &mut Landing,
     ) -> Result<usize> {
         let mut job = Read {
+            pipe: self,
             dest,
             done: 0,
             left: total,
@@ -270,6 +358,9 @@ impl Pipe {
             counted: 0,
             in_vain: 0,
             busy: 0,
+            huge: HugeSlots::new(),
+            huge_left: HUGE_MOST,
+            landing,
         };
         // What is waited for may come straight here.
         let mut demand = if total < direct::least()
@@ -291,6 +382,7 @@ impl Pipe {
                 Step::Busy if job.busy < BUSY_MOST => {
                     job.busy += 1;
                     self.leave(inner, &mut job.turn);
+                    job.huge.free();
                     fsleep(BUSY_SLEEP);
                     inner = self.lock_to_read(&mut job.turn);
                 }
@@ -301,6 +393,38 @@ impl Pipe {
                         job.turn.missed();
                     }
                 }
+                step @ (Step::Retire | Step::Probe(_)) => {
+                    job.count(&mut inner);
+                    let position = inner.ring.position();
+                    if let Step::Probe(_) = step {
+                        job.landing.take_scratch(&mut inner);
+                    }
+                    job.step_out(inner);
+                    if let Step::Probe(at) = step {
+                        job.landing.probe(at);
+                    }
+                    inner = if job.done == 0 {
+                        self.lock_to_read(&mut job.turn)
+                    } else {
+                        // One read empties the pipe once, in however many pieces.
+                        self.lock()
+                    };
+                    if job.done > 0 && inner.ring.position() != position {
+                        // What is next is not what follows.
+                        break Ok(());
+                    }
+                }
+                Step::Claimed if job.done > 0 => break Ok(()),
+                Step::Claimed => {
+                    // It is nobody else's turn: for pipe(2) this is another's hold of the mutex.
+                    self.leave(inner, &mut job.turn);
+                    let waited = self.claim_wait.wait_killable(|| self.claimed.read() == 0);
+                    inner = self.lock_to_read(&mut job.turn);
+                    if let Err(e) = waited {
+                        break Err(e);
+                    }
+                }
+                Step::Land(at) => inner = job.land(inner, at),
                 Step::Empty if !inner.has_writers() || job.done > 0 => break Ok(()),
                 Step::Empty if request.nonblock() => break Err(EAGAIN),
                 Step::Empty => {
@@ -330,12 +454,14 @@ impl Pipe {
                 }
                 Step::NeedRoom { next, all } => {
                     inner.stats.read.faults += 1;
+                    job.in_vain += 1;
                     job.count(&mut inner);
                     let position = inner.ring.position();
                     // Nobody waits for our faults, nor for a signal that tells of room.
                     if self.leave(inner, &mut job.turn).writer {
                         self.fasync.writers.tell(Event::Output);
                     }
+                    job.huge.free();
                     let ready = job.dest.fault_in(all);
                     inner = if job.done == 0 {
                         self.lock_to_read(&mut job.turn)

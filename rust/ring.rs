@@ -4,9 +4,11 @@
 
 use crate::{
     direct::{Direct, Pulled},
-    mm::{BufferPage, Dest, Source},
-    zcore::{merge::LastSlot, state::Offered},
+    mm::Dest,
+    slot::Slot,
+    zcore::{merge::LastSlot, seats::Seats, state::Offered},
 };
+use core::mem;
 use kernel::{
     alloc::{
         flags::{GFP_KERNEL_ACCOUNT, __GFP_NOWARN},
@@ -14,91 +16,6 @@ use kernel::{
     },
     prelude::*,
 };
-
-/// What a slot's data is to readers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Part of a stream of bytes.
-    Stream,
-    /// A packet: one read takes it, or as much of it as it has room for and drops the rest.
-    Packet,
-}
-
-/// Data in a pipe: a part of a page.
-///
-/// A slot is made whole when data is put in, and dropped whole when it has been read: nothing of
-/// it is left to the next that stands in its place.
-///
-/// # Invariants
-///
-/// The data ends where what is valid of the page ends.
-pub(crate) struct Slot {
-    page: BufferPage,
-    offset: usize,
-    kind: Kind,
-}
-
-impl Slot {
-    /// A slot with what is valid of `page` from `offset` on.
-    pub(crate) fn new(page: BufferPage, offset: usize, kind: Kind) -> Self {
-        // INVARIANT: The data ends where what is valid ends, and begins before that or there.
-        Self {
-            offset: offset.min(page.valid()),
-            page,
-            kind,
-        }
-    }
-
-    /// Bytes of data.
-    pub(crate) fn len(&self) -> usize {
-        self.page.valid() - self.offset
-    }
-
-    /// What the data is to readers.
-    pub(crate) fn kind(&self) -> Kind {
-        self.kind
-    }
-
-    /// Appends `bytes` bytes of `source`, without a fault. When not all of them come, none is
-    /// appended, and the source is as it was.
-    pub(crate) fn append_atomic(&mut self, bytes: usize, source: &mut Source<'_, '_>) -> bool {
-        let copied = self.page.fill_atomic(self.page.valid(), bytes, source);
-
-        if copied < bytes {
-            source.rewind(copied);
-        }
-        copied == bytes
-    }
-
-    /// Appends the first `bytes` bytes of `page`.
-    pub(crate) fn append_page(&mut self, bytes: usize, page: &BufferPage) {
-        self.page.fill_from_page(self.page.valid(), bytes, page);
-    }
-
-    /// Copies the first `bytes` bytes to `dest`, without a fault. When not all of them arrive,
-    /// `dest` is as it was. They stay in the slot either way, until [`Self::consume`].
-    pub(crate) fn peek_atomic(&self, bytes: usize, dest: &mut Dest<'_, '_>) -> bool {
-        let copied = self.page.drain_atomic(self.offset, bytes, dest);
-
-        if copied < bytes {
-            dest.rewind(copied);
-        }
-        copied == bytes
-    }
-
-    /// Removes the first `bytes` bytes.
-    pub(crate) fn consume(&mut self, bytes: usize) {
-        // INVARIANT: The end stays.
-        self.offset += bytes.min(self.len());
-    }
-
-    /// Gives the page back, for another use.
-    pub(crate) fn into_page(self) -> BufferPage {
-        let mut page = self.page;
-        page.clear();
-        page
-    }
-}
 
 /// Where the next byte is that a read would get: it changes whenever bytes leave the pipe.
 ///
@@ -117,12 +34,14 @@ pub(crate) struct Position {
 ///
 /// # Invariants
 ///
-/// * `places` has a power of two elements, at least one.
-/// * `head - tail`, wrapping, is at most that; exactly the places from `tail` to `head` are full.
+/// * `places` has a power of two elements, at least one, which `seats` counts.
+/// * `head - tail`, wrapping, is at most what `seats` lets be used; exactly the places from `tail` to
+///   `head` are full.
 #[repr(C)]
 pub(crate) struct Ring {
     head: u32,
     tail: u32,
+    seats: Seats,
     places: KVec<Option<Slot>>,
     direct: Option<KBox<Direct>>,
     /// Bytes that ever went straight from one process to the other; wraps.
@@ -135,6 +54,7 @@ impl Ring {
         // INVARIANT: The places are as many as asked for, and empty.
         Ok(Self {
             places: Self::places(slots)?,
+            seats: Seats::new(slots),
             head: 0,
             tail: 0,
             direct: None,
@@ -164,16 +84,25 @@ impl Ring {
         self.head.wrapping_sub(self.tail)
     }
 
-    /// The number of slots there are.
+    /// The number of slots there are, whoever may use them.
     pub(crate) fn slots(&self) -> u32 {
-        // CAST: As many as `Self::places` was asked for, a u32.
-        self.places.len() as u32
+        self.seats.slots()
     }
 
-    /// The number of slots that hold none.
+    /// The number of slots that may hold data: those that nobody has reserved.
+    pub(crate) fn limit(&self) -> u32 {
+        self.seats.limit()
+    }
+
+    /// The number of slots that writers have reserved.
+    pub(crate) fn reserved(&self) -> u32 {
+        self.slots() - self.limit()
+    }
+
+    /// The number of slots that are free.
     pub(crate) fn free(&self) -> usize {
         // CAST: A u32 fits.
-        (self.slots() - self.used()) as usize
+        (self.limit() - self.used()) as usize
     }
 
     /// Whether there is no data.
@@ -183,7 +112,7 @@ impl Ring {
 
     /// Whether there is no room.
     pub(crate) fn is_full(&self) -> bool {
-        self.used() >= self.slots() || self.is_occupied()
+        self.used() >= self.limit() || self.is_occupied()
     }
 
     /// True if readers can take something of a writer's memory behind the slots: then nothing can be
@@ -220,9 +149,14 @@ impl Ring {
         let first = self.places.get(self.place(self.tail));
         Position {
             tail: self.tail,
-            offset: first.and_then(Option::as_ref).map_or(0, |slot| slot.offset),
+            offset: first.and_then(Option::as_ref).map_or(0, Slot::offset),
             direct: self.direct_bytes,
         }
+    }
+
+    /// The number of the slot that is read next: it comes again after 2^32 slots.
+    pub(crate) fn next_number(&self) -> u32 {
+        self.tail
     }
 
     /// Notes that `bytes` bytes went straight from one process to the other.
@@ -303,12 +237,10 @@ impl Ring {
         self.places.get_mut(place)?.as_mut()
     }
 
-    /// What the last slot says about being appended to.
+    /// What the last slot says about being appended to, if that is possible at all.
+    #[inline(always)]
     pub(crate) fn last_slot(&mut self) -> Option<LastSlot> {
-        self.last().map(|slot| LastSlot {
-            end: slot.page.valid(),
-            mergeable: slot.kind == Kind::Stream,
-        })
+        self.last()?.as_stream_page().map(|slot| slot.as_last())
     }
 
     /// Moves all slots over to `other`, an empty ring, and takes its place; returns the old places,
@@ -319,9 +251,11 @@ impl Ring {
             .as_ref()
             .map_or(0, |direct| direct.offer().slots().min(self.free()));
         // CAST: At most the slots there are.
-        if self.used() + behind as u32 > other.slots() {
+        let used = self.used() + behind as u32;
+        let Some(seats) = self.seats.resized(other.slots(), used) else {
             return Err(other);
-        }
+        };
+        other.seats = seats;
         other.direct_bytes = self.direct_bytes;
         other.direct = self.direct.take();
         if other.slots() > self.slots() {
@@ -336,7 +270,7 @@ impl Ring {
         while let Some(slot) = self.pop() {
             other.push(slot);
         }
-        Ok(core::mem::replace(self, other))
+        Ok(mem::replace(self, other))
     }
 
     /// Puts a slot behind all others, into a place that the caller knows to be free.
@@ -370,10 +304,37 @@ impl Ring {
 
         // INVARIANT: The first full place became empty.
         self.tail = self.tail.wrapping_add(1);
+        self.freed(free);
+        Some(slot)
+    }
+
+    /// Notes that there is one free slot more than the `free` there were.
+    fn freed(&mut self, free: usize) {
         if let Some(direct) = &mut self.direct {
             direct.slot_freed(free);
         }
-        Some(slot)
+    }
+
+    /// Reserves a free slot, for [`Self::fill_reserved`] or [`Self::release`]. False if the ring is
+    /// full.
+    pub(crate) fn reserve(&mut self) -> bool {
+        // INVARIANT: No more than `used` slots have to be used.
+        !self.is_full() && self.seats.reserve(self.used())
+    }
+
+    /// Puts a slot behind all others, into a place that was reserved.
+    pub(crate) fn fill_reserved(&mut self, slot: Slot) {
+        if self.seats.release() {
+            self.push(slot);
+        }
+    }
+
+    /// A reserved slot is free.
+    pub(crate) fn release(&mut self) {
+        let free = self.free();
+        if self.seats.release() {
+            self.freed(free);
+        }
     }
 }
 
@@ -386,8 +347,9 @@ pub(crate) struct Vacancy<'r> {
 impl Vacancy<'_> {
     /// Puts a slot in, behind all others.
     pub(crate) fn fill(self, slot: Slot) {
-        // INVARIANT: The place behind the last full one becomes full.
-        *self.place = Some(slot);
+        // INVARIANT: The place behind the last full one becomes full. It was empty, and is not asked again:
+        // for every message that is dearer than all else here.
+        mem::forget(self.place.replace(slot));
         *self.head = self.head.wrapping_add(1);
     }
 }

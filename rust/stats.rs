@@ -2,7 +2,10 @@
 
 //! What a pipe has done, counted under its inner lock.
 
-use crate::mm::{Ended, Miss};
+use crate::{
+    mm::{Ended, Miss},
+    zcore::gift::HUGE_SIZE,
+};
 use kernel::fmt;
 
 /// Counters of one side of a pipe, since it was made.
@@ -45,6 +48,12 @@ pub(crate) struct Stats {
     pub(crate) pull: Direct,
     /// Writers that put straight into a reader's memory.
     pub(crate) push: Direct,
+    /// Huge pages that left a writer's memory.
+    pub(crate) gifts: u64,
+    /// Of these, such that a page of zeros replaced, which was cleared for that.
+    pub(crate) clears: u64,
+    /// Huge pages that came into a reader's memory.
+    pub(crate) moves: u64,
 }
 
 /// Counters of one way to copy straight from one process to the other.
@@ -76,10 +85,14 @@ impl Direct {
 /// As in `/proc/PID/fdinfo/N`: a line each.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gifted = self.gifts * HUGE_SIZE as u64;
         for (name, value) in [
             ("bytes-written", self.write.bytes),
             ("bytes-read", self.read.bytes),
-            ("bytes-buffered", self.write.bytes - self.write.direct),
+            (
+                "bytes-buffered",
+                self.write.bytes - self.write.direct - gifted,
+            ),
             ("writes", self.write.calls),
             ("reads", self.read.calls),
             ("write-waits", self.write.waits),
@@ -98,6 +111,9 @@ impl fmt::Display for Stats {
             ("push-misses-busy", self.push.misses[0]),
             ("push-misses-mapping", self.push.misses[1]),
             ("push-misses-page", self.push.misses[2]),
+            ("gifts", self.gifts),
+            ("gift-clears", self.clears),
+            ("moves", self.moves),
         ] {
             writeln!(f, "zpipe-{name}:\t{value}")?;
         }

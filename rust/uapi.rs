@@ -11,11 +11,17 @@ use kernel::{
 };
 
 pub(crate) use sys::{
-    zpipe_capacity as Capacity, zpipe_flags as Flags, zpipe_pipe2 as Pipe2,
-    ZPIPE_BUFFER_ONLY as BUFFER_ONLY, ZPIPE_CMD_GET_CAPACITY as GET_CAPACITY,
-    ZPIPE_CMD_GET_FLAGS as GET_FLAGS, ZPIPE_CMD_PIPE2 as PIPE2,
-    ZPIPE_CMD_SET_CAPACITY as SET_CAPACITY, ZPIPE_CMD_SET_FLAGS as SET_FLAGS,
-    ZPIPE_FIONREAD as FIONREAD,
+    zpipe_capacity as Capacity, zpipe_flags as Flags, zpipe_iovec as Range, zpipe_pipe2 as Pipe2,
+    zpipe_transfer as Transfer, ZPIPE_ALWAYS as ALWAYS, ZPIPE_ANY as ANY,
+    ZPIPE_BUFFER_ONLY as BUFFER_ONLY, ZPIPE_CLEAR as CLEAR, ZPIPE_CMD_GET_CAPACITY as GET_CAPACITY,
+    ZPIPE_CMD_GET_FLAGS as GET_FLAGS, ZPIPE_CMD_GIFT as GIFT, ZPIPE_CMD_MOVE as MOVE,
+    ZPIPE_CMD_PIPE2 as PIPE2, ZPIPE_CMD_SET_CAPACITY as SET_CAPACITY,
+    ZPIPE_CMD_SET_FLAGS as SET_FLAGS, ZPIPE_FIONREAD as FIONREAD, ZPIPE_NONBLOCK as NONBLOCK,
+    ZPIPE_REASON_BUFFER_ONLY as REASON_BUFFER_ONLY, ZPIPE_REASON_COST as REASON_COST,
+    ZPIPE_REASON_KERNEL as REASON_KERNEL, ZPIPE_REASON_LIMIT as REASON_LIMIT,
+    ZPIPE_REASON_MAPPING as REASON_MAPPING, ZPIPE_REASON_MEMORY as REASON_MEMORY,
+    ZPIPE_REASON_PACKET as REASON_PACKET, ZPIPE_REASON_PART as REASON_PART,
+    ZPIPE_REASON_SMALL as REASON_SMALL, ZPIPE_RETURN as RETURN,
 };
 
 /// A struct of the ABI: its first member is a u32, its size.
@@ -54,6 +60,53 @@ impl Extensible for Flags {
     const FIRST: usize = 8;
 }
 
+// SAFETY: Integers only, without padding: see the assertions.
+unsafe impl FromBytes for Transfer {}
+// SAFETY: As above.
+unsafe impl AsBytes for Transfer {}
+const _: () = assert!(size_of::<Transfer>() == 112);
+
+impl Extensible for Transfer {
+    const FIRST: usize = 112;
+}
+
+// SAFETY: Integers only, without padding: see the assertion.
+unsafe impl FromBytes for Range {}
+const _: () = assert!(size_of::<Range>() == 16);
+
+/// The ranges of memory that a call names, at most [`RANGES_MOST`]: addresses and lengths. Sleeps.
+///
+/// Errors: `EINVAL` (too many), `EFAULT`, `ENOMEM`.
+pub(crate) fn ranges(arg: u64, count: u32) -> Result<KVec<(usize, usize)>> {
+    if count > RANGES_MOST {
+        return Err(EINVAL);
+    }
+    let count = count as usize;
+    let mut ranges = KVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
+    let address = UserPtr::from_addr(usize::try_from(arg).map_err(|_| EFAULT)?);
+    let mut reader = UserSlice::new(address, count * size_of::<Range>()).reader();
+
+    for _ in 0..count {
+        let range = reader.read::<Range>()?;
+        let at = usize::try_from(range.base).map_err(|_| EFAULT)?;
+        // As readv(2) has it.
+        let bytes = isize::try_from(range.bytes)
+            .map_err(|_| EINVAL)?
+            .unsigned_abs();
+
+        // As by readv(2) before anything is done.
+        // SAFETY: It compares numbers.
+        if !unsafe { sys::zpipe_access_ok(at, bytes) } {
+            return Err(EFAULT);
+        }
+        ranges.push((at, bytes), GFP_KERNEL_ACCOUNT)?;
+    }
+    Ok(ranges)
+}
+
+/// As many as UIO_MAXIOV.
+const RANGES_MOST: u32 = 1024;
+
 /// A struct of the ABI in the memory of the current process.
 pub(crate) struct UserStruct {
     ptr: UserPtr,
@@ -76,7 +129,7 @@ impl UserStruct {
         })?;
 
         let mut reader = UserSlice::new(ptr, size).reader();
-        let mut bytes = [0u8; 64];
+        let mut bytes = [0u8; 128];
         let known = bytes.get_mut(..size_of::<T>()).ok_or(EINVAL)?;
         reader.read_slice(known.get_mut(..layout.copy).ok_or(EINVAL)?)?;
         let value = T::from_bytes_copy(known).ok_or(EINVAL)?;
@@ -95,7 +148,7 @@ impl UserStruct {
     }
 
     /// Writes the struct back, as far as its user knows it. Sleeps.
-    pub(crate) fn write<T: Extensible>(self, value: &T) -> Result {
+    pub(crate) fn write<T: Extensible>(&self, value: &T) -> Result {
         let bytes = value.as_bytes();
         let bytes = bytes.get(..self.size.min(bytes.len())).ok_or(EINVAL)?;
 

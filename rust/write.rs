@@ -17,7 +17,7 @@ use crate::{
     lock::{Inner, Locked},
     mm::{BufferPage, PageStock, Source},
     pipe::{Pipe, Request},
-    ring::{Kind, Slot},
+    slot::{Kind, Slot},
     sync::raise_sigpipe,
     trace::{self, Who},
     zcore::{
@@ -118,7 +118,7 @@ impl Write<'_, '_, '_> {
     /// Appends the odd bytes to the last slot, where the rules say so.
     fn merge(&mut self, inner: &mut Inner) -> Result<(), Step> {
         if let Some(odd) = merge_len(self.total, inner.ring.last_slot()) {
-            let Some(last) = inner.ring.last() else {
+            let Some(last) = inner.ring.last().and_then(Slot::as_stream_page) else {
                 return Ok(());
             };
             match self.staged.take() {
@@ -202,7 +202,7 @@ impl Write<'_, '_, '_> {
                 self.request.kind()
             };
             self.announced = self.announced.saturating_sub(bytes);
-            vacancy.fill(Slot::new(page, self.phase, kind));
+            vacancy.fill(Slot::of_page(page, self.phase, kind));
             self.phase = 0;
             self.done += bytes;
             if was_empty {
@@ -323,6 +323,7 @@ impl Pipe {
             if !inner
                 .ring
                 .last()
+                .and_then(Slot::as_stream_page)
                 .is_some_and(|last| last.append_atomic(total, source))
             {
                 return false;
@@ -341,7 +342,7 @@ impl Pipe {
                 inner.recycle(page);
                 return false;
             }
-            vacancy.fill(Slot::new(page, 0, request.kind()));
+            vacancy.fill(Slot::of_page(page, 0, request.kind()));
         }
         inner.stats.write.moved(total);
         drop(inner);
@@ -349,9 +350,10 @@ impl Pipe {
         true
     }
 
-    /// Writes whatever it is, with all the waiting and faulting that takes.
+    /// Writes `total` bytes, all that `source` has, with all the waiting and faulting that takes: as
+    /// [`Self::write`], if there are any.
     #[inline(never)]
-    fn write_on(
+    pub(crate) fn write_on(
         &self,
         request: Request<'_>,
         total: usize,

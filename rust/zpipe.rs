@@ -19,12 +19,15 @@ mod demand;
 mod device;
 mod direct;
 mod fops;
+mod gift;
+mod homes;
 mod lock;
 mod mm;
 mod pairfs;
 mod pipe;
 mod read;
 mod ring;
+mod slot;
 mod stats;
 mod sync;
 mod sys;
@@ -76,6 +79,14 @@ module! {
             default: 64,
             description: "Pages of another process held at a time while they are copied, at most 64",
         },
+        gifts_most: u32 {
+            default: 0,
+            description: "Huge pages in all pipes at most, 0: a 64th of memory",
+        },
+        refuse_moves: u8 {
+            default: 0,
+            description: "For tests: refuse to move huge pages before (1), in the middle (2) or at the end (3)",
+        },
         cut_copies: u8 {
             default: 0,
             description: "For tests: cut about half of the copies short, as a page fault would (1), or all to nothing (2)",
@@ -99,6 +110,8 @@ impl kernel::Module for Zpipe {
         );
         mm::set_batch(compat::parameter(&module_parameters::direct_batch));
         sync::set_spin_us(compat::parameter(&module_parameters::spin_us));
+        mm::set_gifts_most(compat::parameter(&module_parameters::gifts_most));
+        mm::refuse_moves(compat::parameter(&module_parameters::refuse_moves));
         mm::cut_copies(compat::parameter(&module_parameters::cut_copies));
 
         // From here on files are opened, and nothing may fail: they would outlive the module.

@@ -304,6 +304,7 @@ TEST_F_TIMEOUT(abi, unknown_commands_enotty, TIMEOUT)
 	static const unsigned int pipe[] = {
 		ZPIPE_IOC_GET_CAPACITY, ZPIPE_IOC_SET_CAPACITY,
 		ZPIPE_IOC_GET_FLAGS, ZPIPE_IOC_SET_FLAGS,
+		ZPIPE_IOC_GIFT, ZPIPE_IOC_MOVE,
 	};
 	int nr = ARRAY_SIZE(pipe);
 

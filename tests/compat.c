@@ -200,6 +200,30 @@ TEST(abi_flags)
 	EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(fd[0]));
 }
 
+TEST(abi_transfer)
+{
+	struct zpipe_transfer *arg = low_alloc(PAGE);
+	struct zpipe_iovec *range = low_alloc(PAGE);
+	char *buf = low_alloc(PAGE);
+	int fd[2];
+
+	if (no_call32())
+		SKIP(return, "no 32-bit processes here");
+	ASSERT_EQ(0, zpipe_pipe2(fd, 0));
+	memcpy(buf, "transfer", 8);
+	*range = (struct zpipe_iovec) { .base = (unsigned long)buf, .bytes = 8 };
+	*arg = (struct zpipe_transfer) {
+		.size = sizeof(*arg), .iov = (unsigned long)range, .iovcnt = 1,
+	};
+	ASSERT_EQ(0, ioctl32(fd[1], ZPIPE_IOC_GIFT, arg));
+	EXPECT_EQ(8ULL, arg->done);
+	EXPECT_EQ(8ULL, arg->copied);
+	memset(buf, 0, 8);
+	ASSERT_EQ(0, ioctl32(fd[0], ZPIPE_IOC_MOVE, arg));
+	EXPECT_EQ(8ULL, arg->done);
+	EXPECT_EQ(0, memcmp(buf, "transfer", 8));
+}
+
 #endif /* __x86_64__ */
 
 TEST_HARNESS_MAIN

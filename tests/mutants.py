@@ -168,7 +168,7 @@ MUTANTS = [
      "                (Err(EBUSY), new)", ["capacity"]),
     ("pipe.rs", "            self.wr_wait.wake_sync(Event::Output);\n        }\n        if refilled",
      "        }\n        if refilled", ["capacity"]),
-    ("ring.rs", "behind as u32 > other.slots()", "behind as u32 >= other.slots()", ["capacity"]),
+    ("core/seats.rs", "(used <= limit).then_some", "(used < limit).then_some", []),
     # The state behind the lock.
     ("lock.rs", "(access.read && !self.has_readers()) || (access.write && !self.has_writers())",
      "access.read && !self.has_readers()", ["fifo_open"]),
@@ -179,13 +179,13 @@ MUTANTS = [
     ("lock.rs", "            self.published.ends.write(self.inner.ends.pack());\n", "",
      ["basic", "fifo_open"]),
     # Slots.
-    ("ring.rs", "mergeable: slot.kind == Kind::Stream", "mergeable: true", ["packet"]),
-    ("ring.rs", "self.used() >= self.slots()", "self.used() + 1 >= self.slots()", ["basic"]),
+    ("slot.rs", "mergeable: self.kind == Kind::Stream", "mergeable: true", ["packet"]),
+    ("ring.rs", "self.used() >= self.limit()", "self.used() + 1 >= self.limit()", ["basic"]),
     ("ring.rs", "let place = self.place(self.head.wrapping_sub(1));",
      "let place = self.place(self.tail);", ["merge"]),
-    ("ring.rs", "        if copied < bytes {\n            dest.rewind(copied);\n        }\n", "",
+    ("slot.rs", "        if copied < bytes {\n            dest.rewind(copied);\n        }\n", "",
      ["missing"]),
-    ("ring.rs", "        if copied < bytes {\n            source.rewind(copied);\n        }\n", "",
+    ("slot.rs", "        if copied < bytes {\n            source.rewind(copied);\n        }\n", "",
      ["missing"]),
     ("mm/page.rs", "        if copied == bytes {\n", "        if copied != 0 {\n", ["fault"]),
     # Writing.
@@ -232,8 +232,10 @@ MUTANTS = [
      "if job.in_vain > IN_VAIN_MOST {", ["fault"]),
     ("read.rs", "if ready < next || job.in_vain > IN_VAIN_MOST {", "if ready < next {",
      ["module"]),
-    ("read.rs", "if job.done > 0 && inner.ring.position() != position {",
-     "if false && inner.ring.position() != position {",
+    ("read.rs", "break Err(EFAULT);\n                    }\n"
+     "                    if job.done > 0 && inner.ring.position() != position {",
+     "break Err(EFAULT);\n                    }\n"
+     "                    if false && inner.ring.position() != position {",
      ["stuck"]),
     ("read.rs", "                    if killed() {\n                        break Err(ERESTARTSYS);\n"
      "                    }\n", "", ["stuck"]),
@@ -246,7 +248,7 @@ MUTANTS = [
     ("read.rs", "self.wake(turn.pause(Left::default()));", "let _ = &mut turn;", ["basic", "poll"]),
     ("read.rs", "(bytes < total && used > 1)", "false", ["basic", "merge"]),
     ("read.rs", "if inner.ring.is_offered() {", "if false {", ["direct", "direct_waits"]),
-    ("read.rs", "            || slot.kind() != Kind::Stream\n", "", ["packet"]),
+    ("slot.rs", "            Slot::Page(slot) if slot.kind == Kind::Stream => Some(slot),", "            Slot::Page(slot) => Some(slot),", ["packet"]),
     ("demand.rs", "        source.rewind(undone);\n", "", ["push_memory", "push_again"]),
     ("mm/remote.rs", "        self.0.restart();\n", "", ["push_again"]),
     ("write/offering.rs", "            inner.ring.passed(bytes);\n", "", ["stuck", "push_ends"]),
@@ -289,8 +291,8 @@ MUTANTS = [
     ("sync/fasync.rs", "        if access.write {", "        {", ["fasync"]),
     ("fops.rs", "on != 0)? };", "true)? };", ["fasync"]),
     # Waiting.
-    ("sync/waitqueue.rs", "self.wait_event(bindings::WQ_FLAG_EXCLUSIVE, ready)",
-     "self.wait_event(0, ready)", ["poll"]),
+    ("sync/waitqueue.rs", "self.wait_event(bindings::WQ_FLAG_EXCLUSIVE, TASK_INTERRUPTIBLE, ready)",
+     "self.wait_event(0, TASK_INTERRUPTIBLE, ready)", ["poll"]),
     ("sync/waitqueue.rs", "            if ready() {\n                break Ok(slept);\n            }\n",
      "", ["basic"]),
 
@@ -312,8 +314,8 @@ MUTANTS = [
     # Pipes that only buffer.
     ("lock.rs", "            Some(direct) if on => {", "            Some(direct) if false => {",
      ["buffer_only"]),
-    ("write/offering.rs", "            && !inner.buffer_only\n            && self.standing",
-     "            && self.standing", ["buffer_only"]),
+    ("write/offering.rs", "            && !inner.buffer_only\n            // Nothing",
+     "            // Nothing", ["buffer_only"]),
     ("device.rs", "                if !self.access.read {\n                    return Err(EBADF);\n"
      "                }\n", "", ["buffer_only", "abi"]),
 
@@ -335,4 +337,45 @@ MUTANTS = [
     ("helpers.c", "shared_mappings(iter_iov_addr(&i), len)", "len", ["direct_memory"]),
     ("helpers.c", "vma->vm_flags & (VM_IO | VM_PFNMAP)", "false", ["direct_memory"]),
     ("mm/remote.rs", "            self.skip(copied);\n", "", ["direct", "direct_waits"]),
+
+    # Huge pages that are gifted.
+    ("core/gift.rs", "before == 0 && bytes >= HUGE_SIZE", "before == 0 && bytes > HUGE_SIZE", []),
+    ("core/gift.rs", "bytes - before < HUGE_SIZE", "bytes - before <= HUGE_SIZE", []),
+    ("core/seats.rs", "let free = used < self.limit;", "let free = used <= self.limit;", []),
+    ("core/turn.rs", "            owner: offered.due,\n", "            owner: false,\n", []),
+    ("core/turn.rs", "            input: offered.takeable,\n", "            input: false,\n", []),
+    ("slot.rs", "            end.saturating_sub(self.offset)", "            copied", ["gift"]),
+    ("slot.rs", "        dest.rewind(copied - whole);\n", "", ["gift"]),
+    ("gift.rs", "            if !self.copy()? {\n                return Ok(false);\n            }\n"
+     "            match self.moved", "            match self.moved", ["gift"]),
+    ("gift.rs", "        inner.ring.release();\n", "", ["gift"]),
+    ("gift.c", "\tif (!why && folio_ref_count(folio) > 2)", "\tif (0)", ["gift"]),
+    ("gift.c", "\tif (userfaultfd_armed(vma))", "\tif (0)", ["gift"]),
+    ("gift.c", "!(vma->vm_flags & VM_WRITE) ||", "false ||", ["gift"]),
+    ("gift.c", "VM_WIPEONFORK | VM_DONTCOPY | VM_DONTDUMP", "0", ["gift"]),
+    # When that is worth it, and what takes their place.
+    ("core/gift.rs", "Last::None | Last::Landed => true", "Last::None | Last::Landed => false", []),
+    ("core/gift.rs", "            Last::None => self.last = Last::Unread,\n",
+     "            Last::None => (),\n", []),
+    ("core/gift.rs", "Last::Unread | Last::Copied => self.saved = 0,",
+     "Last::Unread | Last::Copied => (),", []),
+    ("core/gift.rs", "        self.last = Last::Landed;\n", "", []),
+    ("core/gift.rs", "        self.last = Last::Copied;\n", "", []),
+    ("homes.rs", "giver.is(self.giver)", "true", ["move"]),
+    ("homes.rs", "Origin::Returned => self.terms.any", "Origin::Returned => true", ["move"]),
+    ("homes.rs", "        !self.terms.clear\n", "        true\n", ["move"]),
+    ("homes.rs", "giver.is_used()", "true", ["move"]),
+    ("homes.rs", "wanted.terms.always || ", "", ["move"]),
+    ("pipe.rs", "inner.homes.purge(nobody, &mut gone)", "inner.homes.purge(false, &mut gone)",
+     ["move"]),
+    ("gift.rs", "            inner.homes.worth.cleared();\n", "", ["move"]),
+    # Huge pages that become a reader's memory.
+    ("read/landing.rs", "self.landing.returns && ", "", ["move"]),
+    ("read/landing.rs", "                slot.set_origin(Origin::Returned);\n", "", ["move"]),
+    ("read/landing.rs", "        inner.homes.worth.landed();\n", "", ["move"]),
+    ("read.rs", "while self.left != 0 && self.huge_left != 0", "while self.huge_left != 0", ["move"]),
+    ("read.rs", "            huge_left: HUGE_MOST,", "            huge_left: 99,", ["move"]),
+    ("read.rs", "} else if buffer_only {", "} else if false {", ["move"]),
+    ("read.rs", "if !slot.is_whole() {", "if false {", ["gift", "move"]),
+    ("gift.c", "\tif (pmd_special(pmd))\n\t\treturn STANDS_NOTHING;\n", "", ["move"]),
 ]

@@ -13,12 +13,15 @@
 //! and who observes the pipe from outside, by SIGIO or by edge-triggered epoll, was told whenever
 //! there was something to read, or room, that had not been there before.
 
+mod claim;
+mod reserve;
 mod steps;
 mod world;
 
 use super::{
     offer::Standing,
     posted_read::WaitingReaders,
+    seats::Seats,
     state::{Ends, State},
     turn::{ReaderTurn, Wakes},
 };
@@ -141,7 +144,7 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves: bool)
     let count = writers.len() + readers.len();
     let mut world = World {
         slots: Vec::new(),
-        limit,
+        seats: Seats::new(limit as u32),
         offer: None,
         demand: None,
         waiting_readers: WaitingReaders::default(),
@@ -158,13 +161,16 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves: bool)
         },
         polled: false,
         published: State::default(),
-        queues: [Vec::new(), Vec::new(), Vec::new()],
+        queues: [Vec::new(), Vec::new(), Vec::new(), Vec::new()],
         processes: Vec::new(),
         signals: 0,
         misses: 0,
         bad: 0,
         busy: 0,
         faults: 0,
+        gifts: 0,
+        claims: 0,
+        claimed: false,
         look: usize::MAX,
         stays: false,
     };
@@ -195,6 +201,7 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves: bool)
             job,
             queue,
             wakes: Wakes::default(),
+            unclaimed: false,
             signal: false,
             calls: calls.to_vec(),
             leaves,
@@ -300,6 +307,79 @@ fn memory_is_busy() {
 fn the_capacity_changes() {
     for resizes in [vec![4], vec![1, 2]] {
         let mut world = world(2, &[&[7], &[3]], &[&[5]], false);
+        world.resizes = resizes;
+        assert!(explore(world) > 1_000);
+    }
+}
+
+#[test]
+fn a_writer_reserves_a_seat() {
+    for limit in 1..=2 {
+        let mut world = world(limit, &[&[4], &[2]], &[&[1], &[3]], false);
+        world.gifts = 3 - limit;
+        assert!(explore(world) > 10_000);
+    }
+}
+
+#[test]
+fn seats_meet_offers() {
+    let mut world = world(2, &[&[5], &[2]], &[&[2], &[3]], false);
+    world.gifts = 1;
+    world.signals = 1;
+    world.stays = true;
+    assert!(explore(world) > 10_000);
+}
+
+/// Nobody reads on who would set right what a wakeup too few left.
+#[test]
+fn a_seat_is_given_up_beside_an_offer() {
+    let mut world = world(2, &[&[2], &[3]], &[&[1]], true);
+    world.gifts = 1;
+    world.stays = true;
+    assert!(explore(world) > 100);
+}
+
+#[test]
+fn readers_leave_seats() {
+    let mut world = world(1, &[&[4], &[2]], &[&[2], &[1]], true);
+    world.gifts = 2;
+    assert!(explore(world) > 10_000);
+}
+
+#[test]
+fn the_capacity_changes_under_seats() {
+    for resizes in [vec![4], vec![1, 2]] {
+        let mut world = world(2, &[&[4], &[3]], &[&[5]], false);
+        world.resizes = resizes;
+        world.gifts = 1;
+        assert!(explore(world) > 1_000);
+    }
+}
+
+#[test]
+fn readers_claim_slots() {
+    for leaves in [false, true] {
+        let mut world = world(2, &[&[6], &[2]], &[&[2], &[3]], leaves);
+        world.claims = 2;
+        assert!(explore(world) > 10_000);
+    }
+}
+
+#[test]
+fn claims_meet_signals() {
+    let mut world = world(2, &[&[6]], &[&[2], &[2, 1]], false);
+    world.claims = 1;
+    world.signals = 1;
+    world.stays = true;
+    assert!(explore(world) > 10_000);
+}
+
+#[test]
+fn claims_meet_seats() {
+    for resizes in [vec![], vec![1, 4]] {
+        let mut world = world(1, &[&[4]], &[&[2], &[4]], false);
+        world.claims = 1;
+        world.gifts = 1;
         world.resizes = resizes;
         assert!(explore(world) > 1_000);
     }

@@ -15,9 +15,11 @@ pub(crate) mod backoff;
 pub(crate) mod capacity;
 #[cfg(test)]
 mod explore;
+pub(crate) mod gift;
 pub(crate) mod merge;
 pub(crate) mod offer;
 pub(crate) mod posted_read;
+pub(crate) mod seats;
 pub(crate) mod state;
 pub(crate) mod turn;
 

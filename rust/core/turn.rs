@@ -9,6 +9,7 @@
 //! passed on before it faults. And offers, see [`Offer`](super::offer::Offer): who makes one due
 //! wakes its owner.
 
+use super::state::Offered;
 use core::mem;
 
 /// Whom to wake, now that the lock is dropped.
@@ -106,6 +107,20 @@ impl WriterTurn {
     pub(crate) fn withdrew(&mut self, done: usize, in_the_way: bool) {
         self.told = done;
         self.withdrew = in_the_way;
+    }
+
+    /// The lock is about to be dropped, with nothing written: a slot that was reserved is free again.
+    ///
+    /// Others may have waited for it. If what is `offered` keeps the pipe `full`, it is as when a larger
+    /// capacity frees a slot: the owner looks whether it may still wait, and would have filled it.
+    pub(crate) fn give_up_seat(self, full: bool, offered: Offered) -> Wakes {
+        Wakes {
+            reader: false,
+            input: offered.takeable,
+            writer: !full,
+            output: !full,
+            owner: offered.due,
+        }
     }
 
     /// The lock is taken again.
@@ -319,6 +334,21 @@ mod tests {
         assert!(!turn.pause(0, true).writer);
         assert!(turn.pause(0, false).writer);
         assert!(!turn.end(1, false, false).writer);
+    }
+
+    #[test]
+    fn who_gives_a_seat_up_tells_who_could_use_it() {
+        let turn = WriterTurn::new(false);
+        let none = Offered::default();
+        let wakes = turn.give_up_seat(false, none);
+        assert!(wakes.writer && wakes.output && !wakes.owner && !wakes.input && !wakes.reader);
+        assert_eq!(turn.give_up_seat(true, none), Wakes::default());
+        let offered = Offered {
+            takeable: true,
+            due: true,
+        };
+        let wakes = turn.give_up_seat(true, offered);
+        assert!(wakes.owner && wakes.input && !wakes.writer && !wakes.output);
     }
 
     #[test]

@@ -7,10 +7,12 @@
 //!
 //! C header: [`include/linux/uio.h`](srctree/include/linux/uio.h)
 
-use crate::sys;
+use crate::{sys, zcore::gift::HUGE_SIZE};
+use core::mem::MaybeUninit;
 use kernel::{
     bindings,
     iov::{IovIterDest, IovIterSource},
+    prelude::*,
 };
 
 /// Memory that is read from: the buffer of a write.
@@ -136,6 +138,92 @@ impl<'a, 'data> Source<'a, 'data> {
     }
 }
 
+/// Ranges of the current task's memory, one after the other.
+///
+/// # Invariants
+///
+/// Each is one of addresses that a user may have, and `bytes` is the sum of their lengths.
+pub(crate) struct Ranges {
+    iov: KVec<bindings::iovec>,
+    bytes: usize,
+}
+
+impl Ranges {
+    /// As many as UIO_MAXIOV.
+    const MOST: usize = 1024;
+
+    /// No ranges.
+    pub(crate) const fn new() -> Self {
+        Self {
+            iov: KVec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Whether there is room for no more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.iov.len() >= Self::MOST
+    }
+
+    /// Adds one, behind the others. Sleeps. `EFAULT`: not a user's; `ENOMEM`.
+    pub(crate) fn push(&mut self, at: usize, bytes: usize) -> Result {
+        // SAFETY: It compares numbers.
+        if !unsafe { sys::zpipe_access_ok(at, bytes) } {
+            return Err(EFAULT);
+        }
+        let sum = self.bytes.checked_add(bytes).ok_or(EINVAL)?;
+
+        // INVARIANT: It was checked, and is counted.
+        self.iov.push(
+            bindings::iovec {
+                iov_base: at as *mut _,
+                iov_len: bytes,
+            },
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        self.bytes = sum;
+        Ok(())
+    }
+
+    /// Removes all.
+    pub(crate) fn clear(&mut self) {
+        // INVARIANT: There are none.
+        self.iov.clear();
+        self.bytes = 0;
+    }
+
+    /// Has `write` write to all of them.
+    pub(crate) fn fill<R>(&self, write: impl FnOnce(&mut Dest<'_, '_>) -> R) -> R {
+        let mut iter = MaybeUninit::<bindings::iov_iter>::uninit();
+        let iov = self.iov.as_ptr();
+
+        // SAFETY: As in [`Self::read`].
+        unsafe {
+            sys::zpipe_import_dest(iter.as_mut_ptr(), iov, self.iov.len(), self.bytes);
+        }
+        // SAFETY: As in [`Self::read`], of one to write to.
+        let iter = unsafe { IovIterDest::from_raw(iter.as_mut_ptr()) };
+        write(&mut Dest::new(iter))
+    }
+
+    /// Has `read` read from all of them.
+    pub(crate) fn read<R>(&self, read: impl FnOnce(&mut Source<'_, '_>) -> R) -> R {
+        let mut iter = MaybeUninit::<bindings::iov_iter>::uninit();
+        let iov = self.iov.as_ptr();
+
+        // SAFETY: There is room for an iterator, and by the type invariants the ranges are as writev(2)
+        // would have checked them.
+        unsafe {
+            sys::zpipe_import_source(iter.as_mut_ptr(), iov, self.iov.len(), self.bytes);
+        }
+        // SAFETY: It is initialised now, as one to read from. It stays here, as the ranges do, and nobody
+        // else has it; what it leads to is user memory, which may be read at any time in the task whose
+        // it is.
+        let iter = unsafe { IovIterSource::from_raw(iter.as_mut_ptr()) };
+        read(&mut Source::new(iter))
+    }
+}
+
 /// Memory that is written to: the buffer of a read.
 ///
 /// # Invariants
@@ -181,6 +269,17 @@ impl<'a, 'data> Dest<'a, 'data> {
         unsafe { sys::zpipe_user_spans(self.iter.as_raw(), spans.as_mut_ptr(), spans.len()) }
     }
 
+    /// Where the next bytes go, if that is user memory for a whole huge page, aligned as one.
+    pub(crate) fn huge_page(&mut self) -> Option<usize> {
+        let mut first = [sys::zpipe_span { start: 0, bytes: 0 }];
+        if self.user_spans(&mut first) == 0 {
+            return None;
+        }
+
+        let [sys::zpipe_span { start, bytes }] = first;
+        (start % HUGE_SIZE == 0 && bytes >= HUGE_SIZE).then_some(start)
+    }
+
     /// Faults in the next `bytes` bytes for writing; returns how many of them, from the front, are
     /// writable now.
     ///
@@ -197,8 +296,8 @@ impl<'a, 'data> Dest<'a, 'data> {
     ///
     /// # Safety
     ///
-    /// `page` is a valid page, `offset + bytes` is at most a page, that part of it is initialised
-    /// and nobody else in the kernel writes it meanwhile.
+    /// `page` is a valid page, `offset + bytes` is at most [`PAGE_SIZE`](kernel::page::PAGE_SIZE), that part of it
+    /// is initialised and nobody else in the kernel writes it meanwhile.
     pub(super) unsafe fn copy_from_page_atomic(
         &mut self,
         page: *mut bindings::page,
@@ -208,6 +307,27 @@ impl<'a, 'data> Dest<'a, 'data> {
         // SAFETY: The caller vouches for the page, the wrapped type for the iterator.
         let copied =
             unsafe { sys::zpipe_page_to_iter_atomic(page, offset, bytes, self.iter.as_raw()) };
+        // INVARIANT: The iterator was advanced by what was copied.
+        self.taken += copied;
+        copied
+    }
+
+    /// Copies `bytes` bytes from `offset` in `folio`, as far as it goes without a fault, and up to bad
+    /// memory; returns how many.
+    ///
+    /// # Safety
+    ///
+    /// `folio` is a valid folio, `offset + bytes` is at most its size, all of it is initialised and nobody
+    /// else writes it meanwhile.
+    pub(super) unsafe fn copy_from_folio_atomic(
+        &mut self,
+        folio: *mut bindings::folio,
+        offset: usize,
+        bytes: usize,
+    ) -> usize {
+        // SAFETY: The caller vouches for the folio, the wrapped type for the iterator.
+        let copied =
+            unsafe { sys::zpipe_folio_to_iter_atomic(folio, offset, bytes, self.iter.as_raw()) };
         // INVARIANT: The iterator was advanced by what was copied.
         self.taken += copied;
         copied

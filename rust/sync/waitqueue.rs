@@ -20,7 +20,7 @@ use kernel::{
         atomic::{Atomic, Relaxed},
         LockClassKey,
     },
-    task::TASK_INTERRUPTIBLE,
+    task::{TASK_INTERRUPTIBLE, TASK_NORMAL, TASK_UNINTERRUPTIBLE},
     types::Opaque,
 };
 
@@ -111,7 +111,16 @@ impl WaitQueue {
     /// Wakeups reach all waiters of this kind. Sleeps: call it without locks. `ready` is called
     /// with the task already marked as sleeping and must not sleep.
     pub(crate) fn wait(&self, ready: impl FnMut() -> bool) -> Result {
-        self.wait_event(0, ready)?;
+        self.wait_event(0, TASK_INTERRUPTIBLE, ready)?;
+        Ok(())
+    }
+
+    /// As [`Self::wait`], but only a signal that kills ends it: as waiting for a mutex, which nobody sees.
+    /// Only [`Self::wake_all`] wakes it.
+    pub(crate) fn wait_killable(&self, ready: impl FnMut() -> bool) -> Result {
+        // CAST: Bits of a task's state.
+        let state = TASK_UNINTERRUPTIBLE | bindings::TASK_WAKEKILL as c_int;
+        self.wait_event(0, state, ready)?;
         Ok(())
     }
 
@@ -125,7 +134,7 @@ impl WaitQueue {
         if ready() || self.spin(&mut ready) {
             return Ok(false);
         }
-        self.wait_event(bindings::WQ_FLAG_EXCLUSIVE, ready)
+        self.wait_event(bindings::WQ_FLAG_EXCLUSIVE, TASK_INTERRUPTIBLE, ready)
     }
 
     /// Spins until `ready` says so; returns whether it did.
@@ -161,7 +170,12 @@ impl WaitQueue {
         done
     }
 
-    fn wait_event(&self, flags: u32, mut ready: impl FnMut() -> bool) -> Result<bool> {
+    fn wait_event(
+        &self,
+        flags: u32,
+        state: c_int,
+        mut ready: impl FnMut() -> bool,
+    ) -> Result<bool> {
         let mut slept = false;
         let entry = Opaque::<bindings::wait_queue_entry>::uninit();
         // SAFETY: `entry` is memory for an entry. It names the current task, which does not leave
@@ -170,13 +184,8 @@ impl WaitQueue {
 
         let result = loop {
             // SAFETY: Both are initialised; the entry stays where it is until `finish_wait()`.
-            let signalled = unsafe {
-                bindings::prepare_to_wait_event(
-                    self.head.get(),
-                    entry.get(),
-                    TASK_INTERRUPTIBLE as c_int,
-                )
-            };
+            let signalled =
+                unsafe { bindings::prepare_to_wait_event(self.head.get(), entry.get(), state) };
             if ready() {
                 break Ok(slept);
             }
@@ -207,12 +216,7 @@ impl WaitQueue {
     pub(crate) fn wake_all(&self) {
         // SAFETY: The head is initialised, and there is no key.
         unsafe {
-            bindings::__wake_up(
-                self.head.get(),
-                bindings::TASK_INTERRUPTIBLE,
-                0,
-                ptr::null_mut(),
-            );
+            bindings::__wake_up(self.head.get(), TASK_NORMAL, 0, ptr::null_mut());
         }
     }
 

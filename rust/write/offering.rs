@@ -9,7 +9,7 @@ use crate::{
     lock::Inner,
     mm::PageStock,
     pipe::Pipe,
-    ring::Kind,
+    slot::Kind,
     trace,
     zcore::{
         offer::{Offer, Standing},
@@ -27,6 +27,8 @@ impl Write<'_, '_, '_> {
             && self.left() >= direct::least()
             && !inner.ring.is_offered()
             && !inner.buffer_only
+            // Nothing of it could be announced where all slots are reserved.
+            && (inner.ring.used() != 0 || inner.ring.free() != 0)
             && self.standing.may_offer(inner.waiting_writers.count + u32::from(inner.refused))
             && !Offer::new(self.left(), self.phase).fits(inner.ring.free())
             && self.request.may_offer()

@@ -97,4 +97,91 @@ struct zpipe_flags {
 #define ZPIPE_IOC_GET_FLAGS	_IO(ZPIPE_IOC_TYPE, 0x12)
 #define ZPIPE_IOC_SET_FLAGS	_IO(ZPIPE_IOC_TYPE, 0x13)
 
+/**
+ * struct zpipe_iovec - a range of memory
+ * @base:	where it begins
+ * @bytes:	how long it is
+ *
+ * As struct iovec, of the same size for all programs.
+ */
+struct zpipe_iovec {
+	__u64 base;
+	__u64 bytes;
+};
+
+/*
+ * Why a huge page was copied and not moved: an index into zpipe_transfer.why.
+ * Each counts pieces of at most 2 MiB.
+ */
+#define ZPIPE_REASON_PART	0	/* no whole page: its piece is unaligned, or shorter */
+#define ZPIPE_REASON_SMALL	1	/* smaller pages are there, or none */
+#define ZPIPE_REASON_SHARED	2	/* others have it, too: since fork(2), or by KSM */
+#define ZPIPE_REASON_PINNED	3	/* somebody holds a reference: I/O, io_uring, vmsplice(2) */
+#define ZPIPE_REASON_MAPPING	4	/*
+					 * memory of another kind than anonymous and
+					 * writable, or with a protection key
+					 */
+#define ZPIPE_REASON_TRACKED	5	/* writes are watched: userfaultfd(2), soft-dirty */
+#define ZPIPE_REASON_SWAP	6	/* being swapped, or lazily freed */
+#define ZPIPE_REASON_ZONE	7	/* in memory that has to stay movable */
+#define ZPIPE_REASON_POISON	8	/* bad memory */
+#define ZPIPE_REASON_KERNEL	9	/* the kernel refused */
+#define ZPIPE_REASON_MEMORY	10	/* there is no huge page to take its place */
+#define ZPIPE_REASON_LIMIT	11	/* as many are in the pipe as may be */
+#define ZPIPE_REASON_PACKET	12	/* packet mode */
+#define ZPIPE_REASON_COST	13	/* to copy it costs less */
+#define ZPIPE_REASON_BUFFER_ONLY 14	/* ZPIPE_BUFFER_ONLY */
+#define ZPIPE_REASONS		16
+
+/**
+ * struct zpipe_transfer - write memory that may be taken away, or read into memory
+ * @size:	sizeof(struct zpipe_transfer)
+ * @flags:	ZPIPE_NONBLOCK; GIFT: ZPIPE_CLEAR, _ANY, _ALWAYS; MOVE: ZPIPE_RETURN
+ * @iov:	address of an array of struct zpipe_iovec
+ * @iovcnt:	how many, at most 1024
+ * @reserved:	zero
+ * @done:	out: bytes that were written, or read
+ * @moved:	out: of these, bytes of huge pages that left the caller's memory, or came
+ *		into it
+ * @copied:	out: of these, bytes that were copied
+ * @why:	out: of what was copied, how many pieces for which reason
+ *
+ * GIFT is writev(2) at the write end of a pipe, but that whole, aligned, huge pages
+ * of 2 MiB of anonymous memory which the caller has for itself may leave it. What it
+ * finds in their place afterwards are zeros, or bytes that its address space gave to
+ * this pipe before; with ZPIPE_ANY, or bytes that a reader returned; with ZPIPE_CLEAR,
+ * zeros in any case. What cannot be moved is copied as by write(2), and stays as it is.
+ * Others who store to the memory meanwhile do so before, and it is in the message, or
+ * after.
+ *
+ * MOVE is readv(2) at the read end. A whole huge page in the pipe that goes to a whole,
+ * aligned piece of anonymous memory becomes that memory, if there is nothing yet, or a
+ * huge page that the caller has for itself; read(2) does so, too. With ZPIPE_RETURN,
+ * what was in the caller's page may be seen by writers of this pipe that give
+ * ZPIPE_ANY: it costs them least.
+ *
+ * Returns 0 if anything was written or read, or if there was nothing to do, or at the
+ * end of the data, and else fails as write(2) or read(2). Beside the errors above EBADF
+ * (the wrong end), and EINVAL (@iovcnt).
+ */
+struct zpipe_transfer {
+	__u32 size;
+	__u32 flags;
+	__u64 iov;
+	__u32 iovcnt;
+	__u32 reserved;
+	__u64 done;
+	__u64 moved;
+	__u64 copied;
+	__u32 why[ZPIPE_REASONS];
+};
+#define ZPIPE_IOC_GIFT		_IO(ZPIPE_IOC_TYPE, 0x20)
+#define ZPIPE_IOC_MOVE		_IO(ZPIPE_IOC_TYPE, 0x21)
+
+#define ZPIPE_NONBLOCK		0x1	/* as if the descriptor had O_NONBLOCK */
+#define ZPIPE_CLEAR		0x2	/* only zeros take the place of what is moved */
+#define ZPIPE_ANY		0x4	/* what readers returned may, too */
+#define ZPIPE_RETURN		0x8	/* writers may see what was here */
+#define ZPIPE_ALWAYS		0x10	/* move what may, though to copy it may cost less */
+
 #endif /* _UAPI_LINUX_ZPIPE_H */

@@ -9,6 +9,7 @@ use super::{
         turn::{Left, ReaderTurn, Wakes, WriterTurn},
         PAGE_SIZE,
     },
+    claim::Comes,
     world::{At, Demand, Job, Miss, Observer, Queue, World, UNIT},
 };
 
@@ -239,11 +240,12 @@ impl World {
         let behind = self
             .offer
             .map_or(0, |(_, offer)| offer.slots().min(self.free()));
-        if self.slots.len() + behind > limit {
+        let used = (self.slots.len() + behind) as u32;
+        let Some(seats) = self.seats.resized(limit as u32, used) else {
             return;
-        }
-        let grows = limit > self.limit;
-        self.limit = limit;
+        };
+        let grows = limit as u32 > self.seats.slots();
+        self.seats = seats;
         self.publish();
         self.resized = self.signal(Wakes {
             owner: true,
@@ -275,7 +277,8 @@ impl World {
             Job::Write { left, offered: Some(offered), .. } if offered < left)
     }
 
-    pub(super) fn read(&mut self, who: usize, miss: Option<Miss>) {
+    pub(super) fn read(&mut self, who: usize, miss: Option<Miss>, comes: Comes) {
+        self.processes[who].queue = Queue::Readers;
         let process = self.processes[who].clone();
         let Job::Read {
             mut turn,
@@ -317,12 +320,48 @@ impl World {
             return;
         }
         let given = done > 0;
+        let own_claim = matches!(comes, Comes::WithClaim(_));
+        if !own_claim {
+            let now = Job::Read {
+                turn,
+                done,
+                want,
+                demands: false,
+                waits: None,
+                interrupted: false,
+            };
+            turn.locked(self.announced());
+            if self.claimed && !given {
+                self.processes[who].job = now;
+                self.wait_for_claim(who);
+                return;
+            }
+            if comes == Comes::ToClaim && !given && self.claimable(want) {
+                self.processes[who].job = now;
+                self.claim(who);
+                return;
+            }
+        }
         let mut busy = false;
         // What others could see before, and how much of it is left.
         let announced = self.announced();
         let mut seen = self.slots.iter().map(Vec::len).sum::<usize>() + announced / UNIT;
         let mut freed = false;
         turn.locked(announced);
+        if own_claim {
+            self.claimed = false;
+            self.processes[who].unclaimed = true;
+        }
+        if comes == Comes::WithClaim(true) {
+            let was_full = self.full();
+            for unit in self.slots.remove(0) {
+                self.delivered(unit);
+            }
+            turn.emptied(was_full);
+            freed |= was_full;
+            seen = seen.saturating_sub(2);
+            done += 2;
+        }
         while done < want && !given {
             if let Some(slot) = self.slots.first_mut() {
                 let unit = slot.remove(0);
@@ -365,7 +404,6 @@ impl World {
             seen = seen.saturating_sub(1);
         }
         if freed && self.occupied() {
-            // The writer of a pipe(2) would have written it now.
             self.owe(Observer::InputSignal);
             if seen == 0 {
                 self.owe(Observer::InputPoll);
@@ -530,6 +568,8 @@ impl World {
             process.at = At::Lock;
             match &mut process.job {
                 Job::Write { turn, .. } => turn.iter_mut().for_each(WriterTurn::waited),
+                // Who waits for a claim got no wakeup that others could have.
+                Job::Read { .. } if queue == Queue::Claim => (),
                 Job::Read { turn, .. } if ready => turn.waited(),
                 Job::Read { interrupted, .. } => {
                     *interrupted = true;

@@ -5,10 +5,12 @@
 use super::super::{
     offer::{Offer, Standing},
     posted_read::{PostedRead, Ticket, WaitingReaders},
+    seats::Seats,
     state::{Ends, Offered, Room, State},
     turn::{ReaderTurn, Wakes, WriterTurn},
     PAGE_SIZE,
 };
+use super::claim::Comes;
 
 /// Bytes in what is counted as one here: two to a slot, so that slots are read in parts.
 pub(super) const UNIT: usize = PAGE_SIZE / 2;
@@ -29,6 +31,10 @@ pub(super) enum At {
     Asleep,
     /// Faulting, without the lock.
     Fault,
+    /// With a seat, without the lock.
+    Seated,
+    /// With a claim, without the lock.
+    Claiming,
     /// About to close.
     Close,
     /// Through.
@@ -41,6 +47,8 @@ pub(super) enum Queue {
     Readers,
     Writers,
     Owner,
+    /// Readers that wait for another's claim.
+    Claim,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,6 +84,8 @@ pub(super) struct Process {
     pub(super) job: Job,
     pub(super) queue: Queue,
     pub(super) wakes: Wakes,
+    /// It owes a wakeup to those that wait for its claim.
+    pub(super) unclaimed: bool,
     pub(super) signal: bool,
     /// Sizes of calls still to come; a reader with none left reads on until the end.
     pub(super) calls: Vec<usize>,
@@ -125,7 +135,7 @@ pub(super) enum Miss {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct World {
     pub(super) slots: Vec<Vec<Unit>>,
-    pub(super) limit: usize,
+    pub(super) seats: Seats,
     pub(super) offer: Option<(usize, Offer)>,
     pub(super) demand: Option<Demand>,
     pub(super) waiting_readers: WaitingReaders,
@@ -144,7 +154,7 @@ pub(super) struct World {
     pub(super) ends: Ends,
     pub(super) polled: bool,
     pub(super) published: State,
-    pub(super) queues: [Vec<usize>; 3],
+    pub(super) queues: [Vec<usize>; 4],
     pub(super) processes: Vec<Process>,
     pub(super) signals: usize,
     pub(super) misses: usize,
@@ -152,6 +162,11 @@ pub(super) struct World {
     pub(super) bad: usize,
     pub(super) busy: usize,
     pub(super) faults: usize,
+    /// Slots that writers may still reserve.
+    pub(super) gifts: usize,
+    /// Slots that readers may still claim, and whether one is claimed.
+    pub(super) claims: usize,
+    pub(super) claimed: bool,
     /// Units that an owner finds present at first.
     pub(super) look: usize,
     /// Writers do not close, so that closing wakes nobody.
@@ -160,7 +175,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn free(&self) -> usize {
-        self.limit - self.slots.len()
+        self.seats.limit() as usize - self.slots.len()
     }
 
     pub(super) fn full(&self) -> bool {
@@ -240,7 +255,7 @@ impl World {
         self.published = State {
             room: Room {
                 used: self.slots.len() as u32,
-                limit: self.limit as u32,
+                limit: self.seats.limit(),
                 spare: 0,
                 offer: self.offered(),
                 demanded: self.demand.as_ref().is_some_and(|d| d.rules.is_open()),
@@ -267,6 +282,7 @@ impl World {
             Queue::Readers => self.published.readable() || (demands && self.published.room.pushed),
             Queue::Writers => self.published.writable(),
             Queue::Owner => self.published.offer_over(),
+            Queue::Claim => !self.claimed,
         }
     }
 
@@ -275,12 +291,19 @@ impl World {
         match queue {
             Queue::Readers => self.told(Observer::InputPoll),
             Queue::Writers => self.told(Observer::OutputPoll),
-            Queue::Owner => (),
+            Queue::Owner | Queue::Claim => (),
         }
         let queue = &mut self.queues[queue as usize];
         if !queue.is_empty() {
             let who = queue.remove(0);
             self.runs(who);
+        }
+    }
+
+    /// Wakes all that wait for a claim to end.
+    pub(super) fn wake_claim(&mut self) {
+        while !self.queues[Queue::Claim as usize].is_empty() {
+            self.wake(Queue::Claim);
         }
     }
 
@@ -379,6 +402,13 @@ impl World {
                 });
             }
             let wakes = process.wakes;
+            if process.unclaimed {
+                step(&|world| {
+                    world.processes[who].unclaimed = false;
+                    world.wake_claim();
+                });
+                continue;
+            }
             if wakes != Wakes::default() {
                 step(&|world| world.processes[who].wakes = world.give(wakes));
                 continue;
@@ -386,6 +416,18 @@ impl World {
             match process.at {
                 At::Lock => {
                     let reads = matches!(process.job, Job::Read { .. });
+                    if self.gifts > 0 && self.may_reserve(who) {
+                        step(&|world| {
+                            world.gifts -= 1;
+                            world.reserve(who);
+                        });
+                    }
+                    if self.claims > 0 && self.may_claim(who) {
+                        step(&|world| {
+                            world.claims -= 1;
+                            world.read(who, None, Comes::ToClaim);
+                        });
+                    }
                     for first in 0..2 {
                         if self.faults > 0 {
                             step(&|world| {
@@ -395,17 +437,17 @@ impl World {
                         }
                     }
                     if reads {
-                        step(&|world| world.read(who, None));
+                        step(&|world| world.read(who, None, Comes::ToRead));
                         if self.misses > 0 && self.occupied() {
                             step(&|world| {
                                 world.misses -= 1;
-                                world.read(who, Some(Miss::Page));
+                                world.read(who, Some(Miss::Page), Comes::ToRead);
                             });
                         }
                         if self.busy > 0 && self.occupied() {
                             step(&|world| {
                                 world.busy -= 1;
-                                world.read(who, Some(Miss::Busy));
+                                world.read(who, Some(Miss::Busy), Comes::ToRead);
                             });
                         }
                     } else {
@@ -425,6 +467,14 @@ impl World {
                             }
                         }
                     }
+                }
+                At::Seated => {
+                    step(&|world| world.leave_seat(who, true));
+                    step(&|world| world.leave_seat(who, false));
+                }
+                At::Claiming => {
+                    step(&|world| world.read(who, None, Comes::WithClaim(true)));
+                    step(&|world| world.read(who, None, Comes::WithClaim(false)));
                 }
                 At::Fault => {
                     step(&|world| world.processes[who].at = At::Lock);
@@ -463,7 +513,7 @@ impl World {
         for (who, process) in self.processes.iter().enumerate() {
             let waits = self.stays && process.at == At::Asleep && !self.ready(who);
             assert!(waits || process.at == At::Through, "{who} hangs: {self:#?}");
-            if matches!(process.job, Job::Write { .. }) {
+            if matches!(process.job, Job::Write { .. }) && !waits {
                 assert_eq!(process.written, self.sent[who], "miscounted: {self:#?}");
                 assert_eq!(
                     process.next_read + in_slots(who),
@@ -483,7 +533,13 @@ impl World {
         );
         assert_eq!(self.waiting_writers, asleep(Queue::Writers), "{self:#?}");
         assert_eq!(self.owed, [false; 4], "somebody was not told: {self:#?}");
-        assert!(self.offer.is_none(), "an offer is left: {self:#?}");
+        let blocked = |who: usize| self.stays && self.processes[who].at == At::Asleep;
+        assert!(
+            self.offer.is_none_or(|(owner, _)| blocked(owner)),
+            "an offer is left: {self:#?}"
+        );
+        assert_eq!(self.seats.limit(), self.seats.slots(), "{self:#?}");
+        assert!(!self.claimed, "a claim is left: {self:#?}");
         assert!(
             self.stays || self.demand.is_none(),
             "a demand is left: {self:#?}"

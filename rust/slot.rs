@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What a slot of a pipe holds: bytes of a page of the pipe's own, or of a huge page that left a
+//! writer's memory.
+
+use crate::{
+    mm::{AddressSpace, BufferPage, Dest, HugeCredit, HugePage, Source},
+    zcore::{merge::LastSlot, PAGE_SIZE},
+};
+use core::mem::size_of;
+use kernel::{
+    alloc::{
+        flags::{GFP_KERNEL_ACCOUNT, __GFP_NOWARN},
+        AllocError,
+    },
+    prelude::*,
+};
+
+/// What a slot's data is to readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Part of a stream of bytes.
+    Stream,
+    /// A packet: one read takes it, or as much of it as it has room for and drops the rest.
+    Packet,
+}
+
+/// Data in a pipe.
+///
+/// A slot is made whole when data is put in, and dropped whole when it has been read: nothing of
+/// it is left to the next that stands in its place.
+pub(crate) enum Slot {
+    /// In a page of the pipe's own.
+    Page(PageSlot),
+    /// In a huge page: part of a stream, to which nothing is appended.
+    Huge(KBox<HugeSlot>),
+}
+
+// A ring has many, and those that every message touches are to lie close together.
+const _: () = assert!(size_of::<Option<Slot>>() == 32);
+
+impl Slot {
+    /// A slot with what is valid of `page` from `offset` on.
+    pub(crate) fn of_page(page: BufferPage, offset: usize, kind: Kind) -> Self {
+        Slot::Page(PageSlot::new(page, offset, kind))
+    }
+
+    /// Bytes of data.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Slot::Page(slot) => slot.len(),
+            Slot::Huge(slot) => slot.len(),
+        }
+    }
+
+    /// How many bytes of its page are gone.
+    pub(crate) fn offset(&self) -> usize {
+        match self {
+            Slot::Page(slot) => slot.offset,
+            Slot::Huge(slot) => slot.offset,
+        }
+    }
+
+    /// The slot, if what is in it is a part of a stream in a page of the pipe's own.
+    pub(crate) fn as_stream_page(&mut self) -> Option<&mut PageSlot> {
+        match self {
+            Slot::Page(slot) if slot.kind == Kind::Stream => Some(slot),
+            _ => None,
+        }
+    }
+}
+
+/// Bytes of a page of the pipe's own.
+///
+/// # Invariants
+///
+/// The data ends where what is valid of the page ends.
+pub(crate) struct PageSlot {
+    page: BufferPage,
+    offset: usize,
+    kind: Kind,
+}
+
+impl PageSlot {
+    fn new(page: BufferPage, offset: usize, kind: Kind) -> Self {
+        // INVARIANT: The data ends where what is valid ends, and begins before that or there.
+        Self {
+            offset: offset.min(page.valid()),
+            page,
+            kind,
+        }
+    }
+
+    /// Bytes of data.
+    pub(crate) fn len(&self) -> usize {
+        self.page.valid() - self.offset
+    }
+
+    /// What the data is to readers.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What it says about being appended to, as the last slot.
+    pub(crate) fn as_last(&self) -> LastSlot {
+        LastSlot {
+            end: self.page.valid(),
+            mergeable: self.kind == Kind::Stream,
+        }
+    }
+
+    /// Appends `bytes` bytes of `source`, without a fault. When not all of them come, none is
+    /// appended, and the source is as it was.
+    pub(crate) fn append_atomic(&mut self, bytes: usize, source: &mut Source<'_, '_>) -> bool {
+        let copied = self.page.fill_atomic(self.page.valid(), bytes, source);
+
+        if copied < bytes {
+            source.rewind(copied);
+        }
+        copied == bytes
+    }
+
+    /// Appends the first `bytes` bytes of `page`.
+    pub(crate) fn append_page(&mut self, bytes: usize, page: &BufferPage) {
+        self.page.fill_from_page(self.page.valid(), bytes, page);
+    }
+
+    /// Copies the first `bytes` bytes to `dest`, without a fault. When not all of them arrive,
+    /// `dest` is as it was. They stay in the slot either way, until [`Self::consume`].
+    pub(crate) fn peek_atomic(&self, bytes: usize, dest: &mut Dest<'_, '_>) -> bool {
+        let copied = self.page.drain_atomic(self.offset, bytes, dest);
+
+        if copied < bytes {
+            dest.rewind(copied);
+        }
+        copied == bytes
+    }
+
+    /// Removes the first `bytes` bytes.
+    pub(crate) fn consume(&mut self, bytes: usize) {
+        // INVARIANT: The end stays.
+        self.offset += bytes.min(self.len());
+    }
+
+    /// Gives the page back, for another use.
+    pub(crate) fn into_page(self) -> BufferPage {
+        let mut page = self.page;
+        page.clear();
+        page
+    }
+}
+
+/// Whose bytes are in a huge page, once it is read.
+pub(crate) enum Origin {
+    /// Nobody's: there is no page.
+    Nobody,
+    /// Those that a writer's address space gave to this pipe.
+    Given(AddressSpace),
+    /// A reader's, who lets the pipe's writers see them.
+    Returned,
+}
+
+/// Bytes of a huge page.
+pub(crate) struct HugeSlot {
+    /// [`None`] while a reader tries to land it.
+    page: Option<HugePage>,
+    credit: Option<HugeCredit>,
+    origin: Origin,
+    offset: usize,
+    /// The next one on a list.
+    next: Option<KBox<HugeSlot>>,
+}
+
+impl HugeSlot {
+    /// A slot for a page: so far there is none, and it is counted to nobody. Sleeps.
+    pub(crate) fn new() -> Result<KBox<Self>, AllocError> {
+        // Without a word in the log, as the page itself.
+        let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
+        KBox::new(
+            Self {
+                page: None,
+                credit: None,
+                origin: Origin::Nobody,
+                offset: 0,
+                next: None,
+            },
+            flags,
+        )
+    }
+
+    /// Bytes of data.
+    pub(crate) fn len(&self) -> usize {
+        HugePage::SIZE - self.offset
+    }
+
+    /// Whether nothing of it is read, and nobody tries to land it.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.offset == 0 && self.page.is_some()
+    }
+
+    /// Whether a reader tries to land it: then nobody else reads it, nor what is behind it.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.page.is_none()
+    }
+
+    /// Takes the page out: to land it, or when the slot is in no pipe.
+    pub(crate) fn take_page(&mut self) -> Option<HugePage> {
+        self.page.take()
+    }
+
+    /// Puts `page` in, all of which is data.
+    pub(crate) fn put_page(&mut self, page: HugePage) {
+        self.page = Some(page);
+        self.offset = 0;
+    }
+
+    /// Counts it to a user.
+    pub(crate) fn set_credit(&mut self, credit: HugeCredit) {
+        self.credit = Some(credit);
+    }
+
+    /// Whose bytes are in it.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Says whose bytes are in it.
+    pub(crate) fn set_origin(&mut self, origin: Origin) {
+        self.origin = origin;
+    }
+
+    /// Whether its page may take the place of another: it is there, and charged to nobody.
+    pub(crate) fn can_go_round(&self) -> bool {
+        self.page.as_ref().is_some_and(|page| !page.is_charged())
+    }
+
+    /// Bytes up to the end of the next 4 KiB of it: what has to arrive together.
+    pub(crate) fn part(&self) -> usize {
+        PAGE_SIZE - self.offset % PAGE_SIZE
+    }
+
+    /// Moves the first `bytes` bytes to `dest`, without a fault; returns how many. Where the copy
+    /// stops short, only whole 4 KiB count, and `dest` is as if the others had not been copied.
+    pub(crate) fn consume_atomic(&mut self, bytes: usize, dest: &mut Dest<'_, '_>) -> usize {
+        let bytes = bytes.min(self.len());
+        let Some(page) = &self.page else { return 0 };
+        let copied = page.drain_atomic(self.offset, bytes, dest);
+        let whole = if copied < bytes {
+            // The end of the last 4 KiB that arrived.
+            let end = (self.offset + copied) / PAGE_SIZE * PAGE_SIZE;
+            end.saturating_sub(self.offset)
+        } else {
+            copied
+        };
+
+        dest.rewind(copied - whole);
+        self.offset += whole;
+        whole
+    }
+}
+
+/// Huge pages that are done with, to be freed when no lock is held.
+pub(crate) struct HugeSlots(Option<KBox<HugeSlot>>);
+
+impl HugeSlots {
+    /// None yet.
+    pub(crate) const fn new() -> Self {
+        Self(None)
+    }
+
+    /// Frees them. Not with a lock held.
+    pub(crate) fn free(&mut self) {
+        // Not one inside the other: the stack is short.
+        while let Some(mut slot) = self.0.take() {
+            self.0 = slot.next.take();
+        }
+    }
+
+    /// Puts one in. It allocates nothing.
+    pub(crate) fn push(&mut self, mut slot: KBox<HugeSlot>) {
+        slot.next = self.0.take();
+        self.0 = Some(slot);
+    }
+}
+
+impl Drop for HugeSlots {
+    fn drop(&mut self) {
+        self.free();
+    }
+}

@@ -1,0 +1,814 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Huge pages that come into a reader's memory: what is there then, what was there
+ * before, and what is copied instead, for which reason.
+ */
+#include "oracle.h"
+#include "child.h"
+#include "gift.h"
+
+#include <linux/userfaultfd.h>
+#include <sys/prctl.h>
+
+/* So many of @pages are expected to have come, and the stream in all of them. */
+#define EXPECT_CAME(e, g, at, came, pages)				\
+({									\
+	unsigned long __came = moves(e) ? (came) * HUGE_SIZE : 0;	\
+	size_t __bytes = (pages) * HUGE_SIZE;				\
+	struct gifted __g = g;						\
+									\
+	EXPECT_EQ((long)__bytes, __g.ret);				\
+	EXPECT_EQ(__came, __g.moved) {					\
+		for (int i = 0; i < ZPIPE_REASONS; i++)			\
+			if (__g.why[i])					\
+				TH_LOG("reason %d: %u", i, __g.why[i]);	\
+	}								\
+	EXPECT_EQ(__bytes - __came, __g.copied);			\
+	EXPECT_EQ(-1, stream_diff(at, 0, __bytes));			\
+})
+
+/* Where nothing is so far, and a huge page may be. */
+static unsigned char *hole(size_t pages)
+{
+	unsigned char *at = huge_addresses(pages);
+
+	if (mmap(at, pages * HUGE_SIZE, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at)
+		abort();
+	madvise(at, pages * HUGE_SIZE, MADV_HUGEPAGE);
+	return at;
+}
+
+/* The number of the physical page at @at; 0 if it is not told. */
+static unsigned long frame(const void *at)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	unsigned long entry = 0;
+
+	if (pread(fd, &entry, 8, (unsigned long)at / PAGE * 8) != 8)
+		entry = 0;
+	close(fd);
+	return entry & ((1UL << 55) - 1);
+}
+
+TEST_F_TIMEOUT(all, into_a_hole, TIMEOUT)
+{
+	unsigned char *at;
+	struct gifted g;
+	struct child c;
+
+	child_gift(&c, &self->e, 1);
+	at = hole(1);
+	g = fetch(&self->e, at, HUGE_SIZE, 0);
+	EXPECT_EQ(HUGE_SIZE, child_join(&c));
+	EXPECT_CAME(&self->e, g, at, 1, 1);
+	if (moves(&self->e))
+		EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-moves"));
+	memset(at, 1, HUGE_SIZE);
+	munmap(at, HUGE_SIZE);
+}
+
+/* The page of zeros is nothing, too, and so is what was given up. */
+TEST_F_TIMEOUT(all, into_what_was_only_read, TIMEOUT)
+{
+	unsigned char *at;
+	struct gifted g;
+	struct child c;
+
+	child_gift(&c, &self->e, 2);
+	at = hole(2);
+	EXPECT_EQ(0, *(volatile unsigned char *)at);
+	memset(at + HUGE_SIZE, 1, HUGE_SIZE);
+	ASSERT_EQ(0, madvise(at + HUGE_SIZE, HUGE_SIZE, MADV_DONTNEED));
+	g = fetch(&self->e, at, HUGE_SIZE, 0);
+	EXPECT_CAME(&self->e, g, at, 1, 1);
+	g = fetch(&self->e, at + HUGE_SIZE, HUGE_SIZE, 0);
+	EXPECT_EQ(moves(&self->e) ? HUGE_SIZE : 0, g.moved);
+	EXPECT_EQ(2 * HUGE_SIZE, child_join(&c));
+	EXPECT_EQ(-1, stream_diff(at, 0, 2 * HUGE_SIZE));
+}
+
+TEST_F_TIMEOUT(all, in_exchange, TIMEOUT)
+{
+	unsigned char *at;
+	struct gifted g;
+	struct child c;
+
+	child_gift(&c, &self->e, 1);
+	at = hole(1);
+	memset(at, 0xee, HUGE_SIZE);
+	g = fetch(&self->e, at, HUGE_SIZE, 0);
+	EXPECT_EQ(HUGE_SIZE, child_join(&c));
+	EXPECT_CAME(&self->e, g, at, 1, 1);
+	memset(at, 1, HUGE_SIZE);
+}
+
+/* DEVIATION: read(2) does it, too. */
+TEST_F_TIMEOUT(all, by_read, TIMEOUT)
+{
+	unsigned char *at;
+	struct child c;
+	long n;
+
+	child_gift(&c, &self->e, 1);
+	at = hole(1);
+	for (n = 0; n < HUGE_SIZE;) {
+		long r = read(self->e.fd[0], at + n, HUGE_SIZE - n);
+
+		ASSERT_LT(0, r);
+		n += r;
+	}
+	EXPECT_EQ(HUGE_SIZE, child_join(&c));
+	EXPECT_EQ(-1, stream_diff(at, 0, HUGE_SIZE));
+	if (moves(&self->e))
+		EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-moves"));
+}
+
+/* Several in one call, and what is between them. */
+TEST_F_TIMEOUT(all, with_what_is_between, TIMEOUT)
+{
+	unsigned char *at, *from, small[100];
+	struct gifted g;
+	struct iovec iov[3];
+	struct iovec to[3];
+
+	if (!moves(&self->e))
+		SKIP(return, "a write of that size would wait");
+	from = huge_memory(2, 0);
+	at = hole(2);
+	iov[0] = (struct iovec) { from, HUGE_SIZE };
+	iov[1] = (struct iovec) { small, 100 };
+	iov[2] = (struct iovec) { from + HUGE_SIZE, HUGE_SIZE };
+	stream_fill(small, 0, 100);
+	g = gift_flags(&self->e, iov, 3, ZPIPE_ALWAYS);
+	ASSERT_EQ(2 * HUGE_SIZE + 100, g.ret);
+	ASSERT_EQ(2 * HUGE_SIZE, g.moved);
+	memset(small, 0, 100);
+	to[0] = (struct iovec) { at, HUGE_SIZE };
+	to[1] = (struct iovec) { small, 100 };
+	to[2] = (struct iovec) { at + HUGE_SIZE, HUGE_SIZE };
+	g = transfer(&self->e, ZPIPE_IOC_MOVE, to, 3, 0);
+	EXPECT_EQ(2 * HUGE_SIZE + 100, g.ret);
+	EXPECT_EQ(2 * HUGE_SIZE, g.moved);
+	EXPECT_EQ(100, g.copied);
+	EXPECT_EQ(1, g.why[ZPIPE_REASON_SMALL]);
+	EXPECT_EQ(-1, stream_diff(at, 0, 2 * HUGE_SIZE));
+	EXPECT_EQ(-1, stream_diff(small, 0, 100));
+	EXPECT_EQ(0, fionread(self->e.fd[0]));
+	EXPECT_EQ(POLLOUT, poll_mask(self->e.fd[1]));
+}
+
+/* It is the page itself. */
+TEST_F(all, the_same_page)
+{
+	unsigned char *from, *at;
+	unsigned long was, is;
+
+	if (!moves(&self->e))
+		SKIP(return, "a write of that size would wait");
+	from = huge_memory(1, 0);
+	at = hole(1);
+	was = frame(from);
+	ASSERT_NE(0, was);
+	ASSERT_EQ(HUGE_SIZE, gift(&self->e, from, HUGE_SIZE).moved);
+	EXPECT_NE(was, frame(from));
+	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, at, HUGE_SIZE, 0).moved);
+	is = frame(at);
+	EXPECT_EQ(was, is);
+	/* Two parties, two pages. */
+	memset(from, 1, HUGE_SIZE);
+	EXPECT_EQ(-1, stream_diff(at, 0, HUGE_SIZE));
+}
+
+TEST_F(all, errors)
+{
+	unsigned char *at = hole(1), byte = 7;
+	struct iovec iov = { at, HUGE_SIZE };
+	struct gifted g;
+
+	if (is_zpipe(variant->kind)) {
+		struct zpipe_transfer arg = { .size = sizeof(arg) };
+
+		EXPECT_EQ(0, ioctl(self->e.fd[0], ZPIPE_IOC_MOVE, &arg));
+		EXPECT_EQ(-EBADF, sys(ioctl(self->e.fd[1], ZPIPE_IOC_MOVE, &arg)));
+		arg.flags = ZPIPE_ANY;
+		EXPECT_EQ(-EINVAL, sys(ioctl(self->e.fd[0], ZPIPE_IOC_MOVE, &arg)));
+		arg.flags = ZPIPE_RETURN;
+		EXPECT_EQ(-EINVAL, sys(ioctl(self->e.fd[1], ZPIPE_IOC_GIFT, &arg)));
+		arg.flags = 0x80;
+		EXPECT_EQ(-EINVAL, sys(ioctl(self->e.fd[0], ZPIPE_IOC_MOVE, &arg)));
+		g = transfer(&self->e, ZPIPE_IOC_MOVE, &iov, 1, ZPIPE_NONBLOCK);
+		EXPECT_EQ(-EAGAIN, g.ret);
+	}
+	ASSERT_EQ(1, write(self->e.fd[1], &byte, 1));
+	iov.iov_base = (void *)-PAGE;
+	g = transfer(&self->e, ZPIPE_IOC_MOVE, &iov, 1, 0);
+	EXPECT_EQ(-EFAULT, g.ret);
+	ASSERT_EQ(0, mprotect(at, HUGE_SIZE, PROT_READ));
+	iov.iov_base = at;
+	g = transfer(&self->e, ZPIPE_IOC_MOVE, &iov, 1, 0);
+	EXPECT_EQ(-EFAULT, g.ret);
+	EXPECT_EQ(1, fionread(self->e.fd[0]));
+	ASSERT_EQ(0, mprotect(at, HUGE_SIZE, PROT_READ | PROT_WRITE));
+	g = transfer(&self->e, ZPIPE_IOC_MOVE, &iov, 1, 0);
+	EXPECT_EQ(1, g.ret);
+	EXPECT_EQ(7, *at);
+	close_end(&self->e, 1);
+	g = transfer(&self->e, ZPIPE_IOC_MOVE, &iov, 1, 0);
+	EXPECT_EQ(0, g.ret);
+}
+
+/* What is behind it stays there, though nothing more is wanted. */
+TEST_F(all, a_packet_behind_it)
+{
+	unsigned char *at, small[200];
+
+	if (!moves(&self->e))
+		SKIP(return, "a write of that size would wait");
+	ASSERT_EQ(HUGE_SIZE, gift(&self->e, huge_memory(1, 0), HUGE_SIZE).moved);
+	ASSERT_EQ(0, fcntl(self->e.fd[1], F_SETFL, O_DIRECT));
+	ASSERT_EQ(100, stream_write(self->e.fd[1], 0, 100));
+	at = hole(1);
+	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, at, HUGE_SIZE, 0).moved);
+	EXPECT_EQ(100, fionread(self->e.fd[0]));
+	EXPECT_EQ(100, read(self->e.fd[0], small, 200));
+	EXPECT_EQ(-1, stream_diff(small, 0, 100));
+}
+
+/* Of a page that somebody has begun to read the rest is copied. */
+TEST_F(all, what_is_left_of_one)
+{
+	unsigned char small[100], *at;
+	struct gifted g;
+
+	if (!moves(&self->e))
+		SKIP(return, "a write of that size would wait");
+	ASSERT_EQ(HUGE_SIZE, gift(&self->e, huge_memory(1, 0), HUGE_SIZE).moved);
+	ASSERT_EQ(100, read(self->e.fd[0], small, 100));
+	at = hole(1);
+	g = transfer(&self->e, ZPIPE_IOC_MOVE, &(struct iovec) { at, HUGE_SIZE }, 1, 0);
+	EXPECT_EQ(HUGE_SIZE - 100, g.ret);
+	EXPECT_EQ(0, g.moved);
+	EXPECT_EQ(1, g.why[ZPIPE_REASON_PART]);
+	EXPECT_EQ(-1, stream_diff(at, 100, HUGE_SIZE - 100));
+}
+
+/* Where everything is to go through the pipe's own pages, it does. */
+TEST_F(all, buffer_only)
+{
+	unsigned char *at = hole(1), *to = hole(1);
+	struct iovec iov = { at, HUGE_SIZE };
+	struct gifted g;
+
+	if (!moves(&self->e))
+		SKIP(return, "a write of that size would wait");
+	ASSERT_EQ(HUGE_SIZE, gift(&self->e, huge_memory(1, 0), HUGE_SIZE).moved);
+	ASSERT_EQ(0, set_flags(self->e.fd[0], ZPIPE_BUFFER_ONLY));
+	g = gift_flags(&self->e, &iov, 1, ZPIPE_ALWAYS | ZPIPE_NONBLOCK);
+	EXPECT_EQ(0, g.moved);
+	EXPECT_EQ(1, g.why[ZPIPE_REASON_BUFFER_ONLY]);
+	g = fetch(&self->e, to, HUGE_SIZE, 0);
+	EXPECT_EQ(HUGE_SIZE, g.copied);
+	EXPECT_EQ(1, g.why[ZPIPE_REASON_BUFFER_ONLY]);
+	EXPECT_EQ(-1, stream_diff(to, 0, HUGE_SIZE));
+}
+
+/* One call reads as many as a pipe has: others write meanwhile. */
+TEST_F_TIMEOUT(all, few_in_one_call, TIMEOUT)
+{
+	struct iovec iov;
+	struct gifted g;
+	struct child c;
+	long n;
+
+	child_gift(&c, &self->e, 6);
+	iov = (struct iovec) { hole(6), 6 * HUGE_SIZE };
+	if (is_zpipe(variant->kind))
+		ASSERT_TRUE(moves(&self->e) ? child_asleep(&c) : true);
+	g = transfer(&self->e, ZPIPE_IOC_MOVE, &iov, 1, 0);
+	ASSERT_LT(0, g.ret);
+	if (moves(&self->e))
+		EXPECT_EQ(4 * HUGE_SIZE, g.ret);
+	for (n = g.ret; n < 6 * HUGE_SIZE; n += g.ret) {
+		iov = (struct iovec) { iov.iov_base + g.ret, iov.iov_len - g.ret };
+		g = transfer(&self->e, ZPIPE_IOC_MOVE, &iov, 1, 0);
+		ASSERT_LT(0, g.ret);
+	}
+	EXPECT_EQ(6 * HUGE_SIZE, child_join(&c));
+	EXPECT_EQ(-1, stream_diff(iov.iov_base + iov.iov_len - 6 * HUGE_SIZE, 0, 6 * HUGE_SIZE));
+}
+
+/* What cannot be written to is not read, nor lost. */
+TEST_F(all, bad_memory_loses_nothing)
+{
+	unsigned char *at;
+
+	if (!moves(&self->e))
+		SKIP(return, "a write of that size would wait");
+	ASSERT_EQ(HUGE_SIZE, gift(&self->e, huge_memory(1, 0), HUGE_SIZE).moved);
+	at = hole(1);
+	ASSERT_EQ(0, mprotect(at, HUGE_SIZE, PROT_READ));
+	EXPECT_EQ(-EFAULT, fetch(&self->e, at, HUGE_SIZE, 0).ret);
+	EXPECT_EQ(HUGE_SIZE, fionread(self->e.fd[0]));
+	/* Half of it. */
+	ASSERT_EQ(0, mprotect(at, HUGE_SIZE / 2, PROT_READ | PROT_WRITE));
+	EXPECT_EQ(HUGE_SIZE / 2, fetch(&self->e, at, HUGE_SIZE, 0).ret);
+	EXPECT_EQ(HUGE_SIZE / 2, fionread(self->e.fd[0]));
+	ASSERT_EQ(0, mprotect(at, HUGE_SIZE, PROT_READ | PROT_WRITE));
+	EXPECT_EQ(HUGE_SIZE / 2, fetch(&self->e, at + HUGE_SIZE / 2, HUGE_SIZE / 2, 0).ret);
+	EXPECT_EQ(-1, stream_diff(at, 0, HUGE_SIZE));
+}
+
+/*
+ * What is copied, and why. Each of these makes one piece of memory unfit.
+ */
+
+#define EXPECT_COPIED(at, reason)					\
+({									\
+	unsigned char *__to = at;					\
+	struct gifted __got = fetch(&self->e, __to, HUGE_SIZE, 0);	\
+									\
+	EXPECT_EQ(HUGE_SIZE, child_join(&c));				\
+	EXPECT_CAME(&self->e, __got, __to, 0, 1);			\
+	if (moves(&self->e)) {						\
+		EXPECT_EQ(1, __got.why[reason]) {			\
+			for (int i = 0; i < ZPIPE_REASONS; i++)		\
+				if (__got.why[i])			\
+					TH_LOG("reason %d: %u", i, __got.why[i]); \
+		}							\
+		EXPECT_EQ(0, fdinfo_number(self->e.fd[0], "zpipe-moves")); \
+		EXPECT_EQ(1, fdinfo_number(self->e.fd[1], "zpipe-gifts")); \
+	}								\
+})
+
+TEST_F_TIMEOUT(all, into_small_pages, TIMEOUT)
+{
+	unsigned char *at;
+	struct child c;
+
+	child_gift(&c, &self->e, 1);
+	at = hole(1);
+	madvise(at, HUGE_SIZE, MADV_NOHUGEPAGE);
+	memset(at, 1, HUGE_SIZE);
+	EXPECT_COPIED(at, ZPIPE_REASON_SMALL);
+}
+
+TEST_F_TIMEOUT(all, where_no_huge_pages_are_wanted, TIMEOUT)
+{
+	unsigned char *at;
+	struct child c;
+
+	child_gift(&c, &self->e, 1);
+	at = hole(1);
+	madvise(at, HUGE_SIZE, MADV_NOHUGEPAGE);
+	EXPECT_COPIED(at, ZPIPE_REASON_SMALL);
+
+	child_gift(&c, &self->e, 1);
+	at = hole(1);
+	ASSERT_EQ(0, prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
+	fetch(&self->e, at, HUGE_SIZE, 0);
+	EXPECT_EQ(HUGE_SIZE, child_join(&c));
+	EXPECT_EQ(-1, stream_diff(at, 0, HUGE_SIZE));
+	if (moves(&self->e))
+		EXPECT_EQ(0, fdinfo_number(self->e.fd[0], "zpipe-moves"));
+}
+
+TEST_F_TIMEOUT(all, into_unaligned_memory, TIMEOUT)
+{
+	unsigned char *at;
+	struct child c;
+
+	child_gift(&c, &self->e, 1);
+	at = hole(2) + PAGE;
+	EXPECT_COPIED(at, ZPIPE_REASON_PART);
+}
+
+TEST_F_TIMEOUT(all, into_shared_memory, TIMEOUT)
+{
+	unsigned char *at;
+	struct child c;
+
+	child_gift(&c, &self->e, 1);
+	at = huge_addresses(1);
+	ASSERT_EQ(at, mmap(at, HUGE_SIZE, PROT_READ | PROT_WRITE,
+			   MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	EXPECT_COPIED(at, ZPIPE_REASON_MAPPING);
+}
+
+/* A child goes on to see what it saw, and nothing that came. */
+TEST_F_TIMEOUT(all, into_what_a_child_has, TIMEOUT)
+{
+	unsigned char *at;
+	struct child c;
+	int status;
+	pid_t pid;
+	int go[2];
+	char ok;
+
+	child_gift(&c, &self->e, 1);
+	at = hole(1);
+	memset(at, 0x77, HUGE_SIZE);
+	ASSERT_EQ(0, pipe(go));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		close(go[1]);
+		read(go[0], &ok, 1);
+		_exit(at[0] == 0x77 && !memcmp(at, at + 1, HUGE_SIZE - 1) ? 0 : 1);
+	}
+	EXPECT_COPIED(at, ZPIPE_REASON_SHARED);
+	close(go[1]);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+}
+
+/* Who has a reference goes on to see what is written to its page. */
+TEST_F_TIMEOUT(all, into_pinned_pages, TIMEOUT)
+{
+	struct iovec iov;
+	unsigned char *at;
+	struct child c;
+	char byte;
+	int fd[2];
+
+	child_gift(&c, &self->e, 1);
+	at = hole(1);
+	memset(at, 1, HUGE_SIZE);
+	ASSERT_EQ(0, pipe(fd));
+	iov = (struct iovec) { at + 5 * PAGE, 1 };
+	ASSERT_EQ(1, vmsplice(fd[1], &iov, 1, 0));
+	EXPECT_COPIED(at, ZPIPE_REASON_PINNED);
+	ASSERT_EQ(1, read(fd[0], &byte, 1));
+	EXPECT_EQ(stream_byte(5 * PAGE), (unsigned char)byte);
+}
+
+TEST_F_TIMEOUT(all, into_watched_pages, TIMEOUT)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg;
+	unsigned char *at;
+	struct child c;
+	int uffd;
+
+	child_gift(&c, &self->e, 1);
+	at = hole(1);
+	memset(at, 1, HUGE_SIZE);
+	uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	ASSERT_LE(0, uffd);
+	ASSERT_EQ(0, ioctl(uffd, UFFDIO_API, &api));
+	reg = (struct uffdio_register) {
+		.range = { (unsigned long)at, HUGE_SIZE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	ASSERT_EQ(0, ioctl(uffd, UFFDIO_REGISTER, &reg));
+	EXPECT_COPIED(at, ZPIPE_REASON_TRACKED);
+	close(uffd);
+}
+
+/* It is the reader's as any other page: lazily freed memory that it took the place of is not. */
+TEST_F_TIMEOUT(all, it_stays, TIMEOUT)
+{
+	unsigned char *at;
+	struct child c;
+
+	child_gift(&c, &self->e, 1);
+	at = hole(1);
+	memset(at, 1, HUGE_SIZE);
+	ASSERT_EQ(0, madvise(at, HUGE_SIZE, MADV_FREE));
+	EXPECT_EQ(HUGE_SIZE, fetch(&self->e, at, HUGE_SIZE, 0).ret);
+	EXPECT_EQ(HUGE_SIZE, child_join(&c));
+	madvise(at, HUGE_SIZE, MADV_PAGEOUT);
+	EXPECT_EQ(-1, stream_diff(at, 0, HUGE_SIZE));
+
+	child_gift(&c, &self->e, 1);
+	at = hole(1);
+	EXPECT_EQ(HUGE_SIZE, fetch(&self->e, at, HUGE_SIZE, 0).ret);
+	EXPECT_EQ(HUGE_SIZE, child_join(&c));
+	madvise(at, HUGE_SIZE, MADV_PAGEOUT);
+	EXPECT_EQ(-1, stream_diff(at, 0, HUGE_SIZE));
+}
+
+/*
+ * What the giver finds. Every page is full of one byte, which says whose it was.
+ */
+
+#define MINE	0x11
+#define MINE_2	0x22
+#define READERS	0x33
+
+static bool full_of(const unsigned char *at, unsigned char byte)
+{
+	return *at == byte && !memcmp(at, at + 1, HUGE_SIZE - 1);
+}
+
+static struct gifted gift_byte(struct ends *e, unsigned char *at, unsigned char byte,
+			       unsigned int flags)
+{
+	struct iovec iov = { at, HUGE_SIZE };
+
+	struct gifted g;
+
+	memset(at, byte, HUGE_SIZE);
+	/* What is not moved would wait for a reader. */
+	g = gift_flags(e, &iov, 1, flags | ZPIPE_NONBLOCK);
+	for (int i = 0; i < ZPIPE_REASONS; i++)
+		if (g.why[i])
+			fprintf(stderr, "# not moved: reason %d\n", i);
+	return g;
+}
+
+/* What was copied comes back to who gave it, and need not be cleared. */
+TEST_F(all, own_bytes_come_back)
+{
+	static unsigned char to[HUGE_SIZE];
+	unsigned char *at;
+	struct gifted g;
+
+	if (!moves(&self->e))
+		SKIP(return, "a write of that size would wait");
+	at = hole(1);
+	g = gift_byte(&self->e, at, MINE, 0);
+	ASSERT_EQ(HUGE_SIZE, g.moved);
+	EXPECT_TRUE(full_of(at, 0));
+	EXPECT_EQ(0, fdinfo_number(self->e.fd[0], "zpipe-homes"));
+	ASSERT_EQ(HUGE_SIZE, read(self->e.fd[0], to, HUGE_SIZE));
+	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-homes"));
+	g = gift_byte(&self->e, at, MINE_2, 0);
+	ASSERT_EQ(HUGE_SIZE, g.moved);
+	EXPECT_TRUE(full_of(at, MINE));
+	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-gift-clears"));
+	ASSERT_EQ(HUGE_SIZE, read(self->e.fd[0], to, HUGE_SIZE));
+	EXPECT_TRUE(full_of(to, MINE_2));
+	/* Unless it wants zeros. */
+	g = gift_byte(&self->e, at, MINE, ZPIPE_CLEAR | ZPIPE_ALWAYS);
+	ASSERT_EQ(HUGE_SIZE, g.moved);
+	EXPECT_TRUE(full_of(at, 0));
+	EXPECT_EQ(2, fdinfo_number(self->e.fd[0], "zpipe-gift-clears"));
+}
+
+static long gift_from_child(struct child *c)
+{
+	struct ends e = { .kind = c->flags, .fd = { -1, c->fd } };
+	unsigned char *at = hole(1);
+	struct gifted g = gift_byte(&e, at, MINE_2, c->len);
+
+	return g.moved == HUGE_SIZE ? at[0] * (full_of(at, at[0]) ? 1 : -1) : -1;
+}
+
+/* They do not come to another address space, not even to a child's. */
+TEST_F_TIMEOUT(all, others_bytes_do_not_come, TIMEOUT)
+{
+	static unsigned char to[HUGE_SIZE];
+	struct child c = {
+		.nr = SYS_ioctl, .fn = gift_from_child, .fd = self->e.fd[1], .drop = -1,
+		.flags = variant->kind, .len = ZPIPE_ALWAYS | ZPIPE_ANY,
+	};
+	unsigned char *at;
+
+	if (!moves(&self->e))
+		SKIP(return, "a write of that size would wait");
+	at = hole(1);
+	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, MINE, 0).moved);
+	ASSERT_EQ(HUGE_SIZE, read(self->e.fd[0], to, HUGE_SIZE));
+	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-homes"));
+	child_start(&c, 0);
+	EXPECT_EQ(0, child_join(&c));
+	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-homes"));
+	ASSERT_EQ(HUGE_SIZE, read(self->e.fd[0], to, HUGE_SIZE));
+	EXPECT_TRUE(full_of(to, MINE_2));
+	/* The child's page is nobody's now, and the own one is still here. */
+	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-homes"));
+	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, MINE_2, 0).moved);
+	EXPECT_TRUE(full_of(at, MINE));
+}
+
+/* What a reader had comes only if it says so, and only to who says so. */
+TEST_F(all, returned_bytes)
+{
+	unsigned char *at, *to;
+
+	if (!moves(&self->e))
+		SKIP(return, "a write of that size would wait");
+	at = hole(1);
+	to = hole(1);
+
+	/* Not returned. */
+	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, MINE, 0).moved);
+	memset(to, READERS, HUGE_SIZE);
+	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, to, HUGE_SIZE, 0).moved);
+	EXPECT_TRUE(full_of(to, MINE));
+	EXPECT_EQ(0, fdinfo_number(self->e.fd[0], "zpipe-homes"));
+	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, MINE, ZPIPE_ANY).moved);
+	EXPECT_TRUE(full_of(at, 0));
+
+	/* Returned, and not wanted. */
+	memset(to, READERS, HUGE_SIZE);
+	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, to, HUGE_SIZE, ZPIPE_RETURN).moved);
+	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-homes"));
+	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, MINE, 0).moved);
+	EXPECT_TRUE(full_of(at, 0));
+	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, hole(1), HUGE_SIZE, 0).moved);
+	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, MINE, ZPIPE_ANY | ZPIPE_CLEAR).moved);
+	EXPECT_TRUE(full_of(at, 0));
+	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-homes"));
+	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, hole(1), HUGE_SIZE, 0).moved);
+
+	/* Both. */
+	EXPECT_EQ(4, fdinfo_number(self->e.fd[0], "zpipe-gift-clears"));
+	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, MINE, ZPIPE_ANY).moved);
+	EXPECT_TRUE(full_of(at, READERS));
+	EXPECT_EQ(4, fdinfo_number(self->e.fd[0], "zpipe-gift-clears"));
+	EXPECT_EQ(0, fdinfo_number(self->e.fd[0], "zpipe-homes"));
+	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, to, HUGE_SIZE, 0).moved);
+	EXPECT_TRUE(full_of(to, MINE));
+}
+
+/* Nothing stays when nobody writes any more. */
+TEST_F(all, nothing_is_kept)
+{
+	static unsigned char to[HUGE_SIZE];
+	unsigned char *at;
+
+	if (!moves(&self->e))
+		SKIP(return, "a write of that size would wait");
+	at = hole(1);
+	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, MINE, 0).moved);
+	ASSERT_EQ(HUGE_SIZE, read(self->e.fd[0], to, HUGE_SIZE));
+	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-homes"));
+	close_end(&self->e, 1);
+	EXPECT_EQ(0, fdinfo_number(self->e.fd[0], "zpipe-homes"));
+}
+
+/* Where readers copy, it is not worth it to clear pages, but for one. */
+TEST_F(all, copying_costs_less)
+{
+	static unsigned char to[HUGE_SIZE];
+	struct iovec iov = { hole(1), HUGE_SIZE };
+	struct gifted g;
+
+	if (!moves(&self->e))
+		SKIP(return, "a write of that size would wait");
+	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, iov.iov_base, MINE, 0).moved);
+	g = gift_flags(&self->e, &iov, 1, ZPIPE_NONBLOCK);
+	EXPECT_EQ(0, g.moved);
+	EXPECT_EQ(15 * PAGE, g.copied);
+	EXPECT_EQ(1, g.why[ZPIPE_REASON_COST]);
+	ASSERT_EQ(HUGE_SIZE, read(self->e.fd[0], to, HUGE_SIZE));
+	ASSERT_EQ(15 * PAGE, read(self->e.fd[0], to, 15 * PAGE));
+	/* The one goes round. */
+	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, iov.iov_base, MINE, 0).moved);
+	g = gift_flags(&self->e, &iov, 1, ZPIPE_NONBLOCK);
+	EXPECT_EQ(1, g.why[ZPIPE_REASON_COST]);
+	ASSERT_EQ(HUGE_SIZE, read(self->e.fd[0], to, HUGE_SIZE));
+	ASSERT_EQ(15 * PAGE, read(self->e.fd[0], to, 15 * PAGE));
+	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-gift-clears"));
+	/* Where one has landed, it is. */
+	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, iov.iov_base, MINE, 0).moved);
+	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, hole(1), HUGE_SIZE, 0).moved);
+	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, iov.iov_base, MINE, 0).moved);
+	g = gift_flags(&self->e, &iov, 1, 0);
+	EXPECT_EQ(HUGE_SIZE, g.moved);
+	EXPECT_EQ(3, fdinfo_number(self->e.fd[0], "zpipe-gift-clears"));
+}
+
+/*
+ * Two readers, and messages of a huge page each that are told by their number, moved
+ * and copied as it comes: each arrives once and whole, and later ones later.
+ */
+
+#define MESSAGES	(60L)
+
+static long number_messages(struct child *c)
+{
+	struct ends e = { .kind = c->flags, .fd = { -1, c->fd } };
+	unsigned char *at = hole(2);
+	long n;
+
+	for (n = 0; n < MESSAGES; n++) {
+		unsigned char *to = at + n % 2 * HUGE_SIZE;
+		struct iovec iov = { to, HUGE_SIZE };
+		struct gifted g;
+		size_t i;
+
+		for (i = 0; i < HUGE_SIZE; i += PAGE)
+			*(unsigned long *)(to + i) = n + 1;
+		g = gift_flags(&e, &iov, 1, n % 3 ? ZPIPE_ALWAYS | ZPIPE_ANY : ZPIPE_ANY);
+		if (g.ret != HUGE_SIZE)
+			return g.ret < 0 ? g.ret : -1000 - n;
+	}
+	return MESSAGES;
+}
+
+static long read_messages(struct child *c)
+{
+	struct ends e = { .kind = c->flags, .fd = { c->fd, -1 } };
+	unsigned char *small = hole(1), *huge = hole(1), *odd = hole(2) + PAGE;
+	long n = 0, last = 0;
+
+	madvise(small, HUGE_SIZE, MADV_NOHUGEPAGE);
+	memset(small, 1, HUGE_SIZE);
+	for (;; n++) {
+		unsigned char *to;
+		struct gifted g;
+		unsigned long number;
+		struct iovec iov;
+		size_t i;
+
+		switch (n % 5) {
+		case 0:
+			to = small;
+			break;
+		case 1:
+			to = odd;
+			break;
+		case 2:
+			madvise(huge, HUGE_SIZE, MADV_DONTNEED);
+			to = huge;
+			break;
+		default:
+			to = huge;
+		}
+		iov = (struct iovec) { to, HUGE_SIZE };
+		g = transfer(&e, ZPIPE_IOC_MOVE, &iov, 1, n % 2 ? ZPIPE_RETURN : 0);
+		if (!g.ret)
+			return n;
+		if (g.ret != HUGE_SIZE)
+			return g.ret < 0 ? g.ret : -2000;
+		number = *(unsigned long *)to;
+		if ((long)number <= last)
+			return -3000;
+		last = number;
+		for (i = 0; i < HUGE_SIZE; i += PAGE)
+			if (*(unsigned long *)(to + i) != number)
+				return -4000;
+		__atomic_add_fetch((long *)c->buf, number, __ATOMIC_RELAXED);
+	}
+}
+
+TEST_F_TIMEOUT(all, two_readers, 4 * TIMEOUT)
+{
+	struct child writer = {
+		.nr = SYS_ioctl, .fn = number_messages, .fd = self->e.fd[1],
+		.drop = self->e.fd[0], .flags = variant->kind,
+	};
+	struct child reader[2];
+	void *sum = shared_alloc(PAGE);
+	long n = 0, got;
+	int i;
+
+	if (!moves(&self->e))
+		SKIP(return, "a message would come in pieces");
+	if (copies_are_cut(variant->kind))
+		SKIP(return, "who faults in the middle of one shares it");
+	for (i = 0; i < 2; i++) {
+		reader[i] = (struct child) {
+			.nr = SYS_ioctl, .fn = read_messages, .fd = self->e.fd[0],
+			.drop = self->e.fd[1], .flags = variant->kind, .buf = sum,
+		};
+		child_start(&reader[i], 0);
+	}
+	child_start(&writer, 0);
+	EXPECT_EQ(MESSAGES, child_join(&writer));
+	close_end(&self->e, 1);
+	for (i = 0; i < 2; i++) {
+		got = child_join(&reader[i]);
+		EXPECT_LE(0, got);
+		n += got;
+	}
+	EXPECT_EQ(MESSAGES, n);
+	EXPECT_EQ(MESSAGES * (MESSAGES + 1) / 2, *(long *)sum);
+	EXPECT_LT(0, fdinfo_number(self->e.fd[0], "zpipe-moves"));
+}
+
+/* Nothing is lost of what goes round: memory, and pages counted to the user. */
+TEST_F_TIMEOUT(all, nothing_is_lost, 4 * TIMEOUT)
+{
+	long before, after;
+	unsigned char *at, *to;
+	struct gifted g;
+	int i;
+
+	if (!moves(&self->e))
+		SKIP(return, "a write of that size would wait");
+	at = hole(1);
+	to = hole(1);
+	memset(to, 1, HUGE_SIZE);
+	before = number_in("/proc/meminfo", "MemAvailable");
+	for (i = 0; i < 100; i++) {
+		ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, i, ZPIPE_ANY).moved);
+		if (i % 10 == 9)
+			madvise(to, HUGE_SIZE, MADV_DONTNEED);
+		g = fetch(&self->e, to, HUGE_SIZE, i % 3 ? ZPIPE_RETURN : 0);
+		ASSERT_EQ(HUGE_SIZE, g.moved) {
+			for (int r = 0; r < ZPIPE_REASONS; r++)
+				if (g.why[r])
+					TH_LOG("round %d: reason %d", i, r);
+		}
+		ASSERT_TRUE(full_of(to, i));
+	}
+	after = number_in("/proc/meminfo", "MemAvailable");
+	/* In KiB, of which all that was sent are 200 MiB. */
+	EXPECT_LT(before - 40960, after);
+}
+
+TEST_HARNESS_MAIN
