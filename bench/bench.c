@@ -150,6 +150,8 @@ static void time_it(struct result *r)
 	r->spun[i] = sample.counts.spun_us / mib;
 	r->pulled[i] = sample.counts.pulled / bytes;
 	r->pushed[i] = sample.counts.pushed / bytes;
+	r->gifted[i] = sample.counts.gifted / bytes;
+	r->landed[i] = sample.counts.landed / bytes;
 	r->late[i] = sample.late;
 	r->nr_latencies[i] = sample.latencies;
 	if (r->pace_us)

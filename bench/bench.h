@@ -126,7 +126,9 @@ extern const struct mechanism mechanism_pipe, mechanism_pipe_again, mechanism_pi
 	mechanism_pipe_spin, mechanism_fifo, mechanism_unix, mechanism_vmsplice,
 	mechanism_cma, mechanism_memfd, mechanism_shm, mechanism_shm_copy,
 	mechanism_zpipe, mechanism_zpipe_1m, mechanism_zpipe_node, mechanism_zpipe_nospin,
-	mechanism_zpipe_nodirect, mechanism_zpipe_neither;
+	mechanism_zpipe_nodirect, mechanism_zpipe_neither,
+	mechanism_zpipe_gift, mechanism_zpipe_gift_read, mechanism_zpipe_exchange,
+	mechanism_zpipe_fresh;
 
 /* mechanisms.c: all of them; the first is what the others are compared with */
 extern const struct mechanism * const mechanisms[];
@@ -140,6 +142,7 @@ int take_ends(struct channel *c, const int fds[2]);
 size_t stride_for(size_t bytes);
 void sender_buffers(struct channel *c, unsigned int least);
 void receiver_buffers(struct channel *c);
+void aligned_buffers(struct channel *c, unsigned int least);
 unsigned char *reserve(size_t *len);
 bool wants_huge(const struct channel *c);
 int map_shared(const struct channel *c, void *at, int fd, size_t len);
@@ -150,6 +153,9 @@ void keep_buffer(struct channel *c, void *msg);
 void write_all(int fd, const void *buf, size_t len);
 void read_all(int fd, void *buf, size_t len);
 _Noreturn void fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* mechanism_zpipe.c: a private pair, with those flags; 0, or what cannot() returns */
+int zpipe_pair(struct channel *c, unsigned int flags);
 
 /* mechanism_pipe.c: a pipe(2) of the capacity that is the mechanism's argument */
 int open_pipe(struct channel *c);
@@ -192,6 +198,7 @@ struct counts {
 	double faults;		/* minor and major */
 	double wakeups;		/* NAN if the kernel does not count them */
 	double pulled, pushed;	/* bytes that went straight between processes */
+	double gifted, landed;	/* bytes of pages that left the sender, and that came */
 	double spun_us;		/* time spent spinning, by the module; NAN: not known */
 };
 char *slurp(const char *path);
@@ -283,6 +290,8 @@ struct result {
 	double spun[MAX_ROUNDS];
 	double pulled[MAX_ROUNDS];	/* shares of all bytes */
 	double pushed[MAX_ROUNDS];
+	double gifted[MAX_ROUNDS];
+	double landed[MAX_ROUNDS];
 	double late[MAX_ROUNDS];	/* share of messages, where they are paced */
 	double perf[NR_PERF][MAX_ROUNDS];
 	double thp_kb;

@@ -143,6 +143,12 @@ void receiver_buffers(struct channel *c)
 	map_buffers(c, bytes, 1, large(bytes) ? SKEW : 0);
 }
 
+/* Whole messages, which begin where huge pages do. */
+void aligned_buffers(struct channel *c, unsigned int least)
+{
+	map_buffers(c, c->bytes, least, 0);
+}
+
 /*
  * Memory that processes share, not populated: anonymous, or the file @fd, which
  * is then of that size. -1 with errno.

@@ -107,6 +107,8 @@ void read_paths(struct counts *counts, bool here, int fd)
 
 	counts->pulled = 0;
 	counts->pushed = 0;
+	counts->gifted = 0;
+	counts->landed = 0;
 	counts->spun_us = 0;
 	if (!here)
 		return;
@@ -114,6 +116,8 @@ void read_paths(struct counts *counts, bool here, int fd)
 	text = slurp(path);
 	counts->pulled = value_of(text, "zpipe-bytes-pulled:");
 	counts->pushed = value_of(text, "zpipe-bytes-pushed:");
+	counts->gifted = value_of(text, "zpipe-gifts:") * HUGE_PAGE;
+	counts->landed = value_of(text, "zpipe-moves:") * HUGE_PAGE;
 	counts->spun_us = value_of(text, "zpipe-spun-us-read:") +
 			  value_of(text, "zpipe-spun-us-write:");
 }

@@ -81,6 +81,8 @@ static void add_up(const struct run *run, unsigned int n, struct sample *sample)
 		sum->wakeups += e->after.wakeups - e->before.wakeups;
 		sum->pulled += e->after.pulled - e->before.pulled;
 		sum->pushed += e->after.pushed - e->before.pushed;
+		sum->gifted += e->after.gifted - e->before.gifted;
+		sum->landed += e->after.landed - e->before.landed;
 		sum->spun_us += e->after.spun_us - e->before.spun_us;
 		for (unsigned int k = 0; k < NR_PERF; k++)
 			sample->perf[k] += e->perf[k];

@@ -22,7 +22,7 @@ static void note_capacity(struct channel *c)
 		c->capacity = capacity.bytes;
 }
 
-static int open_flags(struct channel *c, unsigned int flags)
+int zpipe_pair(struct channel *c, unsigned int flags)
 {
 	struct zpipe_pipe2 arg = { .size = sizeof(arg), .flags = O_CLOEXEC | flags };
 	int control, ret;
@@ -44,13 +44,13 @@ static int open_flags(struct channel *c, unsigned int flags)
 
 static int open_zpipe(struct channel *c)
 {
-	return open_flags(c, c->mechanism->arg);
+	return zpipe_pair(c, c->mechanism->arg);
 }
 
 static int open_large(struct channel *c)
 {
 	struct zpipe_capacity capacity = { .size = sizeof(capacity), .bytes = c->mechanism->arg };
-	int ret = open_flags(c, 0);
+	int ret = zpipe_pair(c, 0);
 
 	if (ret)
 		return ret;

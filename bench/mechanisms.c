@@ -19,5 +19,9 @@ const struct mechanism * const mechanisms[] = {
 	&mechanism_zpipe_nospin,
 	&mechanism_zpipe_nodirect,
 	&mechanism_zpipe_neither,
+	&mechanism_zpipe_gift,
+	&mechanism_zpipe_gift_read,
+	&mechanism_zpipe_exchange,
+	&mechanism_zpipe_fresh,
 };
 const size_t nr_mechanisms = ARRAY_SIZE(mechanisms);

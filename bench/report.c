@@ -52,6 +52,8 @@ static void put_rounds(FILE *to, const struct result *r)
 	json_list(to, "spun", r->spun, r->rounds);
 	json_list(to, "pulled", r->pulled, r->rounds);
 	json_list(to, "pushed", r->pushed, r->rounds);
+	json_list(to, "gifted", r->gifted, r->rounds);
+	json_list(to, "landed", r->landed, r->rounds);
 	json_list(to, "wakeups", r->wakeups, r->counted);
 	json_floats(to, "trips_us", r->trips, r->rtt_rounds, each, r->rtt_messages);
 	if (r->counted && perf_allowed())

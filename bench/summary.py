@@ -13,7 +13,7 @@ REFERENCE = "pipe"
 CONTROL = "pipe-again"
 SUBJECT = "zpipe"
 COUNTS = ["ctxsw", "faults", "allocs", "wakeups"]
-PATHS = ["pulled", "pushed"]
+PATHS = ["pulled", "pushed", "gifted", "landed"]
 PERF = ["instructions", "cycles", "llc_misses"]
 
 

@@ -25,7 +25,7 @@ def row(mechanism, gbps=1.0, size=65536, pairs=1, pace_us=0, **changed):
         "spins": mechanism.startswith("zpipe"), "gbps": rounds,
         "cpu_ns_per_kib": [1000.0 / g if g else None for g in rounds],
         "tx_cpu": [0.9] * n, "rx_cpu": [0.8] * n, "spun": [1.0] * n, "thp_kb": 0}
-    for name in ("ctxsw", "faults", "allocs", "wakeups", "pulled", "pushed"):
+    for name in ("ctxsw", "faults", "allocs", "wakeups", "pulled", "pushed", "gifted", "landed"):
         record[name] = [0.0] * n
     record["trips_us"] = []
     return {**record, **changed}
