@@ -130,6 +130,9 @@ row()
 			text, bytes / 1e6, bytes / f / 1e6, bytes / z / 1e6, f / z }'
 }
 
+echo '$ gift               # huge pages of 2 MiB go from a parent to its child, and back'
+/demo/gift || failed=1
+
 echo
 echo "== How fast, beside a FIFO (and pipe(2) for the pair); the median of $repeats runs each"
 printf '%-36s %10s %14s %14s %7s\n' '' moved FIFO zpipe ratio

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * gift: a parent gives its child a huge page through a private pair. Each says
+ * which physical page it has before and after, as /proc/PID/pagemap tells root,
+ * and what was reported; then a second page goes, and the first comes back.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/zpipe.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define HUGE_PAGE	(2UL << 20)
+
+static void fail(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static void make_pair(int fds[2])
+{
+	struct zpipe_pipe2 args = { .size = sizeof(args) };
+	int control = open("/dev/zpipe-control", O_RDWR | O_CLOEXEC);
+
+	if (control < 0 || ioctl(control, ZPIPE_IOC_PIPE2, &args))
+		fail("/dev/zpipe-control");
+	close(control);
+	fds[0] = args.fds[0];
+	fds[1] = args.fds[1];
+}
+
+static char *huge_page(int filled_with)
+{
+	char *at = mmap(NULL, 2 * HUGE_PAGE, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (at == MAP_FAILED)
+		fail("mmap");
+	at += -(uintptr_t)at % HUGE_PAGE;
+	madvise(at, HUGE_PAGE, MADV_HUGEPAGE);
+	memset(at, filled_with, HUGE_PAGE);
+	return at;
+}
+
+/* The number of the physical page. */
+static unsigned long frame(const char *at)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry = 0;
+
+	if (pread(fd, &entry, sizeof(entry), (uintptr_t)at / 4096 * 8) != sizeof(entry))
+		fail("pagemap");
+	close(fd);
+	return entry & ((1ULL << 55) - 1);
+}
+
+static struct zpipe_transfer transfer(int fd, unsigned long command, char *at,
+				      size_t bytes, unsigned int flags)
+{
+	struct zpipe_iovec range = { .base = (uintptr_t)at, .bytes = bytes };
+	struct zpipe_transfer args = {
+		.size = sizeof(args), .flags = flags,
+		.iov = (uintptr_t)&range, .iovcnt = 1,
+	};
+
+	if (ioctl(fd, command, &args))
+		fail("ioctl");
+	return args;
+}
+
+static void report(const char *who, const char *did, const struct zpipe_transfer *t)
+{
+	printf("  %s: %s %llu bytes: %llu moved, %llu copied", who, did,
+	       (unsigned long long)t->done, (unsigned long long)t->moved,
+	       (unsigned long long)t->copied);
+	for (int i = 0; i < ZPIPE_REASONS; i++)
+		if (t->why[i])
+			printf(" (reason %d)", i);
+	printf("\n");
+	fflush(stdout);
+}
+
+/* Reads whatever comes, also where it had to be copied. */
+static void child(int fd, int told)
+{
+	char *at = huge_page('c');
+
+	for (int i = 0; i < 2; i++) {
+		unsigned long had = frame(at);
+		struct zpipe_transfer t;
+		unsigned long long done = 0;
+
+		/* In one piece, unless it had to be copied. */
+		while (done < HUGE_PAGE) {
+			t = transfer(fd, ZPIPE_IOC_MOVE, at + done, HUGE_PAGE - done, ZPIPE_RETURN);
+			done += t.done;
+			report("child ", "got ", &t);
+		}
+		printf("  child : page %#lx was here, now it is %#lx, full of '%c'\n", had,
+		       frame(at), at[HUGE_PAGE - 1]);
+		fflush(stdout);
+		if (write(told, "", 1) != 1)
+			fail("write");
+	}
+	exit(0);
+}
+
+int main(void)
+{
+	int fds[2], told[2], status;
+	char *at, byte;
+
+	make_pair(fds);
+	if (pipe(told))
+		fail("pipe");
+	if (!fork()) {
+		close(fds[1]);
+		child(fds[0], told[1]);
+	}
+	close(fds[0]);
+	at = huge_page('a');
+	for (int i = 0; i < 2; i++) {
+		unsigned long had = frame(at);
+		struct zpipe_transfer t;
+
+		memset(at, 'a' + i, HUGE_PAGE);
+		t = transfer(fds[1], ZPIPE_IOC_GIFT, at, HUGE_PAGE, ZPIPE_ANY);
+		report("parent", "gave", &t);
+		printf("  parent: page %#lx was here, now it is %#lx, full of '%c'\n", had,
+		       frame(at), at[0] ? at[0] : '0');
+		fflush(stdout);
+		if (read(told[0], &byte, 1) != 1)
+			fail("read");
+	}
+	wait(&status);
+	return status ? 1 : 0;
+}
