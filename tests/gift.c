@@ -541,4 +541,70 @@ TEST_F_TIMEOUT(all, the_giver_dies, TIMEOUT)
 	/* The rest goes with the pipe. */
 }
 
+/* Who closes the last read end has SIGPIPE sent to who gifts. */
+TEST_F(all, nobody_reads)
+{
+	unsigned char *at = huge_memory(1, 0);
+
+	ASSERT_EQ(0, catch_signal(SIGPIPE, 0));
+	close_end(&self->e, 0);
+	EXPECT_EQ(-EPIPE, gift(&self->e, at, HUGE_SIZE).ret);
+	EXPECT_EQ(1, signals_seen);
+	EXPECT_EQ(-1, stream_diff(at, 0, HUGE_SIZE));
+}
+
+/*
+ * What a user has in pipes is limited, and what all have; huge pages are given back
+ * with the pipes.
+ */
+
+#define LONER		4715		/* a user without privileges and pipes */
+#define PIPES		12
+
+static long gift_to_many(struct child *c __maybe_unused)
+{
+	struct ends e[PIPES] = {};
+	long moved = 0;
+	int round, i, n;
+
+	if (setgid(LONER) || setuid(LONER))
+		return -1;
+	for (round = 0; round < 2; round++) {
+		unsigned int refused = 0;
+
+		moved = 0;
+		for (i = 0; i < PIPES; i++) {
+			e[i].kind = ZPAIR;
+			if (zpipe_pipe2(e[i].fd, 0))
+				return -2;
+			for (n = 0; n < 4; n++) {
+				struct iovec iov = { huge_memory(1, 0), HUGE_SIZE };
+				struct gifted g = gift_flags(&e[i], &iov, 1, ZPIPE_ALWAYS |
+							     ZPIPE_NONBLOCK);
+
+				moved += g.moved / HUGE_SIZE;
+				refused += g.why[ZPIPE_REASON_LIMIT];
+				munmap(iov.iov_base, HUGE_SIZE);
+			}
+		}
+		/* A 64th of all memory, and no more than a user's 16384 pages. */
+		if (moved < 8 || moved > 32 || !refused)
+			return -100 * (round + 1) - moved;
+		for (i = 0; i < PIPES; i++)
+			ends_free(&e[i]);
+	}
+	return 0;
+}
+
+TEST(a_user_has_so_many)
+{
+	struct ends e = { .kind = ZPAIR };
+	struct child c;
+
+	if (!moves(&e))
+		SKIP(return, "nothing is moved");
+	child_run(&c, gift_to_many, NULL);
+	EXPECT_EQ(0, child_join(&c));
+}
+
 TEST_HARNESS_MAIN
