@@ -100,6 +100,23 @@ def short_set(cells):
     table(["message", "to `pipe`", "to the best that keeps data stable", "control"], rows)
 
 
+def gifts(cells):
+    """Pages that are given away, beside what copies once."""
+    rows = []
+    for cell in cells.cells:
+        for name in cells.names:
+            record = cells.of.get((name, *cell))
+            if record:
+                to = [span(ratio(record, other)) if is_subject(name) and other != name else "-"
+                      for other in (SUBJECT, "cma")]
+                rows.append([size_name(cell[1]), f"`{name}`", speed(record["gbps"]["median"]), *to,
+                             f"{record['cpu_ns_per_kib']['median']:.0f}",
+                             f"{record['per_mib']['allocs']:.3g}", f"{record['per_mib']['faults']:.2g}",
+                             f"{record['share'].get('landed') or 0:.0%}"])
+    table(["message", "row", "GB/s", "to `zpipe`", "to `cma`", "ns per KiB", "pages allocated per MiB",
+           "faults per MiB", "moved"], rows)
+
+
 def trip(record):
     return f"{record['rtt_us']['median']:.1f}" if record["rtt_us"] else "-"
 
@@ -151,6 +168,8 @@ def main():
         elif name in ("spin", "load"):
             parts(cells, PARTS)
             short_set(cells)
+        elif name in ("gifts", "gifts-line"):
+            gifts(cells)
         elif name in ("paced", "paced-load"):
             paced(cells)
         else:
