@@ -196,7 +196,15 @@ impl Read<'_, '_, '_> {
     fn step_out(&mut self, inner: Locked<'_>) {
         if self.done == 0 {
             drop(inner);
-        } else if self.pipe.leave(inner, &mut self.turn).writer {
+            self.huge.free();
+        } else {
+            self.leave(inner);
+        }
+    }
+
+    /// Drops the lock, and wakes and tells whom it owes that.
+    fn leave(&mut self, inner: Locked<'_>) {
+        if self.pipe.leave(inner, &mut self.turn).writer {
             self.pipe.fasync.writers.tell(Event::Output);
         }
         self.huge.free();
@@ -458,10 +466,7 @@ impl Pipe {
                     job.count(&mut inner);
                     let position = inner.ring.position();
                     // Nobody waits for our faults, nor for a signal that tells of room.
-                    if self.leave(inner, &mut job.turn).writer {
-                        self.fasync.writers.tell(Event::Output);
-                    }
-                    job.huge.free();
+                    job.leave(inner);
                     let ready = job.dest.fault_in(all);
                     inner = if job.done == 0 {
                         self.lock_to_read(&mut job.turn)

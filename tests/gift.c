@@ -7,7 +7,6 @@
 #include "child.h"
 #include "gift.h"
 
-#include <linux/userfaultfd.h>
 
 /* All of it arrives, whatever became of it on the way. */
 #define EXPECT_ARRIVES(c, bytes)					\
@@ -287,9 +286,7 @@ static long gifted_page(struct __test_metadata *_metadata, struct ends *e,
 	EXPECT_EQ(HUGE_SIZE, g.copied);
 	if (moves(e)) {
 		EXPECT_EQ(1, g.why[reason]) {
-			for (int i = 0; i < ZPIPE_REASONS; i++)
-				if (g.why[i])
-					TH_LOG("reason %d: %u", i, g.why[i]);
+			tell_reasons(&g);
 		}
 	}
 	EXPECT_ARRIVES(c, HUGE_SIZE);
@@ -342,19 +339,16 @@ TEST_F_TIMEOUT(all, shared_pages_are_copied, TIMEOUT)
 /* Somebody has a reference: what is there now is copied, and what comes is theirs. */
 TEST_F_TIMEOUT(all, pinned_pages_are_copied, TIMEOUT)
 {
-	struct iovec iov;
 	unsigned char *at;
 	struct child c;
 	char byte;
-	int fd[2];
+	int fd;
 
 	child_read_all(&c, &self->e, HUGE_SIZE, HUGE_SIZE);
 	at = huge_memory(1, 0);
-	ASSERT_EQ(0, pipe(fd));
-	iov = (struct iovec) { at + 5 * PAGE, 1 };
-	ASSERT_EQ(1, vmsplice(fd[1], &iov, 1, 0));
+	fd = refer_to(at + 5 * PAGE);
 	gifted_page(_metadata, &self->e, &c, at, ZPIPE_REASON_PINNED);
-	ASSERT_EQ(1, read(fd[0], &byte, 1));
+	ASSERT_EQ(1, read(fd, &byte, 1));
 	EXPECT_EQ(at[5 * PAGE], (unsigned char)byte);
 }
 
@@ -402,31 +396,20 @@ TEST_F_TIMEOUT(all, shared_memory_is_copied, TIMEOUT)
 	struct child c;
 
 	child_read_all(&c, &self->e, HUGE_SIZE, HUGE_SIZE);
-	at = huge_addresses(1);
-	ASSERT_EQ(at, mmap(at, HUGE_SIZE, PROT_READ | PROT_WRITE,
-			   MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	at = shared_hole();
 	stream_fill(at, 0, HUGE_SIZE);
 	gifted_page(_metadata, &self->e, &c, at, ZPIPE_REASON_MAPPING);
 }
 
 TEST_F_TIMEOUT(all, watched_pages_are_copied, TIMEOUT)
 {
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register reg;
 	unsigned char *at;
 	struct child c;
 	int uffd, fd;
 
 	child_read_all(&c, &self->e, HUGE_SIZE, HUGE_SIZE);
 	at = huge_memory(1, 0);
-	uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	ASSERT_LE(0, uffd);
-	ASSERT_EQ(0, ioctl(uffd, UFFDIO_API, &api));
-	reg = (struct uffdio_register) {
-		.range = { (unsigned long)at, HUGE_SIZE },
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
-	ASSERT_EQ(0, ioctl(uffd, UFFDIO_REGISTER, &reg));
+	uffd = watch(at);
 	gifted_page(_metadata, &self->e, &c, at, ZPIPE_REASON_TRACKED);
 	close(uffd);
 

@@ -9,6 +9,7 @@
 #include "oracle.h"
 #include "child.h"
 
+#include <linux/userfaultfd.h>
 #include <sys/uio.h>
 #include <sys/utsname.h>
 
@@ -33,8 +34,8 @@ static inline unsigned char *huge_addresses(size_t pages)
 	return at;
 }
 
-/* Huge pages that hold the stream from @off on, of this process alone. */
-static inline unsigned char *huge_memory(size_t pages, unsigned long off)
+/* Memory that huge pages may be in, of which there are none yet. */
+static inline unsigned char *hole(size_t pages)
 {
 	unsigned char *at = huge_addresses(pages);
 
@@ -42,10 +43,56 @@ static inline unsigned char *huge_memory(size_t pages, unsigned long off)
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at)
 		abort();
 	madvise(at, pages * HUGE_SIZE, MADV_HUGEPAGE);
+	return at;
+}
+
+/* The same, shared with children to come. */
+static inline unsigned char *shared_hole(void)
+{
+	unsigned char *at = huge_addresses(1);
+
+	if (mmap(at, HUGE_SIZE, PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at)
+		abort();
+	return at;
+}
+
+/* Huge pages that hold the stream from @off on, of this process alone. */
+static inline unsigned char *huge_memory(size_t pages, unsigned long off)
+{
+	unsigned char *at = hole(pages);
+
 	stream_fill(at, off, pages * HUGE_SIZE);
 	/* Where there was none at once. */
 	madvise(at, pages * HUGE_SIZE, MADV_COLLAPSE);
 	return at;
+}
+
+/* Has a pipe refer to the byte at @at; returns where to read that. */
+static inline int refer_to(void *at)
+{
+	struct iovec iov = { at, 1 };
+	int fd[2];
+
+	if (pipe(fd) || vmsplice(fd[1], &iov, 1, 0) != 1)
+		abort();
+	close(fd[1]);
+	return fd[0];
+}
+
+/* Has faults of a huge page told to the descriptor that it returns. */
+static inline int watch(void *at)
+{
+	struct uffdio_register reg = {
+		.range = { (unsigned long)at, HUGE_SIZE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	struct uffdio_api api = { .api = UFFD_API };
+	int uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &reg))
+		abort();
+	return uffd;
 }
 
 /* What a call said; of the kernel's pipes it all was copied. */
@@ -54,6 +101,16 @@ struct gifted {
 	unsigned long moved, copied;
 	unsigned int why[ZPIPE_REASONS];
 };
+
+/* For who looks into a failure: what was not moved, and why. */
+static inline void tell_reasons(const struct gifted *g)
+{
+	int i;
+
+	for (i = 0; i < ZPIPE_REASONS; i++)
+		if (g->why[i])
+			fprintf(stderr, "# reason %d: %u\n", i, g->why[i]);
+}
 
 static inline struct gifted transfer(struct ends *e, unsigned int cmd,
 				     const struct iovec *iov, int n, unsigned int flags)
@@ -143,9 +200,8 @@ static long give_pages(struct child *c)
 
 	struct gifted g = gift(&e, huge_memory(c->len, 0), bytes);
 
-	for (int i = 0; i < ZPIPE_REASONS; i++)
-		if (moves(&e) && g.why[i])
-			fprintf(stderr, "# reason of gift %d: %u\n", i, g.why[i]);
+	if (moves(&e))
+		tell_reasons(&g);
 	return g.ret;
 }
 

@@ -28,17 +28,6 @@ FIXTURE_TEARDOWN(zpipe)
 	ends_free(&self->e);
 }
 
-static unsigned char *fresh(size_t pages)
-{
-	unsigned char *at = huge_addresses(pages);
-
-	if (mmap(at, pages * HUGE_SIZE, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at)
-		abort();
-	madvise(at, pages * HUGE_SIZE, MADV_HUGEPAGE);
-	return at;
-}
-
 /*
  * Stores go round a page, in order, each round another number. What is gifted
  * meanwhile is what was stored at one moment: of the last round up to some place,
@@ -64,7 +53,7 @@ static void *store(void *arg)
 static long gift_under_stores(struct child *c)
 {
 	struct ends e = { .kind = ZPAIR, .fd = { -1, c->fd } };
-	unsigned char *at = fresh(1);
+	unsigned char *at = hole(1);
 	struct iovec iov = { at, HUGE_SIZE };
 	long n, moved = 0;
 	pthread_t thread;
@@ -127,7 +116,7 @@ TEST_F_TIMEOUT(zpipe, stores_are_cut_once, 4 * TIMEOUT)
 		SKIP(return, "what is copied is cut at many places");
 	child_start(&c, 0);
 	close_end(&self->e, 1);
-	to = fresh(CUTS);
+	to = hole(CUTS);
 	for (n = 0; n < CUTS; n++) {
 		struct gifted g = fetch(&self->e, to + n * HUGE_SIZE, HUGE_SIZE, 0);
 
@@ -223,7 +212,7 @@ static long transfer_in_storm(struct child *c)
 {
 	struct ends e = { .kind = ZPAIR, .fd = { c->fd, c->fd } };
 	unsigned int cmd = c->flags ? ZPIPE_IOC_GIFT : ZPIPE_IOC_MOVE;
-	struct weather w = { fresh(STORM_PAGES), STORM_PAGES, c->len };
+	struct weather w = { hole(STORM_PAGES), STORM_PAGES, c->len };
 	long until = now_ms() + STORM_MS, moved = 0;
 	long calls = 0, why[ZPIPE_REASONS] = {};
 	int zero = open("/dev/zero", O_RDONLY);
@@ -338,7 +327,7 @@ static long mark_and_gift(struct child *c)
 	unsigned long mine = c->flags, n, number;
 	long until = now_ms() + stress_ms();
 	unsigned int seed = c->flags;
-	unsigned char *at = fresh(2);
+	unsigned char *at = hole(2);
 
 	for (n = 1; now_ms() < until; n++) {
 		unsigned char *to = at + n % 2 * HUGE_SIZE;
@@ -381,8 +370,8 @@ TEST_F_TIMEOUT(zpipe, marks_of_three, 6 * TIMEOUT)
 		child_start(&writer[i], 0);
 	}
 	close_end(&self->e, 1);
-	at = fresh(1);
-	odd = fresh(2) + PAGE;
+	at = hole(1);
+	odd = hole(2) + PAGE;
 	for (;; n++) {
 		bool returns = rand_r(&seed) % 2;
 		unsigned char *to = rand_r(&seed) % 4 ? at : odd;
@@ -419,7 +408,7 @@ static long transfer_for_ever(struct child *c)
 {
 	struct ends e = { .kind = ZPAIR, .fd = { c->fd, c->fd } };
 	unsigned int cmd = c->flags ? ZPIPE_IOC_GIFT : ZPIPE_IOC_MOVE;
-	unsigned char *at = fresh(2);
+	unsigned char *at = hole(2);
 	struct iovec iov = { at, 2 * HUGE_SIZE };
 
 	do {
@@ -480,8 +469,8 @@ static long move_in_group(struct child *c)
 
 	if (cgroup_enter(m->group))
 		return -1;
-	at = fresh(1);
-	other = fresh(1);
+	at = hole(1);
+	other = hole(1);
 	before = cgroup_number(m->group, "memory.current", "");
 	g = fetch(m->e, at, HUGE_SIZE, 0);
 	after = cgroup_number(m->group, "memory.current", "");

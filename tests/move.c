@@ -7,7 +7,6 @@
 #include "child.h"
 #include "gift.h"
 
-#include <linux/userfaultfd.h>
 #include <sys/prctl.h>
 
 /* So many of @pages are expected to have come, and the stream in all of them. */
@@ -19,25 +18,11 @@
 									\
 	EXPECT_EQ((long)__bytes, __g.ret);				\
 	EXPECT_EQ(__came, __g.moved) {					\
-		for (int i = 0; i < ZPIPE_REASONS; i++)			\
-			if (__g.why[i])					\
-				TH_LOG("reason %d: %u", i, __g.why[i]);	\
+		tell_reasons(&__g);					\
 	}								\
 	EXPECT_EQ(__bytes - __came, __g.copied);			\
 	EXPECT_EQ(-1, stream_diff(at, 0, __bytes));			\
 })
-
-/* Where nothing is so far, and a huge page may be. */
-static unsigned char *hole(size_t pages)
-{
-	unsigned char *at = huge_addresses(pages);
-
-	if (mmap(at, pages * HUGE_SIZE, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at)
-		abort();
-	madvise(at, pages * HUGE_SIZE, MADV_HUGEPAGE);
-	return at;
-}
 
 /* The number of the physical page at @at; 0 if it is not told. */
 static unsigned long frame(const void *at)
@@ -332,9 +317,7 @@ TEST_F(all, bad_memory_loses_nothing)
 	EXPECT_CAME(&self->e, __got, __to, 0, 1);			\
 	if (moves(&self->e)) {						\
 		EXPECT_EQ(1, __got.why[reason]) {			\
-			for (int i = 0; i < ZPIPE_REASONS; i++)		\
-				if (__got.why[i])			\
-					TH_LOG("reason %d: %u", i, __got.why[i]); \
+			tell_reasons(&__got);				\
 		}							\
 		EXPECT_EQ(0, fdinfo_number(self->e.fd[0], "zpipe-moves")); \
 		EXPECT_EQ(1, fdinfo_number(self->e.fd[1], "zpipe-gifts")); \
@@ -389,9 +372,7 @@ TEST_F_TIMEOUT(all, into_shared_memory, TIMEOUT)
 	struct child c;
 
 	child_gift(&c, &self->e, 1);
-	at = huge_addresses(1);
-	ASSERT_EQ(at, mmap(at, HUGE_SIZE, PROT_READ | PROT_WRITE,
-			   MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	at = shared_hole();
 	EXPECT_COPIED(at, ZPIPE_REASON_MAPPING);
 }
 
@@ -425,27 +406,22 @@ TEST_F_TIMEOUT(all, into_what_a_child_has, TIMEOUT)
 /* Who has a reference goes on to see what is written to its page. */
 TEST_F_TIMEOUT(all, into_pinned_pages, TIMEOUT)
 {
-	struct iovec iov;
 	unsigned char *at;
 	struct child c;
 	char byte;
-	int fd[2];
+	int fd;
 
 	child_gift(&c, &self->e, 1);
 	at = hole(1);
 	memset(at, 1, HUGE_SIZE);
-	ASSERT_EQ(0, pipe(fd));
-	iov = (struct iovec) { at + 5 * PAGE, 1 };
-	ASSERT_EQ(1, vmsplice(fd[1], &iov, 1, 0));
+	fd = refer_to(at + 5 * PAGE);
 	EXPECT_COPIED(at, ZPIPE_REASON_PINNED);
-	ASSERT_EQ(1, read(fd[0], &byte, 1));
+	ASSERT_EQ(1, read(fd, &byte, 1));
 	EXPECT_EQ(stream_byte(5 * PAGE), (unsigned char)byte);
 }
 
 TEST_F_TIMEOUT(all, into_watched_pages, TIMEOUT)
 {
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register reg;
 	unsigned char *at;
 	struct child c;
 	int uffd;
@@ -453,14 +429,7 @@ TEST_F_TIMEOUT(all, into_watched_pages, TIMEOUT)
 	child_gift(&c, &self->e, 1);
 	at = hole(1);
 	memset(at, 1, HUGE_SIZE);
-	uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	ASSERT_LE(0, uffd);
-	ASSERT_EQ(0, ioctl(uffd, UFFDIO_API, &api));
-	reg = (struct uffdio_register) {
-		.range = { (unsigned long)at, HUGE_SIZE },
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
-	ASSERT_EQ(0, ioctl(uffd, UFFDIO_REGISTER, &reg));
+	uffd = watch(at);
 	EXPECT_COPIED(at, ZPIPE_REASON_TRACKED);
 	close(uffd);
 }
@@ -486,189 +455,6 @@ TEST_F_TIMEOUT(all, it_stays, TIMEOUT)
 	EXPECT_EQ(HUGE_SIZE, child_join(&c));
 	madvise(at, HUGE_SIZE, MADV_PAGEOUT);
 	EXPECT_EQ(-1, stream_diff(at, 0, HUGE_SIZE));
-}
-
-/*
- * What the giver finds. Every page is full of one byte, which says whose it was.
- */
-
-#define MINE	0x11
-#define MINE_2	0x22
-#define READERS	0x33
-
-static bool full_of(const unsigned char *at, unsigned char byte)
-{
-	return *at == byte && !memcmp(at, at + 1, HUGE_SIZE - 1);
-}
-
-static struct gifted gift_byte(struct ends *e, unsigned char *at, unsigned char byte,
-			       unsigned int flags)
-{
-	struct iovec iov = { at, HUGE_SIZE };
-
-	struct gifted g;
-
-	memset(at, byte, HUGE_SIZE);
-	/* What is not moved would wait for a reader. */
-	g = gift_flags(e, &iov, 1, flags | ZPIPE_NONBLOCK);
-	for (int i = 0; i < ZPIPE_REASONS; i++)
-		if (g.why[i])
-			fprintf(stderr, "# not moved: reason %d\n", i);
-	return g;
-}
-
-/* What was copied comes back to who gave it, and need not be cleared. */
-TEST_F(all, own_bytes_come_back)
-{
-	static unsigned char to[HUGE_SIZE];
-	unsigned char *at;
-	struct gifted g;
-
-	if (!moves(&self->e))
-		SKIP(return, "a write of that size would wait");
-	at = hole(1);
-	g = gift_byte(&self->e, at, MINE, 0);
-	ASSERT_EQ(HUGE_SIZE, g.moved);
-	EXPECT_TRUE(full_of(at, 0));
-	EXPECT_EQ(0, fdinfo_number(self->e.fd[0], "zpipe-homes"));
-	ASSERT_EQ(HUGE_SIZE, read(self->e.fd[0], to, HUGE_SIZE));
-	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-homes"));
-	g = gift_byte(&self->e, at, MINE_2, 0);
-	ASSERT_EQ(HUGE_SIZE, g.moved);
-	EXPECT_TRUE(full_of(at, MINE));
-	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-gift-clears"));
-	ASSERT_EQ(HUGE_SIZE, read(self->e.fd[0], to, HUGE_SIZE));
-	EXPECT_TRUE(full_of(to, MINE_2));
-	/* Unless it wants zeros. */
-	g = gift_byte(&self->e, at, MINE, ZPIPE_CLEAR | ZPIPE_ALWAYS);
-	ASSERT_EQ(HUGE_SIZE, g.moved);
-	EXPECT_TRUE(full_of(at, 0));
-	EXPECT_EQ(2, fdinfo_number(self->e.fd[0], "zpipe-gift-clears"));
-}
-
-static long gift_from_child(struct child *c)
-{
-	struct ends e = { .kind = c->flags, .fd = { -1, c->fd } };
-	unsigned char *at = hole(1);
-	struct gifted g = gift_byte(&e, at, MINE_2, c->len);
-
-	return g.moved == HUGE_SIZE ? at[0] * (full_of(at, at[0]) ? 1 : -1) : -1;
-}
-
-/* They do not come to another address space, not even to a child's. */
-TEST_F_TIMEOUT(all, others_bytes_do_not_come, TIMEOUT)
-{
-	static unsigned char to[HUGE_SIZE];
-	struct child c = {
-		.nr = SYS_ioctl, .fn = gift_from_child, .fd = self->e.fd[1], .drop = -1,
-		.flags = variant->kind, .len = ZPIPE_ALWAYS | ZPIPE_ANY,
-	};
-	unsigned char *at;
-
-	if (!moves(&self->e))
-		SKIP(return, "a write of that size would wait");
-	at = hole(1);
-	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, MINE, 0).moved);
-	ASSERT_EQ(HUGE_SIZE, read(self->e.fd[0], to, HUGE_SIZE));
-	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-homes"));
-	child_start(&c, 0);
-	EXPECT_EQ(0, child_join(&c));
-	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-homes"));
-	ASSERT_EQ(HUGE_SIZE, read(self->e.fd[0], to, HUGE_SIZE));
-	EXPECT_TRUE(full_of(to, MINE_2));
-	/* The child's page is nobody's now, and the own one is still here. */
-	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-homes"));
-	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, MINE_2, 0).moved);
-	EXPECT_TRUE(full_of(at, MINE));
-}
-
-/* What a reader had comes only if it says so, and only to who says so. */
-TEST_F(all, returned_bytes)
-{
-	unsigned char *at, *to;
-
-	if (!moves(&self->e))
-		SKIP(return, "a write of that size would wait");
-	at = hole(1);
-	to = hole(1);
-
-	/* Not returned. */
-	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, MINE, 0).moved);
-	memset(to, READERS, HUGE_SIZE);
-	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, to, HUGE_SIZE, 0).moved);
-	EXPECT_TRUE(full_of(to, MINE));
-	EXPECT_EQ(0, fdinfo_number(self->e.fd[0], "zpipe-homes"));
-	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, MINE, ZPIPE_ANY).moved);
-	EXPECT_TRUE(full_of(at, 0));
-
-	/* Returned, and not wanted. */
-	memset(to, READERS, HUGE_SIZE);
-	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, to, HUGE_SIZE, ZPIPE_RETURN).moved);
-	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-homes"));
-	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, MINE, 0).moved);
-	EXPECT_TRUE(full_of(at, 0));
-	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, hole(1), HUGE_SIZE, 0).moved);
-	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, MINE, ZPIPE_ANY | ZPIPE_CLEAR).moved);
-	EXPECT_TRUE(full_of(at, 0));
-	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-homes"));
-	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, hole(1), HUGE_SIZE, 0).moved);
-
-	/* Both. */
-	EXPECT_EQ(4, fdinfo_number(self->e.fd[0], "zpipe-gift-clears"));
-	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, MINE, ZPIPE_ANY).moved);
-	EXPECT_TRUE(full_of(at, READERS));
-	EXPECT_EQ(4, fdinfo_number(self->e.fd[0], "zpipe-gift-clears"));
-	EXPECT_EQ(0, fdinfo_number(self->e.fd[0], "zpipe-homes"));
-	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, to, HUGE_SIZE, 0).moved);
-	EXPECT_TRUE(full_of(to, MINE));
-}
-
-/* Nothing stays when nobody writes any more. */
-TEST_F(all, nothing_is_kept)
-{
-	static unsigned char to[HUGE_SIZE];
-	unsigned char *at;
-
-	if (!moves(&self->e))
-		SKIP(return, "a write of that size would wait");
-	at = hole(1);
-	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, MINE, 0).moved);
-	ASSERT_EQ(HUGE_SIZE, read(self->e.fd[0], to, HUGE_SIZE));
-	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-homes"));
-	close_end(&self->e, 1);
-	EXPECT_EQ(0, fdinfo_number(self->e.fd[0], "zpipe-homes"));
-}
-
-/* Where readers copy, it is not worth it to clear pages, but for one. */
-TEST_F(all, copying_costs_less)
-{
-	static unsigned char to[HUGE_SIZE];
-	struct iovec iov = { hole(1), HUGE_SIZE };
-	struct gifted g;
-
-	if (!moves(&self->e))
-		SKIP(return, "a write of that size would wait");
-	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, iov.iov_base, MINE, 0).moved);
-	g = gift_flags(&self->e, &iov, 1, ZPIPE_NONBLOCK);
-	EXPECT_EQ(0, g.moved);
-	EXPECT_EQ(15 * PAGE, g.copied);
-	EXPECT_EQ(1, g.why[ZPIPE_REASON_COST]);
-	ASSERT_EQ(HUGE_SIZE, read(self->e.fd[0], to, HUGE_SIZE));
-	ASSERT_EQ(15 * PAGE, read(self->e.fd[0], to, 15 * PAGE));
-	/* The one goes round. */
-	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, iov.iov_base, MINE, 0).moved);
-	g = gift_flags(&self->e, &iov, 1, ZPIPE_NONBLOCK);
-	EXPECT_EQ(1, g.why[ZPIPE_REASON_COST]);
-	ASSERT_EQ(HUGE_SIZE, read(self->e.fd[0], to, HUGE_SIZE));
-	ASSERT_EQ(15 * PAGE, read(self->e.fd[0], to, 15 * PAGE));
-	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-gift-clears"));
-	/* Where one has landed, it is. */
-	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, iov.iov_base, MINE, 0).moved);
-	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, hole(1), HUGE_SIZE, 0).moved);
-	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, iov.iov_base, MINE, 0).moved);
-	g = gift_flags(&self->e, &iov, 1, 0);
-	EXPECT_EQ(HUGE_SIZE, g.moved);
-	EXPECT_EQ(3, fdinfo_number(self->e.fd[0], "zpipe-gift-clears"));
 }
 
 /*
@@ -778,37 +564,6 @@ TEST_F_TIMEOUT(all, two_readers, 4 * TIMEOUT)
 	EXPECT_EQ(MESSAGES, n);
 	EXPECT_EQ(MESSAGES * (MESSAGES + 1) / 2, *(long *)sum);
 	EXPECT_LT(0, fdinfo_number(self->e.fd[0], "zpipe-moves"));
-}
-
-/* Nothing is lost of what goes round: memory, and pages counted to the user. */
-TEST_F_TIMEOUT(all, nothing_is_lost, 4 * TIMEOUT)
-{
-	long before, after;
-	unsigned char *at, *to;
-	struct gifted g;
-	int i;
-
-	if (!moves(&self->e))
-		SKIP(return, "a write of that size would wait");
-	at = hole(1);
-	to = hole(1);
-	memset(to, 1, HUGE_SIZE);
-	before = number_in("/proc/meminfo", "MemAvailable");
-	for (i = 0; i < 100; i++) {
-		ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, i, ZPIPE_ANY).moved);
-		if (i % 10 == 9)
-			madvise(to, HUGE_SIZE, MADV_DONTNEED);
-		g = fetch(&self->e, to, HUGE_SIZE, i % 3 ? ZPIPE_RETURN : 0);
-		ASSERT_EQ(HUGE_SIZE, g.moved) {
-			for (int r = 0; r < ZPIPE_REASONS; r++)
-				if (g.why[r])
-					TH_LOG("round %d: reason %d", i, r);
-		}
-		ASSERT_TRUE(full_of(to, i));
-	}
-	after = number_in("/proc/meminfo", "MemAvailable");
-	/* In KiB, of which all that was sent are 200 MiB. */
-	EXPECT_LT(before - 40960, after);
 }
 
 TEST_HARNESS_MAIN

@@ -6,7 +6,6 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <linux/zpipe.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,25 +15,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "zpipe2.h"
+
 #define HUGE_PAGE	(2UL << 20)
-
-static void fail(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static void make_pair(int fds[2])
-{
-	struct zpipe_pipe2 args = { .size = sizeof(args) };
-	int control = open("/dev/zpipe-control", O_RDWR | O_CLOEXEC);
-
-	if (control < 0 || ioctl(control, ZPIPE_IOC_PIPE2, &args))
-		fail("/dev/zpipe-control");
-	close(control);
-	fds[0] = args.fds[0];
-	fds[1] = args.fds[1];
-}
 
 static char *huge_page(int filled_with)
 {
@@ -117,7 +100,7 @@ int main(void)
 	int fds[2], told[2], status;
 	char *at, byte;
 
-	make_pair(fds);
+	zpipe2(fds, 0);
 	if (pipe(told))
 		fail("pipe");
 	if (!fork()) {

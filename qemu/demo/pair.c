@@ -7,7 +7,6 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <linux/zpipe.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -19,27 +18,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "zpipe2.h"
+
 #define CHUNK	(64 * 1024)
 
 static uint64_t buf[CHUNK / sizeof(uint64_t)];
-
-static void fail(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static void zpipe2(int fds[2], int flags)
-{
-	struct zpipe_pipe2 args = { .size = sizeof(args), .flags = flags };
-	int control = open("/dev/zpipe-control", O_RDWR | O_CLOEXEC);
-
-	if (control < 0 || ioctl(control, ZPIPE_IOC_PIPE2, &args))
-		fail("/dev/zpipe-control");
-	close(control);
-	fds[0] = args.fds[0];
-	fds[1] = args.fds[1];
-}
 
 /* Order matters to it, unlike to a plain sum. */
 static uint64_t sum(uint64_t so_far, size_t bytes)
