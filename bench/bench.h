@@ -128,7 +128,7 @@ extern const struct mechanism mechanism_pipe, mechanism_pipe_again, mechanism_pi
 	mechanism_zpipe, mechanism_zpipe_1m, mechanism_zpipe_node, mechanism_zpipe_nospin,
 	mechanism_zpipe_nodirect, mechanism_zpipe_neither,
 	mechanism_zpipe_gift, mechanism_zpipe_gift_read, mechanism_zpipe_exchange,
-	mechanism_zpipe_fresh;
+	mechanism_zpipe_fresh, mechanism_zpipe_gift_small;
 
 /* mechanisms.c: all of them; the first is what the others are compared with */
 extern const struct mechanism * const mechanisms[];

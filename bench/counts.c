@@ -116,8 +116,10 @@ void read_paths(struct counts *counts, bool here, int fd)
 	text = slurp(path);
 	counts->pulled = value_of(text, "zpipe-bytes-pulled:");
 	counts->pushed = value_of(text, "zpipe-bytes-pushed:");
-	counts->gifted = value_of(text, "zpipe-gifts:") * HUGE_PAGE;
-	counts->landed = value_of(text, "zpipe-moves:") * HUGE_PAGE;
+	counts->gifted = value_of(text, "zpipe-gifts:") * HUGE_PAGE +
+			 value_of(text, "zpipe-small-gifts:") * PAGE;
+	counts->landed = value_of(text, "zpipe-moves:") * HUGE_PAGE +
+			 value_of(text, "zpipe-small-moves:") * PAGE;
 	counts->spun_us = value_of(text, "zpipe-spun-us-read:") +
 			  value_of(text, "zpipe-spun-us-write:");
 }

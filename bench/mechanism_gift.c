@@ -19,13 +19,16 @@
 /* What each side says, and whether the receiver's memory is new each time. */
 struct way {
 	unsigned int gives, takes;
-	bool reads, fresh;
+	bool reads, fresh, small;
 };
 
 static const struct way gift = { 0 };
 static const struct way gift_read = { .reads = true };
 static const struct way exchange = { .gives = ZPIPE_ANY, .takes = ZPIPE_RETURN };
 static const struct way fresh = { .fresh = true };
+static const struct way small = {
+	.gives = ZPIPE_SMALL, .takes = ZPIPE_SMALL, .small = true,
+};
 
 static const struct way *way_of(const struct channel *c)
 {
@@ -34,7 +37,7 @@ static const struct way *way_of(const struct channel *c)
 
 static int open_gift(struct channel *c)
 {
-	if (c->bytes < HUGE_PAGE) {
+	if (c->bytes < HUGE_PAGE && !way_of(c)->small) {
 		errno = EMSGSIZE;
 		return cannot("messages of less than a huge page");
 	}
@@ -115,4 +118,9 @@ const struct mechanism mechanism_zpipe_exchange = {
 const struct mechanism mechanism_zpipe_fresh = {
 	GIFT(fresh),
 	.name = "zpipe-fresh", .what = "GIFT, and MOVE to where nothing is",
+};
+
+const struct mechanism mechanism_zpipe_gift_small = {
+	GIFT(small),
+	.name = "zpipe-gift-small", .what = "GIFT and MOVE of pages of 4 KiB: with -H off",
 };

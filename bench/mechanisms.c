@@ -23,5 +23,6 @@ const struct mechanism * const mechanisms[] = {
 	&mechanism_zpipe_gift_read,
 	&mechanism_zpipe_exchange,
 	&mechanism_zpipe_fresh,
+	&mechanism_zpipe_gift_small,
 };
 const size_t nr_mechanisms = ARRAY_SIZE(mechanisms);

@@ -14,11 +14,15 @@ usual=pipe,pipe-again,pipe-1m,pipe-spin,fifo,vmsplice,cma,unix,memfd,shm,shm-cop
 usual+=,zpipe,zpipe-1m,zpipe-node
 rivals=pipe,pipe-again,pipe-1m,unix,cma,memfd,shm-copy,zpipe,zpipe-1m
 streams=pipe,pipe-again,pipe-1m,unix,cma,shm-copy,zpipe,zpipe-1m
-gifts=pipe-1m,cma,shm,zpipe,zpipe-gift,zpipe-gift-read,zpipe-exchange,zpipe-fresh
+gifts_small=pipe-1m,cma,shm,zpipe,zpipe-gift-small
+huge_gifts=zpipe-gift,zpipe-gift-read,zpipe-exchange,zpipe-fresh
+given_away=$huge_gifts,zpipe-gift-small
+gifts=pipe-1m,cma,shm,zpipe,$huge_gifts
 spinners=pipe,pipe-again,pipe-spin,shm-copy,zpipe,zpipe-nospin
 
 # All of a full run, in their order. placements is for HOST=1 alone.
-sets_full=(main pairs spin paced load paced-load reads unaligned odd beyond small-pages page sum gifts gifts-line)
+sets_full=(main pairs spin paced load paced-load reads unaligned odd beyond small-pages page sum
+	gifts gifts-line gifts-small)
 
 # spaces to commas
 list()
@@ -51,7 +55,8 @@ set_options()
 	# Nothing wobbles there.
 	main:insns)	echo "$(cells $usual $sizes_fewer) -r 5 -t 15" ;;
 	main:*)		echo "$(cells $usual $sizes_all) $few" ;;
-	quick:*)	echo "$(cells $usual,zpipe-nospin,zpipe-nodirect,zpipe-neither 64,4096,65536,1048576) -r 5 -t 10 -l 50" ;;
+	quick:*)	echo "$(cells $usual,zpipe-nospin,zpipe-nodirect,zpipe-neither,$given_away \
+				64,4096,65536,1048576,2097152) -r 5 -t 10 -l 50" ;;
 	selection:*)	echo "$(cells $usual $sizes_all) -r 7" ;;
 	pairs:*)	echo "$(cells $rivals 4096,65536,1048576 '' 8) $few" ;;
 	# What of the gain is copying less, and what is spinning.
@@ -78,6 +83,8 @@ set_options()
 	# Pages that are given away.
 	gifts:*)	echo "$(cells $gifts 2097152,16777216) $few -T page -t 40 -l 0" ;;
 	gifts-line:*)	echo "$(cells $gifts 2097152,16777216) $few -T line -t 40 -l 0" ;;
+	# The same of pages of 4 KiB.
+	gifts-small:*)	echo "$(cells $gifts_small 65536,2097152) $few -T page -t 40 -l 0 -H off" ;;
 	placements:*)	echo "$(cells $usual $sizes_few) -r 7" ;;
 	*)		die "there is no set $1; there are ${sets_full[*]}" ;;
 	esac

@@ -194,6 +194,13 @@ class Programs(unittest.TestCase):
         self.assertEqual(code, 1)
         self.assertIn("unix did not run with 64 KiB: EPERM: socket", text)
 
+    def test_gate_knows_messages_without_a_huge_page(self):
+        records = self.gate_records() + [skipped("zpipe-gift", "EMSGSIZE: messages")]
+        code, text = self.check(*records, rows=["pipe", "zpipe-gift"])
+        self.assertEqual(code, 0, text)
+        records[-1] = skipped("zpipe-gift", "ENOMEM: messages")
+        self.assertEqual(self.check(*records, rows=["zpipe-gift"])[0], 1)
+
     def test_gate_knows_what_users_may_not(self):
         records = self.gate_records()
         records[-1] = skipped("cma", "EPERM: process_vm_readv")
