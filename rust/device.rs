@@ -115,14 +115,17 @@ impl End {
 
     /// Writes memory that may be taken away, and keeps the node's times.
     fn gift(&self, file: &OpenFile<'_>, arg: usize) -> Result {
-        let flags = uapi::CLEAR | uapi::ANY | uapi::ALWAYS;
+        let flags = uapi::CLEAR | uapi::ANY | uapi::ALWAYS | uapi::SMALL;
         let mut call = Transfer::begin(arg, flags, self.access.write)?;
+        if call.bytes() != 0 {
+            file.may_write(call.bytes())?;
+        }
         let terms = Terms {
             any: call.has(uapi::ANY),
             clear: call.has(uapi::CLEAR),
             always: call.has(uapi::ALWAYS),
         };
-        let mut gift = Gift::new(&self.pipe, call.request(file), terms);
+        let mut gift = Gift::new(&self.pipe, call.request(file), terms, call.has(uapi::SMALL));
         let result = gift.write(call.ranges());
 
         let report = gift.report;
@@ -140,13 +143,16 @@ impl End {
 
     /// Reads to memory that may be replaced, and keeps the node's times.
     fn fetch(&self, file: &OpenFile<'_>, arg: usize) -> Result {
-        let mut call = Transfer::begin(arg, uapi::RETURN, self.access.read)?;
+        let mut call = Transfer::begin(arg, uapi::RETURN | uapi::SMALL, self.access.read)?;
+        if call.bytes() != 0 {
+            file.may_read(call.bytes())?;
+        }
         let request = call.request(file);
         let mut to = Ranges::new();
         for (at, bytes) in call.ranges() {
             to.push(at, bytes)?;
         }
-        let mut landing = Landing::new(true, call.has(uapi::RETURN));
+        let mut landing = Landing::new(true, call.has(uapi::RETURN), call.has(uapi::SMALL));
         let result = to.fill(|dest| match dest.remaining() {
             0 => Ok(0),
             total => self.pipe.read_on(request, total, dest, &mut landing),
@@ -226,6 +232,11 @@ impl Transfer {
             left -= bytes;
             (*at, bytes)
         })
+    }
+
+    /// Bytes asked for.
+    fn bytes(&self) -> usize {
+        self.ranges().map(|(_, bytes)| bytes).sum()
     }
 
     /// Tells what became of it. It fails as `result` if nothing was done.

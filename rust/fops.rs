@@ -147,6 +147,18 @@ impl OpenFile<'_> {
         unsafe { sys::zpipe_file_accessed(self.ptr) };
     }
 
+    /// Asks security modules, and who watches the file, about a read of `bytes` bytes, as read(2) does. Sleeps.
+    pub(crate) fn may_read(&self, bytes: usize) -> Result {
+        // SAFETY: Valid by the type invariants.
+        to_result(unsafe { sys::zpipe_file_may_read(self.ptr, bytes) })
+    }
+
+    /// The same about a write.
+    pub(crate) fn may_write(&self, bytes: usize) -> Result {
+        // SAFETY: Valid by the type invariants.
+        to_result(unsafe { sys::zpipe_file_may_write(self.ptr, bytes) })
+    }
+
     /// Tells who watches the file, and who counts, of a read of `bytes` bytes that did not come by read(2).
     pub(crate) fn was_read(&self, bytes: usize) {
         // SAFETY: Valid by the type invariants.

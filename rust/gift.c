@@ -19,28 +19,20 @@
  * The sequence follows Documentation/mm/hmm.rst, "Migration to and from device
  * memory"; what makes a page unfit is that of mm/migrate_device.c, and more.
  */
-#include <linux/migrate.h>
 #include <linux/mm.h>
 #include <linux/mm_inline.h>
 #include <linux/pkeys.h>
 #include <linux/sched.h>
 #include <linux/userfaultfd_k.h>
 
-#include "helpers.h"
+#include "gift.h"
 
-/*
- * Before 7.3 migrate_vma_setup() takes its reference to a folio that it is about to
- * split after it has dropped the lock of the page table: by then the folio may be
- * gone. Nobody but the callers of that function can keep it from splitting, so
- * nothing is moved there.
- */
-#if IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) && IS_ENABLED(CONFIG_DEVICE_MIGRATION) && \
-	defined(ZPIPE_SINCE_7_3)
+#ifdef ZPIPE_MOVES
 
 /* What a page has to be for one migration entry to stand for all of it. */
 #define WHOLE	(MIGRATE_PFN_MIGRATE | MIGRATE_PFN_COMPOUND | MIGRATE_PFN_WRITE)
 
-static u8 refuse_moves;
+u8 zpipe_refuses;
 
 /*
  * For tests: refuse every huge page before (1) or after (2) migrate_vma_setup(), or
@@ -48,7 +40,7 @@ static u8 refuse_moves;
  */
 void zpipe_refuse_moves(u8 when)
 {
-	WRITE_ONCE(refuse_moves, when);
+	WRITE_ONCE(zpipe_refuses, when);
 }
 
 void zpipe_huge_put(struct folio *folio)
@@ -56,16 +48,16 @@ void zpipe_huge_put(struct folio *folio)
 	folio_put(folio);
 }
 
-/* Whether it cannot take the place of another: see begin(). */
+/* Whether it cannot take the place of another: see zpipe_check_with(). */
 bool zpipe_huge_charged(struct folio *folio)
 {
 	return folio_memcg_charged(folio);
 }
 
-/* Whether huge pages of @vma may change owner; a reason if not. */
-static int check_vma(struct vm_area_struct *vma, unsigned long at)
+/* Whether pages of @vma from @at to @end may change owner; a reason if not. */
+int zpipe_check_vma(struct vm_area_struct *vma, unsigned long at, unsigned long end)
 {
-	if (!vma || at < vma->vm_start || at + HPAGE_PMD_SIZE > vma->vm_end)
+	if (!vma || at < vma->vm_start || end > vma->vm_end)
 		return ZPIPE_REASON_MAPPING;
 	/* What of the kinds of memory migrate_vma_setup() refuses is not repeated. */
 	if (!vma_is_anonymous(vma) || !(vma->vm_flags & VM_WRITE) ||
@@ -83,8 +75,8 @@ static int check_vma(struct vm_area_struct *vma, unsigned long at)
 	return 0;
 }
 
-/* Whether a huge page that nobody can change or take away now is its owner's alone. */
-static int check_folio(struct folio *folio)
+/* Whether a page that nobody can change or take away now is its owner's alone. */
+int zpipe_check_folio(struct folio *folio)
 {
 	if (!folio_test_anon(folio) || folio_is_zone_device(folio))
 		return ZPIPE_REASON_MAPPING;
@@ -123,7 +115,7 @@ static int probe(unsigned long at)
 	folio = page_folio(page);
 	whole = folio_order(folio) == HPAGE_PMD_ORDER && page == &folio->page;
 	mapped_whole = whole && folio_entire_mapcount(folio) == folio_mapcount(folio);
-	why = mapped_whole ? check_folio(folio) : ZPIPE_REASON_SMALL;
+	why = mapped_whole ? zpipe_check_folio(folio) : ZPIPE_REASON_SMALL;
 	/* One of the mapping, one of ours. */
 	if (!why && folio_ref_count(folio) > 2)
 		why = ZPIPE_REASON_PINNED;
@@ -132,7 +124,7 @@ static int probe(unsigned long at)
 }
 
 /* What its last life left on a page that nothing maps. */
-static void strip(struct folio *folio)
+void zpipe_strip(struct folio *folio)
 {
 	folio->mapping = NULL;
 	folio->index = 0;
@@ -176,20 +168,21 @@ static int exchange(struct migrate_vma *args, struct folio *with, struct folio *
 		why = args->src[0] & MIGRATE_PFN_COMPOUND ? ZPIPE_REASON_SHARED :
 							    ZPIPE_REASON_SMALL;
 	else
-		why = READ_ONCE(refuse_moves) == 2 ? ZPIPE_REASON_KERNEL : check_folio(folio);
+		why = READ_ONCE(zpipe_refuses) == 2 ? ZPIPE_REASON_KERNEL :
+						      zpipe_check_folio(folio);
 	if (!why) {
 		only_first(args);
-		strip(with);
+		zpipe_strip(with);
 		/* migrate_vma_finalize() lets go of it, however this ends. */
 		folio_get(with);
 		folio_lock(with);
 		args->dst[0] = migrate_pfn(folio_pfn(with)) | MIGRATE_PFN_COMPOUND;
 		/* One reference more than it expects, and it refuses. */
-		if (READ_ONCE(refuse_moves) == 3)
+		if (READ_ONCE(zpipe_refuses) == 3)
 			folio_get(folio);
 	}
 	migrate_vma_pages(args);
-	if (!why && READ_ONCE(refuse_moves) == 3)
+	if (!why && READ_ONCE(zpipe_refuses) == 3)
 		folio_put(folio);
 	if (!why && !(args->src[0] & MIGRATE_PFN_MIGRATE))
 		why = ZPIPE_REASON_KERNEL;
@@ -308,10 +301,10 @@ int zpipe_gift_probe(unsigned long at)
 	int why;
 
 	if (!IS_ALIGNED(at, HPAGE_PMD_SIZE))
-		return ZPIPE_REASON_PART;
-	if (!mm || READ_ONCE(refuse_moves) == 1 || mmap_read_lock_killable(mm))
+		return ZPIPE_REASON_SMALL;
+	if (!mm || READ_ONCE(zpipe_refuses) == 1 || mmap_read_lock_killable(mm))
 		return ZPIPE_REASON_KERNEL;
-	why = check_vma(vma_lookup(mm, at), at);
+	why = zpipe_check_vma(vma_lookup(mm, at), at, at + HPAGE_PMD_SIZE);
 	if (!why)
 		why = probe_again(at);
 	mmap_read_unlock(mm);
@@ -330,11 +323,11 @@ int zpipe_land_probe(unsigned long at)
 	int why;
 
 	if (!IS_ALIGNED(at, HPAGE_PMD_SIZE))
-		return ZPIPE_REASON_PART;
+		return ZPIPE_REASON_SMALL;
 again:
-	if (!mm || READ_ONCE(refuse_moves) == 1 || mmap_read_lock_killable(mm))
+	if (!mm || READ_ONCE(zpipe_refuses) == 1 || mmap_read_lock_killable(mm))
 		return ZPIPE_REASON_KERNEL;
-	why = check_vma(vma_lookup(mm, at), at);
+	why = zpipe_check_vma(vma_lookup(mm, at), at, at + HPAGE_PMD_SIZE);
 	if (!why)
 		switch (stands(mm, at)) {
 		case STANDS_NOTHING:
@@ -366,11 +359,11 @@ struct folio *zpipe_gift_replacement(unsigned long at)
 	struct vm_area_struct *vma;
 	struct folio *folio = NULL;
 
-	/* As in begin(). */
+	/* As in zpipe_begin_move(). */
 	if (!mm || !mmap_read_trylock(mm))
 		return NULL;
 	vma = vma_lookup(mm, at);
-	if (!check_vma(vma, at))
+	if (!zpipe_check_vma(vma, at, at + HPAGE_PMD_SIZE))
 		folio = vma_alloc_folio(gfp, HPAGE_PMD_ORDER, vma, at);
 	mmap_read_unlock(mm);
 	return folio;
@@ -397,8 +390,8 @@ static bool lock_if_free(struct mm_struct *mm)
 }
 
 /*
- * Gets the current task's memory ready for @with to be put in at @at: 0, and the
- * mmap_lock is held for writing; or a reason.
+ * Gets the current task's memory from @at to @end ready for other pages to be put in:
+ * 0, and the mmap_lock is held for writing; or a reason.
  *
  * For writing, and with the VMA locked against faults, too: madvise(2) zaps under
  * less, and migrate_vma_collect_pmd(), whose table of small pages is taken away while
@@ -406,8 +399,8 @@ static bool lock_if_free(struct mm_struct *mm)
  * then one huge page, or, split by reclaim just now, a table that stays. The arrays
  * have room for either, and for both.
  */
-static int begin(struct migrate_vma *args, unsigned long at, struct folio *with,
-		 unsigned long *pfns)
+int zpipe_begin_move(struct migrate_vma *args, unsigned long at, unsigned long end,
+		     unsigned long *pfns)
 {
 	struct mm_struct *mm = current->mm;
 	int why;
@@ -415,16 +408,9 @@ static int begin(struct migrate_vma *args, unsigned long at, struct folio *with,
 	BUILD_BUG_ON(ZPIPE_GIFT_PFNS < 4 * HPAGE_PMD_NR);
 	*args = (struct migrate_vma) {
 		.src = pfns, .dst = pfns + ZPIPE_GIFT_PFNS / 2,
-		.start = at, .end = at + HPAGE_PMD_SIZE,
+		.start = at, .end = end,
 		.flags = MIGRATE_VMA_SELECT_SYSTEM | MIGRATE_VMA_SELECT_COMPOUND,
 	};
-	if (!IS_ALIGNED(at, HPAGE_PMD_SIZE))
-		return ZPIPE_REASON_PART;
-	if (folio_contain_hwpoisoned_page(with))
-		return ZPIPE_REASON_POISON;
-	/* The charge of what it replaces would not move to it. */
-	if (folio_memcg_charged(with))
-		return ZPIPE_REASON_KERNEL;
 	/*
 	 * Others wait for who comes here: it has a slot of the pipe, or the page at its
 	 * front. So it does not wait for whoever has the lock of its memory.
@@ -432,13 +418,22 @@ static int begin(struct migrate_vma *args, unsigned long at, struct folio *with,
 	if (!mm || !lock_if_free(mm))
 		return ZPIPE_REASON_KERNEL;
 	args->vma = vma_lookup(mm, at);
-	why = check_vma(args->vma, at);
+	why = zpipe_check_vma(args->vma, at, end);
 	/* Nor for who faults there, or zaps: it may take long over that. */
 	if (!why && (is_read(args->vma) || vma_start_write_killable(args->vma)))
 		why = ZPIPE_REASON_KERNEL;
 	if (why)
 		mmap_write_unlock(mm);
 	return why;
+}
+
+/* Whether @with may take the place of a page; a reason if not. */
+int zpipe_check_with(struct folio *with)
+{
+	if (folio_contain_hwpoisoned_page(with))
+		return ZPIPE_REASON_POISON;
+	/* The charge of what it replaces would not move to it. */
+	return folio_memcg_charged(with) ? ZPIPE_REASON_KERNEL : 0;
 }
 
 /*
@@ -452,8 +447,11 @@ int zpipe_gift_page(unsigned long at, struct folio *with, unsigned long *pfns,
 		    struct folio **out)
 {
 	struct migrate_vma args;
-	int why = begin(&args, at, with, pfns);
+	int why = IS_ALIGNED(at, HPAGE_PMD_SIZE) ? zpipe_check_with(with) :
+						   ZPIPE_REASON_SMALL;
 
+	if (!why)
+		why = zpipe_begin_move(&args, at, at + HPAGE_PMD_SIZE, pfns);
 	if (!why) {
 		why = probe(at);
 		if (!why)

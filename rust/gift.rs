@@ -8,6 +8,8 @@
 //! A huge page is taken under the writer's mmap_lock, so not under the pipe's lock. The writer reserves
 //! a slot first, its *seat*: when the page is there, nothing can fail any more.
 
+mod small;
+
 use crate::{
     homes::{Terms, Wanted},
     mm::{self, AddressSpace, HugeCredit, HugePage, Ranges, Scratch},
@@ -18,6 +20,7 @@ use crate::{
     zcore::{
         gift::{next_piece, Piece, Report},
         turn::{Wakes, WriterTurn},
+        PAGE_SIZE,
     },
 };
 use kernel::prelude::*;
@@ -33,6 +36,7 @@ mod reason {
     pub(super) const BUFFER_ONLY: usize = uapi::REASON_BUFFER_ONLY as usize;
     pub(super) const COST: usize = uapi::REASON_COST as usize;
     pub(super) const MAPPING: usize = uapi::REASON_MAPPING as usize;
+    pub(super) const SMALL: usize = uapi::REASON_SMALL as usize;
 }
 
 /// What is to be copied, and why.
@@ -46,6 +50,8 @@ pub(crate) struct Gift<'p> {
     pipe: &'p Pipe,
     request: Request<'p>,
     terms: Terms,
+    /// Small pages are to leave, too.
+    small: bool,
     giver: Option<AddressSpace>,
     scratch: Option<Scratch>,
     /// A slot without a page, for one that nothing comes home for.
@@ -59,12 +65,13 @@ pub(crate) struct Gift<'p> {
 }
 
 impl<'p> Gift<'p> {
-    /// Nothing is written yet.
-    pub(crate) fn new(pipe: &'p Pipe, request: Request<'p>, terms: Terms) -> Self {
+    /// Nothing is written yet. Pages of 4 KiB are to leave the writer, too, if `small`.
+    pub(crate) fn new(pipe: &'p Pipe, request: Request<'p>, terms: Terms, small: bool) -> Self {
         Self {
             pipe,
             request,
             terms,
+            small,
             giver: AddressSpace::of_current(),
             scratch: None,
             fresh: None,
@@ -83,7 +90,9 @@ impl<'p> Gift<'p> {
             while let Some(piece) = next_piece(at, bytes) {
                 let step = match piece {
                     Piece::Part(part) => {
-                        self.copy_later(at, part, reason::PART)?;
+                        if !self.part(at, part, reason::PART)? {
+                            return Ok(());
+                        }
                         part
                     }
                     Piece::Whole => {
@@ -162,7 +171,11 @@ impl<'p> Gift<'p> {
             }
         };
         match refused {
-            None => self.report.moved(),
+            None => self.report.moved(HugePage::SIZE),
+            // Or there may be several mappings.
+            Some(reason @ (reason::SMALL | reason::MAPPING)) => {
+                return self.part(at, HugePage::SIZE, reason);
+            }
             Some(reason) => {
                 self.copy_later(at, HugePage::SIZE, reason)?;
                 if reason == reason::COST {
@@ -180,29 +193,38 @@ impl<'p> Gift<'p> {
             return Err(reason::PACKET);
         }
         let wanted = self.wanted()?;
-        let scratch = {
-            let mut inner = self.pipe.lock();
+        if self.small {
+            // Small pages have another price.
+            mm::is_giftable(at)?;
+        }
+        {
+            let inner = self.pipe.lock();
             if inner.buffer_only {
                 return Err(reason::BUFFER_ONLY);
             }
             if !inner.homes.can(wanted) {
                 return Err(reason::COST);
             }
-            if self.scratch.is_none() {
-                inner.homes.take_scratch()
-            } else {
-                None
-            }
-        };
-        if self.scratch.is_none() {
-            self.scratch = scratch.or_else(|| Scratch::new().ok());
         }
         mm::is_giftable(at)?;
-        self.scratch.as_ref().map(|_| ()).ok_or(reason::MEMORY)?;
+        self.provide()
+    }
+
+    /// Has ready what it takes to move a page, as far as it can be had beforehand.
+    fn provide(&mut self) -> Result<(), usize> {
+        if self.scratch.is_none() {
+            self.scratch = self.pipe.lock().homes.take_scratch();
+        }
+        if self.scratch.is_none() {
+            self.scratch = Scratch::new().ok();
+        }
         if self.fresh.is_none() {
             self.fresh = HugeSlot::new().ok();
         }
-        self.fresh.as_ref().map(|_| ()).ok_or(reason::MEMORY)
+        match (&self.scratch, &self.fresh) {
+            (Some(_), Some(_)) => Ok(()),
+            _ => Err(reason::MEMORY),
+        }
     }
 
     fn wanted(&self) -> Result<Wanted<'_>, usize> {
@@ -228,15 +250,9 @@ impl<'p> Gift<'p> {
             (Ok(wanted), Some(giver)) => (wanted, giver.clone()),
             _ => return Ok(Err(reason::MAPPING)),
         };
-        let mut seat = match Seat::wait(self.pipe, self.request, wanted) {
-            Ok(Ok(seat)) => seat,
-            Ok(Err(why)) => return Ok(Err(why)),
-            Err(e) => {
-                if e == EPIPE && !self.request.nosignal {
-                    raise_sigpipe();
-                }
-                return Err(e);
-            }
+        let mut seat = match Seat::wait(self.pipe, self.request, What::Huge(wanted))? {
+            Ok(seat) => seat,
+            Err(why) => return Ok(Err(why)),
         };
         let (Some(mut slot), Some(mut scratch)) =
             (seat.home.take().or(self.fresh.take()), self.scratch.take())
@@ -297,6 +313,25 @@ impl Drop for Gift<'_> {
     }
 }
 
+/// What a seat is for.
+#[derive(Clone, Copy)]
+enum What<'a> {
+    /// A huge page, which this is to replace.
+    Huge(Wanted<'a>),
+    /// So many small ones.
+    Small(usize),
+}
+
+impl What<'_> {
+    /// Slots that a copy takes.
+    fn pages(self) -> usize {
+        match self {
+            Self::Huge(_) => HugePage::SIZE / PAGE_SIZE,
+            Self::Small(pages) => pages,
+        }
+    }
+}
+
 /// A slot that a writer has reserved for a huge page, to be filled or given up: without the pipe's lock,
 /// and without an mmap_lock.
 #[must_use]
@@ -313,21 +348,20 @@ struct Seat<'p> {
 
 impl<'p> Seat<'p> {
     /// Waits for a slot that is free, as a write does, and reserves it; or says why a huge page is not to
-    /// be moved. Comes with a page for `wanted`, if there is one.
+    /// be moved. For a huge page it comes with one to take its place, if there is one; without that only if
+    /// zeros are worth it.
     ///
-    /// Errors: `EPIPE`, `EAGAIN`, `ERESTARTSYS`.
-    fn wait(
-        pipe: &'p Pipe,
-        request: Request<'_>,
-        wanted: Wanted<'_>,
-    ) -> Result<Result<Self, usize>> {
+    /// Errors: `EPIPE` (with SIGPIPE), `EAGAIN`, `ERESTARTSYS`.
+    fn wait(pipe: &'p Pipe, request: Request<'_>, what: What<'_>) -> Result<Result<Self, usize>> {
         let mut inner = pipe.lock();
         let mut turn = WriterTurn::new(inner.has_readers() && inner.ring.is_empty());
         let mut waited = false;
         let result = loop {
             let full = inner.ring.is_full();
-            // Those of seats say nothing of what readers can do about it.
-            let read_first = pipe.huge() > u64::from(inner.ring.reserved());
+            // Those of seats say nothing of what readers can do about it. Nor does who can be copied wait for
+            // readers where a write would not.
+            let read_first =
+                pipe.huge() > u64::from(inner.ring.reserved()) && what.pages() > inner.ring.free();
             if !inner.has_readers() {
                 break Err(EPIPE);
             }
@@ -338,10 +372,16 @@ impl<'p> Seat<'p> {
                 break Ok(Err(reason::BUFFER_ONLY));
             }
             if !full && pipe.huge() < HUGE_MOST {
-                let home = inner.homes.take(wanted);
-                if home.is_none() && !inner.homes.may_clear(wanted) {
-                    break Ok(Err(reason::COST));
-                }
+                let home = match what {
+                    What::Huge(wanted) => {
+                        let home = inner.homes.take(wanted);
+                        if home.is_none() && !inner.homes.may_clear(wanted) {
+                            break Ok(Err(reason::COST));
+                        }
+                        home
+                    }
+                    What::Small(_) => None,
+                };
                 inner.ring.reserve();
                 pipe.set_huge(&inner, pipe.huge() + 1);
                 break Ok(Ok(home));
@@ -372,8 +412,11 @@ impl<'p> Seat<'p> {
                 pipe.wr_wait.wait_exclusive(room).map(|_| ())
             } else {
                 // What is room to others is none for this: it would keep wakeups that are theirs.
-                pipe.wr_wait
-                    .wait(|| pipe.huge() < HUGE_MOST || pipe.state().ends.readers == 0)
+                pipe.wr_wait.wait(|| {
+                    pipe.huge() < HUGE_MOST
+                        || pipe.state().ends.readers == 0
+                        || pipe.is_buffer_only()
+                })
             };
             turn.waited();
             inner = pipe.lock();
@@ -393,6 +436,9 @@ impl<'p> Seat<'p> {
             Ok(_) => turn.pause(0, false),
         };
         pipe.wake(wakes);
+        if result.as_ref().is_err_and(|e| *e == EPIPE) && !request.nosignal {
+            raise_sigpipe();
+        }
         Ok(result?.map(|home| Self {
             pipe,
             turn,
@@ -405,17 +451,23 @@ impl<'p> Seat<'p> {
     /// Puts `slot` in.
     fn fill(mut self, slot: KBox<HugeSlot>) {
         let pipe = self.pipe;
+        let bytes = slot.len();
+        let is_small = slot.is_small();
         let mut inner = pipe.lock();
 
         self.turn.resume(inner.ring.is_empty());
         inner.ring.fill_reserved(Slot::Huge(slot));
-        inner.stats.write.moved(HugePage::SIZE);
-        inner.stats.gifts += 1;
-        if self.clears {
-            inner.stats.clears += 1;
-            inner.homes.worth.cleared();
+        inner.stats.write.moved(bytes);
+        if is_small {
+            inner.stats.small_gifts += (bytes / PAGE_SIZE) as u64;
         } else {
-            inner.homes.worth.reused();
+            inner.stats.gifts += 1;
+            if self.clears {
+                inner.stats.clears += 1;
+                inner.homes.worth.cleared();
+            } else {
+                inner.homes.worth.reused();
+            }
         }
         if self.waited {
             inner.waiting_writers.turns = inner.waiting_writers.turns.wrapping_add(1);
@@ -423,7 +475,7 @@ impl<'p> Seat<'p> {
         let full = inner.ring.is_full();
         drop(inner);
         let polled = pipe.every_write_wakes();
-        pipe.wake(self.turn.end(HugePage::SIZE, full, polled));
+        pipe.wake(self.turn.end(bytes, full, polled));
     }
 
     /// Gives it up unused.

@@ -88,6 +88,17 @@ unsigned long zpipe_ram_pages(void)
 }
 
 /* What vfs_read() tells of a read, and vfs_write() of a write. */
+/* As before read(2) and write(2): what others have against it. */
+int zpipe_file_may_read(struct file *file, size_t bytes)
+{
+	return rw_verify_area(READ, file, NULL, bytes);
+}
+
+int zpipe_file_may_write(struct file *file, size_t bytes)
+{
+	return rw_verify_area(WRITE, file, NULL, bytes);
+}
+
 void zpipe_file_read(struct file *file, size_t bytes)
 {
 	fsnotify_access(file);

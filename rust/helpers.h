@@ -58,6 +58,12 @@ bool zpipe_huge_charged(struct folio *folio);
 int zpipe_gift_page(unsigned long at, struct folio *with, unsigned long *pfns,
 		    struct folio **out);
 int zpipe_land_probe(unsigned long at);
+int zpipe_small_probe(unsigned long at, unsigned int n, bool lands, struct page **pages,
+		      unsigned int *run);
+unsigned int zpipe_small_replacements(unsigned long at, unsigned int n,
+				      struct page **pages);
+unsigned int zpipe_small_exchange(unsigned long at, unsigned int n, struct page **with,
+				  unsigned long *pfns, int *why);
 void zpipe_refuse_moves(u8 when);
 unsigned long zpipe_ram_pages(void);
 bool zpipe_access_ok(unsigned long at, size_t bytes);
@@ -66,6 +72,8 @@ void zpipe_import_source(struct iov_iter *iter, const struct iovec *iov,
 void zpipe_import_dest(struct iov_iter *iter, const struct iovec *iov, size_t count,
 		       size_t bytes);
 bool zpipe_mm_is_used(struct mm_struct *mm);
+int zpipe_file_may_read(struct file *file, size_t bytes);
+int zpipe_file_may_write(struct file *file, size_t bytes);
 void zpipe_file_read(struct file *file, size_t bytes);
 void zpipe_file_wrote(struct file *file, size_t bytes);
 

@@ -329,6 +329,11 @@ impl Pipe {
         self.buffer_only.write(on.into());
         drop(inner);
 
+        // Nobody waits to gift any more.
+        if on {
+            self.wr_wait.wake_all();
+        }
+
         if called {
             self.wake(Wakes {
                 owner: true,

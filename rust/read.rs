@@ -10,6 +10,8 @@ mod landing;
 
 pub(crate) use landing::Landing;
 
+use landing::{Next, Place};
+
 use crate::{
     demand::Demand,
     direct::{self, Pulled},
@@ -19,7 +21,6 @@ use crate::{
     slot::{HugeSlots, Kind, Slot},
     sync::{killed, Event},
     trace::{self, Who},
-    uapi,
     zcore::turn::{Left, ReaderTurn, Wakes},
 };
 use core::mem;
@@ -48,10 +49,10 @@ enum Step {
     Busy,
     /// A huge page is to be freed before more is copied.
     Retire,
-    /// The next is a huge page that may become the reader's memory at this address: look at that first.
-    Probe(usize),
+    /// What is next may become the reader's memory there: look at that first.
+    Probe(Place),
     /// So it may, as far as is known.
-    Land(usize),
+    Land(Place),
     /// Another reader tries just that.
     Claimed,
     /// The next bytes, so many, cannot be delivered without a fault.
@@ -96,7 +97,7 @@ impl Read<'_, '_, '_> {
     /// Reads as much as can be read now.
     fn advance(&mut self, locked: &mut Locked<'_>) -> Step {
         // After a page that landed nothing may be wanted any more.
-        while self.left != 0 && self.huge_left != 0 {
+        while self.left != 0 {
             let inner = &mut **locked;
             let was_full = inner.ring.is_full();
             let left = self.left;
@@ -124,22 +125,18 @@ impl Read<'_, '_, '_> {
                     slot.len() == 0
                 }
                 Some(Slot::Huge(slot)) if slot.is_claimed() => return Step::Claimed,
+                // It came after those that were there when the call began.
+                Some(Slot::Huge(_)) if self.huge_left == 0 => return Step::Done,
                 Some(Slot::Huge(slot)) => {
-                    let against = if !slot.is_whole() {
-                        Some(uapi::REASON_PART)
-                    } else if buffer_only {
-                        Some(uapi::REASON_BUFFER_ONLY)
-                    } else {
-                        None
+                    let next = self
+                        .landing
+                        .next(number, slot, buffer_only, left, self.dest);
+                    let most = match next {
+                        Next::Probe(place) => return Step::Probe(place),
+                        Next::Land(place) => return Step::Land(place),
+                        Next::Copy(most) => most,
                     };
-                    if let Some(at) = self.landing.place(number, against, left, self.dest) {
-                        return if self.landing.is_fit() {
-                            Step::Land(at)
-                        } else {
-                            Step::Probe(at)
-                        };
-                    }
-                    let bytes = slot.len().min(left);
+                    let bytes = slot.len().min(left).min(most);
                     let copied = slot.consume_atomic(bytes, self.dest);
                     self.done += copied;
                     self.left -= copied;
@@ -159,14 +156,16 @@ impl Read<'_, '_, '_> {
                 match inner.ring.pop() {
                     Some(Slot::Page(slot)) => inner.recycle(slot.into_page()),
                     Some(Slot::Huge(slot)) => {
-                        inner.homes.worth.copied();
+                        if !slot.is_small() {
+                            inner.homes.worth.copied();
+                        }
                         if inner.has_writers() {
                             inner.homes.put(slot, &mut self.huge);
                         } else {
                             self.huge.push(slot);
                         }
                         self.huge_is_gone(locked);
-                        if self.left != 0 && self.huge_left != 0 {
+                        if self.left != 0 {
                             return Step::Retire;
                         }
                     }
@@ -307,7 +306,7 @@ impl Pipe {
             request,
             total,
             dest,
-            &mut Landing::new(!request.nowait, false),
+            &mut Landing::new(!request.nowait, false, false),
         )
     }
 
@@ -408,8 +407,8 @@ impl Pipe {
                         job.landing.take_scratch(&mut inner);
                     }
                     job.step_out(inner);
-                    if let Step::Probe(at) = step {
-                        job.landing.probe(at);
+                    if let Step::Probe(place) = step {
+                        job.landing.probe(place);
                     }
                     inner = if job.done == 0 {
                         self.lock_to_read(&mut job.turn)
@@ -422,17 +421,26 @@ impl Pipe {
                         break Ok(());
                     }
                 }
-                Step::Claimed if job.done > 0 => break Ok(()),
                 Step::Claimed => {
                     // It is nobody else's turn: for pipe(2) this is another's hold of the mutex.
-                    self.leave(inner, &mut job.turn);
+                    job.count(&mut inner);
+                    let position = inner.ring.position();
+                    job.leave(inner);
                     let waited = self.claim_wait.wait_killable(|| self.claimed.read() == 0);
-                    inner = self.lock_to_read(&mut job.turn);
+                    inner = if job.done == 0 {
+                        self.lock_to_read(&mut job.turn)
+                    } else {
+                        self.lock()
+                    };
                     if let Err(e) = waited {
                         break Err(e);
                     }
+                    if job.done > 0 && inner.ring.position() != position {
+                        // What is next is not what follows.
+                        break Ok(());
+                    }
                 }
-                Step::Land(at) => inner = job.land(inner, at),
+                Step::Land(place) => inner = job.land(inner, place),
                 Step::Empty if !inner.has_writers() || job.done > 0 => break Ok(()),
                 Step::Empty if request.nonblock() => break Err(EAGAIN),
                 Step::Empty => {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What a slot of a pipe holds: bytes of a page of the pipe's own, or of a huge page that left a
-//! writer's memory.
+//! What a slot of a pipe holds: bytes of a page of the pipe's own, or of a huge page, or of many small
+//! ones, that left a writer's memory.
 
 use crate::{
-    mm::{AddressSpace, BufferPage, Dest, HugeCredit, HugePage, Source},
+    mm::{AddressSpace, BufferPage, Dest, HugeCredit, HugePage, SmallPages, Source},
     zcore::{merge::LastSlot, PAGE_SIZE},
 };
 use core::mem::size_of;
@@ -32,7 +32,7 @@ pub(crate) enum Kind {
 pub(crate) enum Slot {
     /// In a page of the pipe's own.
     Page(PageSlot),
-    /// In a huge page: part of a stream, to which nothing is appended.
+    /// In a huge page, or in many small ones: part of a stream, to which nothing is appended.
     Huge(KBox<HugeSlot>),
 }
 
@@ -160,13 +160,24 @@ pub(crate) enum Origin {
     Returned,
 }
 
-/// Bytes of a huge page.
+/// What left a writer's memory.
+enum Body {
+    Huge(HugePage),
+    Small(SmallPages),
+}
+
+/// Bytes of a huge page, or of at most as many in small ones.
+///
+/// # Invariants
+///
+/// Small pages hold the bytes up to `end`; those up to `offset` may be gone.
 pub(crate) struct HugeSlot {
     /// [`None`] while a reader tries to land it.
-    page: Option<HugePage>,
+    body: Option<Body>,
     credit: Option<HugeCredit>,
     origin: Origin,
     offset: usize,
+    end: usize,
     /// The next one on a list.
     next: Option<KBox<HugeSlot>>,
 }
@@ -178,10 +189,11 @@ impl HugeSlot {
         let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
         KBox::new(
             Self {
-                page: None,
+                body: None,
                 credit: None,
                 origin: Origin::Nobody,
                 offset: 0,
+                end: HugePage::SIZE,
                 next: None,
             },
             flags,
@@ -190,28 +202,71 @@ impl HugeSlot {
 
     /// Bytes of data.
     pub(crate) fn len(&self) -> usize {
-        HugePage::SIZE - self.offset
+        self.end - self.offset
     }
 
-    /// Whether nothing of it is read, and nobody tries to land it.
+    /// How many bytes are gone.
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Whether it is a huge page, nothing of it is read, and nobody tries to land it.
     pub(crate) fn is_whole(&self) -> bool {
-        self.offset == 0 && self.page.is_some()
+        self.offset == 0 && matches!(self.body, Some(Body::Huge(_)))
+    }
+
+    /// Whether it is in small pages.
+    pub(crate) fn is_small(&self) -> bool {
+        matches!(self.body, Some(Body::Small(_)))
     }
 
     /// Whether a reader tries to land it: then nobody else reads it, nor what is behind it.
     pub(crate) fn is_claimed(&self) -> bool {
-        self.page.is_none()
+        self.body.is_none()
     }
 
-    /// Takes the page out: to land it, or when the slot is in no pipe.
+    /// Takes the huge page out: to land it, or when the slot is in no pipe.
     pub(crate) fn take_page(&mut self) -> Option<HugePage> {
-        self.page.take()
+        match self.body.take() {
+            Some(Body::Huge(page)) => Some(page),
+            other => {
+                self.body = other;
+                None
+            }
+        }
     }
 
     /// Puts `page` in, all of which is data.
     pub(crate) fn put_page(&mut self, page: HugePage) {
-        self.page = Some(page);
+        self.body = Some(Body::Huge(page));
         self.offset = 0;
+        self.end = HugePage::SIZE;
+    }
+
+    /// Takes the small pages out, to land some of them.
+    pub(crate) fn take_small(&mut self) -> Option<SmallPages> {
+        match self.body.take() {
+            Some(Body::Small(pages)) => Some(pages),
+            other => {
+                self.body = other;
+                None
+            }
+        }
+    }
+
+    /// Puts `pages` in, all of which are data.
+    pub(crate) fn fill_small(&mut self, pages: SmallPages) {
+        self.offset = 0;
+        // INVARIANT: That is what they hold.
+        self.end = pages.len() * PAGE_SIZE;
+        self.body = Some(Body::Small(pages));
+    }
+
+    /// Puts small pages back that were taken out, of which so many, the next, have landed.
+    pub(crate) fn put_small(&mut self, pages: SmallPages, landed: usize) {
+        // INVARIANT: Those may be gone.
+        self.offset = self.end.min(self.offset + landed * PAGE_SIZE);
+        self.body = Some(Body::Small(pages));
     }
 
     /// Counts it to a user.
@@ -231,7 +286,7 @@ impl HugeSlot {
 
     /// Whether its page may take the place of another: it is there, and charged to nobody.
     pub(crate) fn can_go_round(&self) -> bool {
-        self.page.as_ref().is_some_and(|page| !page.is_charged())
+        matches!(&self.body, Some(Body::Huge(page)) if !page.is_charged())
     }
 
     /// Bytes up to the end of the next 4 KiB of it: what has to arrive together.
@@ -243,8 +298,11 @@ impl HugeSlot {
     /// stops short, only whole 4 KiB count, and `dest` is as if the others had not been copied.
     pub(crate) fn consume_atomic(&mut self, bytes: usize, dest: &mut Dest<'_, '_>) -> usize {
         let bytes = bytes.min(self.len());
-        let Some(page) = &self.page else { return 0 };
-        let copied = page.drain_atomic(self.offset, bytes, dest);
+        let copied = match &self.body {
+            Some(Body::Huge(page)) => page.drain_atomic(self.offset, bytes, dest),
+            Some(Body::Small(pages)) => pages.drain_atomic(self.offset, bytes, dest),
+            None => 0,
+        };
         let whole = if copied < bytes {
             // The end of the last 4 KiB that arrived.
             let end = (self.offset + copied) / PAGE_SIZE * PAGE_SIZE;

@@ -4,7 +4,7 @@
 
 use crate::{
     mm::{Ended, Miss},
-    zcore::gift::HUGE_SIZE,
+    zcore::{gift::HUGE_SIZE, PAGE_SIZE},
 };
 use kernel::fmt;
 
@@ -54,6 +54,10 @@ pub(crate) struct Stats {
     pub(crate) clears: u64,
     /// Huge pages that came into a reader's memory.
     pub(crate) moves: u64,
+    /// Small pages that left a writer's memory.
+    pub(crate) small_gifts: u64,
+    /// Small pages that came into a reader's memory.
+    pub(crate) small_moves: u64,
 }
 
 /// Counters of one way to copy straight from one process to the other.
@@ -85,7 +89,7 @@ impl Direct {
 /// As in `/proc/PID/fdinfo/N`: a line each.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let gifted = self.gifts * HUGE_SIZE as u64;
+        let gifted = self.gifts * HUGE_SIZE as u64 + self.small_gifts * PAGE_SIZE as u64;
         for (name, value) in [
             ("bytes-written", self.write.bytes),
             ("bytes-read", self.read.bytes),
@@ -114,6 +118,8 @@ impl fmt::Display for Stats {
             ("gifts", self.gifts),
             ("gift-clears", self.clears),
             ("moves", self.moves),
+            ("small-gifts", self.small_gifts),
+            ("small-moves", self.small_moves),
         ] {
             writeln!(f, "zpipe-{name}:\t{value}")?;
         }

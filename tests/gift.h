@@ -14,7 +14,7 @@
 #include <sys/utsname.h>
 
 #define HUGE_SIZE	(2L << 20)
-#define GIFTS		64	/* ranges at most */
+#define GIFTS		400	/* ranges at most */
 
 /* Addresses for so many huge pages, aligned to one. */
 static inline unsigned char *huge_addresses(size_t pages)
@@ -66,6 +66,18 @@ static inline unsigned char *huge_memory(size_t pages, unsigned long off)
 	/* Where there was none at once. */
 	madvise(at, pages * HUGE_SIZE, MADV_COLLAPSE);
 	return at;
+}
+
+/* The number of the physical page at @at; 0 if it is not told. */
+static inline unsigned long frame(const void *at)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	unsigned long entry = 0;
+
+	if (pread(fd, &entry, 8, (unsigned long)at / PAGE * 8) != 8)
+		entry = 0;
+	close(fd);
+	return entry & ((1UL << 55) - 1);
 }
 
 /* Has a pipe refer to the byte at @at; returns where to read that. */
@@ -190,6 +202,37 @@ static inline bool moves(struct ends *e)
 	sscanf(name.release, "%d.%d", &major, &minor);
 	return is_zpipe(e->kind) && (major > 7 || (major == 7 && minor >= 3)) &&
 	       !getenv("ZPIPE_NO_MOVES");
+}
+
+/* Pages that go through a pipe without anybody who reads, copied or not. */
+#define FEW	12
+
+/* Memory of small pages only. */
+static inline unsigned char *small_hole(size_t pages)
+{
+	unsigned char *at = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (at == MAP_FAILED)
+		abort();
+	madvise(at, pages * PAGE, MADV_NOHUGEPAGE);
+	return at;
+}
+
+/* The same, with the stream in it. */
+static inline unsigned char *small_memory(size_t pages)
+{
+	unsigned char *at = small_hole(pages);
+
+	stream_fill(at, 0, pages * PAGE);
+	return at;
+}
+
+static inline struct gifted gift_small(struct ends *e, void *at, size_t bytes)
+{
+	struct iovec iov = { at, bytes };
+
+	return gift_flags(e, &iov, 1, ZPIPE_SMALL);
 }
 
 /* A child that gifts so many huge pages of its own, which hold the stream. */

@@ -208,6 +208,9 @@ static void *storm(void *arg)
 #define STORM_MS	(4000 * SLOWER)
 #define STORM_PAGES	3
 
+/* ZPIPE_SMALL, or 0. */
+static unsigned int storm_flags;
+
 static long transfer_in_storm(struct child *c)
 {
 	struct ends e = { .kind = ZPAIR, .fd = { c->fd, c->fd } };
@@ -220,6 +223,8 @@ static long transfer_in_storm(struct child *c)
 	pthread_t thread;
 
 	signal(SIGPIPE, SIG_IGN);
+	if (storm_flags)
+		madvise(w.at, STORM_PAGES * HUGE_SIZE, MADV_NOHUGEPAGE);
 	memset(w.at, 1, STORM_PAGES * HUGE_SIZE);
 	if (pthread_create(&thread, NULL, storm, &w))
 		return -1;
@@ -233,12 +238,13 @@ static long transfer_in_storm(struct child *c)
 			flags = rand_r(&seed) % 8 * ZPIPE_CLEAR & (ZPIPE_CLEAR | ZPIPE_ANY);
 		else
 			flags = rand_r(&seed) % 2 * ZPIPE_RETURN;
-		g = transfer(&e, cmd, &iov, 1, flags | (c->flags ? ZPIPE_ALWAYS : 0));
+		flags |= storm_flags | (c->flags ? ZPIPE_ALWAYS : 0);
+		g = transfer(&e, cmd, &iov, 1, flags);
 		if (g.ret == -EPIPE || !g.ret)
 			break;
 		if (g.ret < 0 && g.ret != -EFAULT && g.ret != -EINTR)
 			return g.ret;
-		moved += g.moved / HUGE_SIZE;
+		moved += g.moved / (storm_flags ? PAGE : HUGE_SIZE);
 		calls++;
 		for (int i = 0; i < ZPIPE_REASONS; i++)
 			why[i] += g.why[i];
@@ -257,26 +263,37 @@ static long transfer_in_storm(struct child *c)
 	return moved;
 }
 
-TEST_F_TIMEOUT(zpipe, in_a_storm, 4 * TIMEOUT)
+static void sail(struct __test_metadata *_metadata, struct ends *e)
 {
 	struct child c[2];
 	int i;
 
 	for (i = 0; i < 2; i++) {
 		c[i] = (struct child) {
-			.nr = SYS_ioctl, .fn = transfer_in_storm, .fd = self->e.fd[i],
-			.drop = self->e.fd[!i], .flags = i, .len = 17 + i,
+			.nr = SYS_ioctl, .fn = transfer_in_storm, .fd = e->fd[i],
+			.drop = e->fd[!i], .flags = i, .len = 17 + i,
 		};
 		child_start(&c[i], 0);
 	}
-	close_end(&self->e, 0);
-	close_end(&self->e, 1);
+	close_end(e, 0);
+	close_end(e, 1);
 	for (i = 0; i < 2; i++) {
 		long moved = child_join(&c[i]);
 
 		EXPECT_LE(0, moved);
 		TH_LOG("%ld pages %s", moved, i ? "left" : "came");
 	}
+}
+
+TEST_F_TIMEOUT(zpipe, in_a_storm, 4 * TIMEOUT)
+{
+	sail(_metadata, &self->e);
+}
+
+TEST_F_TIMEOUT(zpipe, small_pages_in_a_storm, 4 * TIMEOUT)
+{
+	storm_flags = ZPIPE_SMALL;
+	sail(_metadata, &self->e);
 }
 
 /*

@@ -24,18 +24,6 @@
 	EXPECT_EQ(-1, stream_diff(at, 0, __bytes));			\
 })
 
-/* The number of the physical page at @at; 0 if it is not told. */
-static unsigned long frame(const void *at)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY);
-	unsigned long entry = 0;
-
-	if (pread(fd, &entry, 8, (unsigned long)at / PAGE * 8) != 8)
-		entry = 0;
-	close(fd);
-	return entry & ((1UL << 55) - 1);
-}
-
 TEST_F_TIMEOUT(all, into_a_hole, TIMEOUT)
 {
 	unsigned char *at;

@@ -35,6 +35,14 @@ pub(crate) fn next_piece(at: usize, bytes: usize) -> Option<Piece> {
     })
 }
 
+/// Of the `bytes` bytes at `at`, how many come before the first whole small page, and how many such pages
+/// there are.
+pub(crate) fn small_pages(at: usize, bytes: usize) -> (usize, usize) {
+    let before = (at.wrapping_neg() % PAGE_SIZE).min(bytes);
+
+    (before, (bytes - before) / PAGE_SIZE)
+}
+
 /// The reasons there can be, by their numbers in the ABI.
 pub(crate) const REASONS: usize = 16;
 
@@ -55,9 +63,9 @@ impl Report {
         self.moved + self.copied
     }
 
-    /// A huge page was moved.
-    pub(crate) fn moved(&mut self) {
-        self.moved += HUGE_SIZE as u64;
+    /// Pages of `bytes` bytes were moved.
+    pub(crate) fn moved(&mut self, bytes: usize) {
+        self.moved += bytes as u64;
     }
 
     /// `bytes` bytes were copied, since a huge page could not be moved for this `reason`. Nothing is
@@ -182,9 +190,22 @@ mod tests {
     }
 
     #[test]
+    fn small_pages_are_cut_out() {
+        const P: usize = PAGE_SIZE;
+        assert_eq!(small_pages(P, 0), (0, 0));
+        assert_eq!(small_pages(P, P - 1), (0, 0));
+        assert_eq!(small_pages(P, P), (0, 1));
+        assert_eq!(small_pages(P - 1, P), (1, 0));
+        assert_eq!(small_pages(P - 1, P + 1), (1, 1));
+        assert_eq!(small_pages(1, P - 2), (P - 2, 0));
+        assert_eq!(small_pages(1, 3 * P), (P - 1, 2));
+        assert_eq!(small_pages(usize::MAX, 1), (1, 0));
+    }
+
+    #[test]
     fn a_report_counts_pieces() {
         let mut report = Report::default();
-        report.moved();
+        report.moved(H);
         report.copied(1, 0);
         report.copied(0, 1);
         report.copied(2 * H + 1, 2);

@@ -17,6 +17,11 @@ impl Scratch {
     pub(crate) fn new() -> Result<Self> {
         Ok(Self(KBox::new([0; PFNS], GFP_KERNEL_ACCOUNT)?))
     }
+
+    /// Where there is room for `ZPIPE_GIFT_PFNS` numbers.
+    pub(super) fn as_mut_ptr(&mut self) -> *mut usize {
+        self.0.as_mut_ptr()
+    }
 }
 
 /// Sets when all huge pages are refused, for tests: see `zpipe_refuse_moves()`.
@@ -63,7 +68,7 @@ pub(crate) fn exchange(
 
     // SAFETY: `with` is a page of that size with one reference, which is ours, that nothing maps;
     // there is room for as many numbers; no lock is held, says the caller.
-    let why = unsafe { sys::zpipe_gift_page(at, with.as_ptr(), scratch.0.as_mut_ptr(), &mut out) };
+    let why = unsafe { sys::zpipe_gift_page(at, with.as_ptr(), scratch.as_mut_ptr(), &mut out) };
     match NonNull::new(out) {
         // SAFETY: It has one reference, now ours, was taken out of all page tables and off all lists, and
         // held user memory, which is initialised.

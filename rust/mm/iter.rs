@@ -271,13 +271,18 @@ impl<'a, 'data> Dest<'a, 'data> {
 
     /// Where the next bytes go, if that is user memory for a whole huge page, aligned as one.
     pub(crate) fn huge_page(&mut self) -> Option<usize> {
-        let mut first = [sys::zpipe_span { start: 0, bytes: 0 }];
-        if self.user_spans(&mut first) == 0 {
-            return None;
-        }
+        let (at, bytes) = self.user_memory()?;
+        (at % HUGE_SIZE == 0 && bytes >= HUGE_SIZE).then_some(at)
+    }
 
-        let [sys::zpipe_span { start, bytes }] = first;
-        (start % HUGE_SIZE == 0 && bytes >= HUGE_SIZE).then_some(start)
+    /// Where the next bytes go, and how many without a break, if that is user memory.
+    pub(crate) fn user_memory(&mut self) -> Option<(usize, usize)> {
+        let mut first = [sys::zpipe_span { start: 0, bytes: 0 }];
+        let [sys::zpipe_span { start, bytes }] = match self.user_spans(&mut first) {
+            0 => return None,
+            _ => first,
+        };
+        Some((start, bytes))
     }
 
     /// Faults in the next `bytes` bytes for writing; returns how many of them, from the front, are

@@ -10,6 +10,7 @@ mod huge;
 mod iter;
 mod page;
 mod remote;
+mod small;
 mod stock;
 
 pub(crate) use account::{may_exceed_pipe_size, may_exceed_user_pages, UserPages};
@@ -20,4 +21,5 @@ pub(crate) use huge::{set_gifts_most, HugeCredit, HugePage};
 pub(crate) use iter::{cut_copies, Dest, Ranges, Source};
 pub(crate) use page::BufferPage;
 pub(crate) use remote::{set_batch, Ended, Miss, RemoteDest, RemoteSource};
+pub(crate) use small::{small_run, SmallPages};
 pub(crate) use stock::PageStock;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Huge pages that become a reader's memory.
+//! Huge pages that become a reader's memory, and small ones where both sides insist.
 //!
 //! Page tables cannot be changed under the pipe's lock. So a reader *claims* the page first: it takes
 //! it out of the first slot, which stays where it is and counts as before. Who else wants to read finds
@@ -10,12 +10,49 @@
 use super::Read;
 use crate::{
     lock::{Inner, Locked},
-    mm::{self, Dest, HugePage, Scratch},
-    slot::{Origin, Slot},
+    mm::{self, Dest, HugePage, Scratch, SmallPages},
+    slot::{HugeSlot, Origin, Slot},
     uapi,
-    zcore::gift::{Report, REASONS},
+    zcore::{
+        gift::{Report, REASONS},
+        PAGE_SIZE,
+    },
 };
 use core::mem;
+
+/// Small pages that land at once, at most: others wait for that, and each takes a flush and walks of its own.
+const LAND_MOST: usize = 64;
+
+/// Where pages may become the reader's memory.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    at: usize,
+    /// So many small ones; [`None`] for a huge one.
+    small: Option<usize>,
+}
+
+/// What to do with the next bytes of a huge page, or of small ones.
+pub(super) enum Next {
+    /// Look whether they can become the reader's memory.
+    Probe(Place),
+    /// They can, as it seems.
+    Land(Place),
+    /// Copy so many, or what there is of that.
+    Copy(usize),
+}
+
+/// Which page: the number of its slot, and the bytes before it.
+type Key = (u32, usize);
+
+/// Bytes that are to be copied.
+#[derive(Clone, Copy)]
+struct Refused {
+    /// The number of their slot.
+    number: u32,
+    /// Where in it they end.
+    until: usize,
+    why: usize,
+}
 
 /// How a read deals with huge pages, and what became of them.
 pub(crate) struct Landing {
@@ -23,17 +60,20 @@ pub(crate) struct Landing {
     may: bool,
     /// What they replace may be seen by writers.
     returns: bool,
+    /// Small pages are to become the reader's memory, too.
+    small: bool,
     scratch: Option<Scratch>,
-    /// Why the page with this number is copied.
-    refused: Option<(u32, usize)>,
+    refused: Option<Refused>,
     /// It is counted.
     counted: bool,
-    /// The number of the page that was looked at last.
-    number: u32,
+    /// The page that was looked at last.
+    key: Key,
     /// How often it was refused for what may be over.
     tries: u32,
-    /// The number of the page for which the reader's memory was found fit.
-    fit: Option<u32>,
+    /// The page for which the reader's memory was found fit, and that of how many more if they are small.
+    fit: Option<(Key, usize)>,
+    /// Small pages to be refused when one is at last.
+    run: usize,
     /// Bytes that were moved.
     moved: usize,
     /// Bytes of huge pages that were copied.
@@ -44,17 +84,20 @@ pub(crate) struct Landing {
 
 impl Landing {
     /// For a read that has read nothing yet. It `may` land pages, for which it takes the reader's
-    /// mmap_lock; if it `returns` what they replace, writers may see that.
-    pub(crate) fn new(may: bool, returns: bool) -> Self {
+    /// mmap_lock; if it `returns` what they replace, writers may see that. Small pages may land, too, if it
+    /// is to deal with these: `small`.
+    pub(crate) fn new(may: bool, returns: bool, small: bool) -> Self {
         Self {
             may,
             returns,
+            small,
             scratch: None,
             refused: None,
             counted: false,
-            number: 0,
+            key: (0, 0),
             tries: 0,
             fit: None,
+            run: 1,
             moved: 0,
             copied: 0,
             why: [0; REASONS],
@@ -74,48 +117,107 @@ impl Landing {
         report
     }
 
-    /// Where the huge page that is next, with this `number`, may become the memory of the reader, who wants
-    /// `left` bytes at `dest`; `against` is what the pipe has against it.
-    pub(super) fn place(
+    /// What to do with what is left in `slot`, the next one, which has this `number`. The reader wants `left` bytes
+    /// at `dest`; `buffer_only` is the flag of the pipe.
+    pub(super) fn next(
         &mut self,
         number: u32,
-        against: Option<u32>,
+        slot: &HugeSlot,
+        buffer_only: bool,
         left: usize,
         dest: &mut Dest<'_, '_>,
-    ) -> Option<usize> {
-        if self.refused.is_some_and(|(refused, _)| refused == number) {
-            return None;
+    ) -> Next {
+        let key = (number, slot.offset());
+        if let Some(bytes) = self.to_copy(key) {
+            return Next::Copy(bytes);
         }
-        if self.number != number {
+        if self.key != key {
             self.tries = 0;
         }
         self.counted = false;
-        self.number = number;
+        self.key = key;
         let place = if !self.may {
-            Err(uapi::REASON_KERNEL)
-        } else if let Some(why) = against {
-            Err(why)
-        } else if left < HugePage::SIZE {
-            Err(uapi::REASON_PART)
+            Err((uapi::REASON_KERNEL, slot.len()))
+        } else if buffer_only {
+            Err((uapi::REASON_BUFFER_ONLY, slot.len()))
         } else {
-            dest.huge_page().ok_or(uapi::REASON_PART)
+            self.place(slot, left, dest)
         };
-        // CAST: A small number.
-        place.map_err(|why| self.refuse(why as usize)).ok()
+        match place {
+            Ok(place) if self.fit.is_some_and(|(fit, _)| fit == key) => Next::Land(place),
+            Ok(place) => Next::Probe(place),
+            Err((why, bytes)) => {
+                // CAST: A small number.
+                self.refuse(bytes, why as usize);
+                Next::Copy(bytes)
+            }
+        }
     }
 
-    /// So many bytes of the huge page that is next were copied.
+    /// Bytes from there on that are known to be refused, if any.
+    fn to_copy(&self, (number, offset): Key) -> Option<usize> {
+        let refused = self.refused.filter(|refused| refused.number == number)?;
+        refused
+            .until
+            .checked_sub(offset)
+            .filter(|bytes| *bytes != 0)
+    }
+
+    /// Where it may become the reader's memory; or why it cannot, and for how many bytes that is so.
+    fn place(
+        &self,
+        slot: &HugeSlot,
+        left: usize,
+        dest: &mut Dest<'_, '_>,
+    ) -> Result<Place, (u32, usize)> {
+        if !slot.is_small() {
+            return match dest.huge_page() {
+                Some(at) if slot.is_whole() && left >= HugePage::SIZE => {
+                    Ok(Place { at, small: None })
+                }
+                _ => Err((uapi::REASON_PART, slot.len())),
+            };
+        }
+        if !self.small {
+            return Err((uapi::REASON_SMALL, slot.len()));
+        }
+        let Some((at, bytes)) = dest.user_memory() else {
+            return Err((uapi::REASON_PART, slot.len()));
+        };
+        let bytes = bytes.min(left).min(slot.len());
+        let to_next = slot.part() % PAGE_SIZE;
+        if at.wrapping_add(to_next) % PAGE_SIZE != 0 {
+            // No page of this range is aligned with one of the slot's.
+            Err((uapi::REASON_PART, bytes))
+        } else if to_next != 0 || bytes < PAGE_SIZE {
+            Err((uapi::REASON_PART, slot.part().min(bytes)))
+        } else {
+            let small = Some(bytes / PAGE_SIZE);
+            Ok(Place { at, small })
+        }
+    }
+
+    /// So many bytes of what is next were copied.
     pub(super) fn copied(&mut self, bytes: usize) {
         if bytes != 0 && !mem::replace(&mut self.counted, true) {
-            if let Some(count) = self.refused.and_then(|(_, why)| self.why.get_mut(why)) {
+            if let Some(count) = self
+                .refused
+                .and_then(|refused| self.why.get_mut(refused.why))
+            {
                 *count = count.saturating_add(1);
             }
         }
         self.copied += bytes;
     }
 
-    fn refuse(&mut self, why: usize) {
-        self.refused = Some((self.number, why));
+    /// The next `bytes` bytes are to be copied.
+    fn refuse(&mut self, bytes: usize, why: usize) {
+        let (number, offset) = self.key;
+        self.refused = Some(Refused {
+            number,
+            until: offset + bytes,
+            why,
+        });
     }
 
     /// Takes what earlier calls have left.
@@ -125,23 +227,36 @@ impl Landing {
         }
     }
 
-    /// Whether the reader's memory at `at` is fit for the page that is next; it is refused if not. Sleeps,
+    /// Looks whether the reader's memory at `place` is fit for what is next; it is refused if not. Sleeps,
     /// faults, and takes the mmap_lock.
-    pub(super) fn probe(&mut self, at: usize) {
+    pub(super) fn probe(&mut self, place: Place) {
         // Before others wait for it.
         if self.scratch.is_none() {
             self.scratch = Scratch::new().ok();
         }
-        let scratch = self.scratch.as_ref().map(|_| ());
-        match mm::can_land(at).and(scratch.ok_or(uapi::REASON_MEMORY as usize)) {
-            Ok(()) => self.fit = Some(self.number),
-            Err(why) => self.refuse(why),
+        let result = match (&mut self.scratch, place.small) {
+            (None, _) => Err((uapi::REASON_MEMORY as usize, place.small.unwrap_or(0))),
+            (Some(_), None) => mm::can_land(place.at).map(|()| 0).map_err(|why| (why, 0)),
+            (Some(scratch), Some(pages)) => mm::small_run(place.at, pages, true, scratch),
+        };
+        match result {
+            Ok(run) => self.fit = Some((self.key, run)),
+            Err((why, 0)) => self.refuse(HugePage::SIZE, why),
+            Err((why, run)) => self.refuse(run * PAGE_SIZE, why),
         }
     }
 
-    /// Whether that was found.
-    pub(super) fn is_fit(&self) -> bool {
-        self.fit == Some(self.number)
+    /// What is next did not land, for this reason: `bytes` of it are refused, or it is to be tried again.
+    /// Says whether it is refused.
+    fn not_landed(&mut self, bytes: usize, why: usize) -> bool {
+        let again = mm::may_be_over(why) && self.tries < mm::TRIES;
+        if again {
+            self.tries += 1;
+            self.fit = None;
+        } else {
+            self.refuse(bytes, why);
+        }
+        !again
     }
 
     /// Puts `page` into the current task's memory at `at`; returns what it replaced. Or it is refused, and
@@ -152,49 +267,101 @@ impl Landing {
             None => Err((uapi::REASON_MEMORY as usize, page)),
         };
         landed.map_err(|(why, page)| {
-            if mm::may_be_over(why) && self.tries < mm::TRIES {
-                self.tries += 1;
-                self.fit = None;
-            } else {
-                self.refuse(why);
-            }
+            self.not_landed(HugePage::SIZE, why);
             page
         })
     }
+
+    /// Puts small pages from number `from` on into the current task's memory at `at`; returns how many. What they
+    /// replaced is freed. At most `most` are wanted. Sleeps.
+    fn try_small(&mut self, at: usize, most: usize, from: usize, pages: &mut SmallPages) -> usize {
+        let fit = self.fit.map_or(0, |(_, run)| run);
+        let Some(scratch) = &mut self.scratch else {
+            self.refuse(PAGE_SIZE, uapi::REASON_MEMORY as usize);
+            return 0;
+        };
+        let most = most.min(fit).min(LAND_MOST);
+        let (landed, why) = pages.exchange(from, at, most, scratch);
+        if landed == 0 {
+            let run = (pages.len() - from).min(self.run);
+            if self.not_landed(run * PAGE_SIZE, why) {
+                // Each of those behind it costs as much to find out.
+                self.run = 2 * run;
+            }
+            return 0;
+        }
+        self.run = 1;
+        pages.remove(from, landed);
+        self.moved += landed * PAGE_SIZE;
+        landed
+    }
+}
+
+/// What a reader has claimed.
+enum Claim {
+    Huge(HugePage),
+    /// From the page with this number on.
+    Small(SmallPages, usize),
+}
+
+/// What it was replaced by.
+enum Landed {
+    /// This page, or it is back.
+    Huge(Result<HugePage, HugePage>),
+    /// So many have landed.
+    Small(SmallPages, usize),
 }
 
 impl Read<'_, '_, '_> {
-    /// Tries to have the first slot, a whole huge page, become the reader's memory at `at`. Drops the lock
-    /// for that, and returns it. Sleeps.
-    pub(super) fn land<'l>(&mut self, mut inner: Locked<'l>, at: usize) -> Locked<'l>
+    /// Tries to have the first slot, a whole huge page, or some small pages of it, become the reader's memory at
+    /// `place`. Drops the lock for that, and returns it. Sleeps.
+    pub(super) fn land<'l>(&mut self, mut inner: Locked<'l>, place: Place) -> Locked<'l>
     where
         Self: 'l,
     {
         let pipe = self.pipe;
-        let page = match inner.ring.first() {
-            Some(Slot::Huge(slot)) => slot.take_page(),
+        let claim = match (inner.ring.first(), place.small) {
+            (Some(Slot::Huge(slot)), None) => slot.take_page().map(Claim::Huge),
+            (Some(Slot::Huge(slot)), Some(_)) => {
+                let from = slot.offset() / PAGE_SIZE;
+                slot.take_small().map(|pages| Claim::Small(pages, from))
+            }
             _ => None,
         };
-        let Some(page) = page else { return inner };
+        let Some(claim) = claim else { return inner };
         pipe.claimed.write(1);
         self.count(&mut inner);
         self.step_out(inner);
 
-        let landed = self.landing.try_at(at, page);
+        let landed = match claim {
+            Claim::Huge(page) => Landed::Huge(self.landing.try_at(place.at, page)),
+            Claim::Small(mut pages, from) => {
+                let most = place.small.unwrap_or(0);
+                let landed = self.landing.try_small(place.at, most, from, &mut pages);
+                Landed::Small(pages, landed)
+            }
+        };
 
         let mut inner = if self.done == 0 {
             pipe.lock_to_read(&mut self.turn)
         } else {
             pipe.lock()
         };
-        match landed {
-            Ok(displaced) => self.landed(&mut inner, displaced),
-            Err(page) => {
-                // Nobody else has touched it.
-                if let Some(Slot::Huge(slot)) = inner.ring.first() {
-                    slot.put_page(page);
+        // Nobody else has touched it.
+        match (landed, inner.ring.first()) {
+            (Landed::Huge(Ok(displaced)), _) => self.landed(&mut inner, displaced),
+            (Landed::Huge(Err(page)), Some(Slot::Huge(slot))) => slot.put_page(page),
+            (Landed::Small(pages, landed), Some(Slot::Huge(slot))) => {
+                slot.put_small(pages, landed);
+                let empty = slot.len() == 0;
+                self.given(landed * PAGE_SIZE);
+                inner.stats.small_moves += landed as u64;
+                if empty {
+                    self.retire_small(&mut inner);
                 }
             }
+            // Both are freed with the lock held, but that does not come to pass.
+            _ => (),
         }
         let unused = self
             .landing
@@ -207,6 +374,16 @@ impl Read<'_, '_, '_> {
         inner.publish_room();
         pipe.claim_wait.wake_all();
         inner
+    }
+
+    /// All small pages of the first slot are the reader's memory now.
+    fn retire_small(&mut self, inner: &mut Locked<'_>) {
+        self.turn.emptied(inner.ring.is_full());
+        if let Some(Slot::Huge(slot)) = inner.ring.pop() {
+            // It is freed without the lock.
+            self.huge.push(slot);
+        }
+        self.huge_is_gone(inner);
     }
 
     /// The page of the first slot is the reader's memory now, in place of `displaced`.

@@ -110,11 +110,11 @@ struct zpipe_iovec {
 };
 
 /*
- * Why a huge page was copied and not moved: an index into zpipe_transfer.why.
- * Each counts pieces of at most 2 MiB.
+ * Why a page was copied and not moved: an index into zpipe_transfer.why. Each counts
+ * pieces of at most 2 MiB.
  */
 #define ZPIPE_REASON_PART	0	/* no whole page: its piece is unaligned, or shorter */
-#define ZPIPE_REASON_SMALL	1	/* smaller pages are there, or none */
+#define ZPIPE_REASON_SMALL	1	/* pages of another size are there, or none */
 #define ZPIPE_REASON_SHARED	2	/* others have it, too: since fork(2), or by KSM */
 #define ZPIPE_REASON_PINNED	3	/* somebody holds a reference: I/O, io_uring, vmsplice(2) */
 #define ZPIPE_REASON_MAPPING	4	/*
@@ -136,13 +136,14 @@ struct zpipe_iovec {
 /**
  * struct zpipe_transfer - write memory that may be taken away, or read into memory
  * @size:	sizeof(struct zpipe_transfer)
- * @flags:	ZPIPE_NONBLOCK; GIFT: ZPIPE_CLEAR, _ANY, _ALWAYS; MOVE: ZPIPE_RETURN
+ * @flags:	ZPIPE_NONBLOCK, ZPIPE_SMALL; GIFT: ZPIPE_CLEAR, _ANY, _ALWAYS;
+ *		MOVE: ZPIPE_RETURN
  * @iov:	address of an array of struct zpipe_iovec
  * @iovcnt:	how many, at most 1024
  * @reserved:	zero
  * @done:	out: bytes that were written, or read
- * @moved:	out: of these, bytes of huge pages that left the caller's memory, or came
- *		into it
+ * @moved:	out: of these, bytes of pages that left the caller's memory, or came into
+ *		it
  * @copied:	out: of these, bytes that were copied
  * @why:	out: of what was copied, how many pieces for which reason
  *
@@ -159,6 +160,10 @@ struct zpipe_iovec {
  * huge page that the caller has for itself; read(2) does so, too. With ZPIPE_RETURN,
  * what was in the caller's page may be seen by writers of this pipe that give
  * ZPIPE_ANY: it costs them least.
+ *
+ * With ZPIPE_SMALL pages of 4 KiB leave the caller's memory, too, and zeros take their
+ * place; if MOVE says so as well, they become the reader's memory. That is for bytes that
+ * must not be in memory twice: to copy them costs less.
  *
  * Returns 0 if anything was written or read, or if there was nothing to do, or at the
  * end of the data, and else fails as write(2) or read(2). Beside the errors above EBADF
@@ -183,5 +188,6 @@ struct zpipe_transfer {
 #define ZPIPE_ANY		0x4	/* what readers returned may, too */
 #define ZPIPE_RETURN		0x8	/* writers may see what was here */
 #define ZPIPE_ALWAYS		0x10	/* move what may, though to copy it may cost less */
+#define ZPIPE_SMALL		0x20	/* pages of 4 KiB, too: dearer than to copy them */
 
 #endif /* _UAPI_LINUX_ZPIPE_H */

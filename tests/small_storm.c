@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Many pages of 4 KiB that change owner, and others that do not, between three parties.
+ *
+ * ZPIPE_STRESS_MS is how long it goes on.
+ */
+#include "gift.h"
+
+FIXTURE(zpipe) {
+	struct ends e;
+};
+
+FIXTURE_SETUP(zpipe)
+{
+	ASSERT_EQ(0, ends_make(&self->e, ZPAIR));
+	ASSERT_EQ(0, open_ends(&self->e, 0));
+}
+
+FIXTURE_TEARDOWN(zpipe)
+{
+	ends_free(&self->e);
+}
+
+/*
+ * Two writers and a reader mark each page that they have. A page arrives as one writer's,
+ * whole, once and in order; what a writer finds in its place are zeros; and nobody sees
+ * what another kept.
+ */
+
+#define KEPT	0x4bUL
+#define STEP	256	/* bytes from mark to mark */
+
+static void mark(unsigned char *at, size_t pages, unsigned long tag, unsigned long number)
+{
+	size_t i;
+
+	for (i = 0; i < pages * PAGE; i += STEP)
+		*(unsigned long *)(at + i) = tag << 48 | (number + i / PAGE);
+}
+
+/* The mark of a page, if all of them are alike; or -1. */
+static unsigned long mark_of(const unsigned char *at)
+{
+	unsigned long first = *(const unsigned long *)at;
+	size_t i;
+
+	for (i = 0; i < PAGE; i += STEP)
+		if (*(const unsigned long *)(at + i) != first)
+			return -1;
+	return first;
+}
+
+static long stress_ms(void)
+{
+	const char *ms = getenv("ZPIPE_STRESS_MS");
+
+	return ms ? atol(ms) : 3000 * SLOWER;
+}
+
+/* Returns how many pages it sent; or what was wrong, below 0. */
+static long mark_and_gift(struct child *c)
+{
+	struct ends e = { .kind = ZPAIR, .fd = { -1, c->fd } };
+	unsigned long tag = c->flags, n = 1, mine, i;
+	long until = now_ms() + stress_ms();
+	unsigned char *at = small_hole(FEW);
+	unsigned int seed = tag;
+	int fd = -1;
+
+	while (now_ms() < until) {
+		size_t pages = 1 + rand_r(&seed) % FEW;
+		struct gifted g;
+
+		mark(at, pages, tag, n);
+		if (fd >= 0)
+			close(fd);
+		fd = rand_r(&seed) % 8 ? -1 : refer_to(at + rand_r(&seed) % pages * PAGE);
+		if (rand_r(&seed) % 4)
+			g = gift_small(&e, at, pages * PAGE);
+		else
+			g = (struct gifted) { .ret = sys(write(c->fd, at, pages * PAGE)) };
+		if (g.ret != (long)(pages * PAGE))
+			return -1;
+		for (i = 0; i < pages; i++) {
+			mine = mark_of(at + i * PAGE);
+			if (mine == (tag << 48 | (n + i)))
+				g.moved += PAGE;
+			else if (mine)
+				return -2;
+		}
+		/* What was moved is not here any more. */
+		if (g.moved != pages * PAGE)
+			return -3;
+		n += pages;
+	}
+	return n;
+}
+
+TEST_F_TIMEOUT(zpipe, marks_of_three, 6 * TIMEOUT)
+{
+	unsigned long last[2] = {}, n = 0, sent = 0, moved = 0;
+	unsigned char *at = small_hole(FEW + 1);
+	struct child writer[2];
+	unsigned int seed = 3;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		writer[i] = (struct child) {
+			.nr = SYS_ioctl, .fn = mark_and_gift, .fd = self->e.fd[1],
+			.drop = self->e.fd[0], .flags = 0xa1 + i,
+		};
+		child_start(&writer[i], 0);
+	}
+	close_end(&self->e, 1);
+	for (;;) {
+		size_t pages = 1 + rand_r(&seed) % FEW;
+		unsigned char *to = at + (rand_r(&seed) % 4 ? 0 : 64);
+		struct gifted g;
+		long done;
+
+		if (rand_r(&seed) % 8 == 0)
+			madvise(at, (FEW + 1) * PAGE, MADV_DONTNEED);
+		mark(at, FEW, KEPT, 0);
+		g = fetch(&self->e, to, pages * PAGE, rand_r(&seed) % 8 ? ZPIPE_SMALL : 0);
+		if (!g.ret)
+			break;
+		/* Less only at the end. */
+		ASSERT_EQ(0, g.ret % PAGE);
+		moved += g.moved / PAGE;
+		for (done = 0; done < g.ret; done += PAGE) {
+			unsigned long m = mark_of(to + done), tag = m >> 48;
+
+			ASSERT_TRUE(tag == 0xa1 || tag == 0xa2);
+			ASSERT_EQ(last[tag - 0xa1] + 1, m & 0xffffffffffffUL);
+			last[tag - 0xa1]++;
+			n++;
+		}
+	}
+	for (i = 0; i < 2; i++) {
+		long ret = child_join(&writer[i]);
+
+		EXPECT_LT(0, ret);
+		sent += ret - 1;
+	}
+	EXPECT_EQ(sent, n);
+	if (!getenv("ZPIPE_NO_MOVES"))
+		EXPECT_LT(n / 8, moved + !moves(&self->e) * n);
+	TH_LOG("%lu pages, %lu moved", n, moved);
+}
+
+/* Killed anywhere, on either side; nothing is lost of memory. */
+
+static long transfer_for_ever(struct child *c)
+{
+	struct ends e = { .kind = ZPAIR, .fd = { c->fd, c->fd } };
+	unsigned int cmd = c->flags ? ZPIPE_IOC_GIFT : ZPIPE_IOC_MOVE;
+	size_t pages = 300;
+	unsigned char *at = small_hole(pages);
+	struct iovec iov = { at, pages * PAGE };
+
+	do {
+		if (c->flags)
+			memset(at, 1, pages * PAGE);
+	} while (transfer(&e, cmd, &iov, 1, ZPIPE_SMALL).ret > 0);
+	/* The other one was killed first. */
+	pause();
+	return 0;
+}
+
+TEST_F_TIMEOUT(zpipe, killed_at_any_time, 6 * TIMEOUT)
+{
+	unsigned int seed = 5;
+	long before, after;
+	int round, i;
+
+	before = number_in("/proc/meminfo", "MemAvailable");
+	for (round = 0; round < 40; round++) {
+		struct child c[2];
+		struct ends e;
+
+		ASSERT_EQ(0, ends_make(&e, ZPAIR));
+		ASSERT_EQ(0, open_ends(&e, 0));
+		for (i = 0; i < 2; i++) {
+			c[i] = (struct child) {
+				.nr = SYS_ioctl, .fn = transfer_for_ever, .fd = e.fd[i],
+				.drop = e.fd[!i], .flags = i,
+			};
+			child_start(&c[i], 0);
+		}
+		usleep(rand_r(&seed) % 40000 * SLOWER + 5000);
+		EXPECT_EQ(KILLED(SIGKILL), child_kill(&c[round % 2]));
+		usleep(rand_r(&seed) % 3000);
+		EXPECT_EQ(KILLED(SIGKILL), child_kill(&c[!(round % 2)]));
+		ends_free(&e);
+	}
+	after = number_in("/proc/meminfo", "MemAvailable");
+	/* In KiB, of which each of them had 2400 and more. */
+	EXPECT_LT(before - 16384, after);
+}
+
+TEST_HARNESS_MAIN
