@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Where huge pages are that are moved: on which node, and in which zone. It takes a
+ * guest that has more than one of these: tests/long boots one, with a command line
+ * of its own.
+ */
+#include "oracle.h"
+#include "pages.h"
+
+#include <linux/mempolicy.h>
+
+#define NUMBER		7UL
+#define NODES		2
+
+static long bind_to(void *at, int node, int flags)
+{
+	unsigned long mask = 1UL << node;
+
+	return sys(syscall(SYS_mbind, at, HUGE_SIZE, MPOL_BIND, &mask, 8, flags));
+}
+
+/* The node that the page at @at is on, or -errno. */
+static int node_of(void *at)
+{
+	int status = -1;
+	long ret = sys(syscall(SYS_move_pages, 0, 1UL, &at, NULL, &status, 0));
+
+	return ret < 0 ? ret : status;
+}
+
+/* A hole whose policy is to have its pages on a node. */
+static unsigned char *hole_on(int node)
+{
+	unsigned char *at = hole(1);
+
+	if (bind_to(at, node, 0))
+		abort();
+	return at;
+}
+
+FIXTURE(nodes) {
+	struct ends e;
+};
+
+FIXTURE_SETUP(nodes)
+{
+	ASSERT_EQ(0, ends_make(&self->e, ZPAIR));
+	ASSERT_EQ(0, open_ends(&self->e, 0));
+	if (access("/sys/devices/system/node/node1", F_OK))
+		SKIP(return, "there is one node");
+	if (!moves(&self->e))
+		SKIP(return, "nothing is moved");
+}
+
+FIXTURE_TEARDOWN(nodes)
+{
+	write_line("/proc/sys/vm", "nr_hugepages", "0");
+	ends_free(&self->e);
+}
+
+static long give(struct ends *e, unsigned char *at, unsigned long number, unsigned int flags)
+{
+	struct iovec iov = { at, HUGE_SIZE };
+
+	page_fill(at, number);
+	return gift_flags(e, &iov, 1, flags | ZPIPE_ALWAYS | ZPIPE_NONBLOCK).moved;
+}
+
+/*
+ * A page that is moved stays where it is, whatever the reader's policy; what is
+ * cleared to take its place comes from where the giver's policy has it.
+ */
+TEST_F_TIMEOUT(nodes, a_page_stays_where_it_is, TIMEOUT)
+{
+	int from, to;
+
+	for (from = 0; from < NODES; from++)
+		for (to = 0; to < NODES; to++) {
+			unsigned char *at = hole_on(from), *there = hole_on(to);
+
+			page_fill(at, NUMBER);
+			ASSERT_EQ(from, node_of(at));
+			ASSERT_EQ(HUGE_SIZE, give(&self->e, at, NUMBER, ZPIPE_CLEAR));
+			EXPECT_EQ(from, node_of(at));
+			EXPECT_TRUE(page_is(at, 0));
+			if (from == to)
+				page_fill(there, 1);
+			ASSERT_EQ(HUGE_SIZE, fetch(&self->e, there, HUGE_SIZE, 0).moved);
+			EXPECT_EQ(from, node_of(there));
+			EXPECT_TRUE(page_is(there, NUMBER));
+			munmap(at, HUGE_SIZE);
+			munmap(there, HUGE_SIZE);
+		}
+}
+
+/* A policy that comes later holds, and the page can be gifted from there. */
+TEST_F_TIMEOUT(nodes, it_can_be_migrated, TIMEOUT)
+{
+	unsigned char *at = hole_on(0), *to = hole_on(1);
+	struct gifted g;
+
+	ASSERT_EQ(HUGE_SIZE, give(&self->e, at, NUMBER, 0));
+	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, to, HUGE_SIZE, 0).moved);
+	ASSERT_EQ(0, node_of(to));
+	/* Not where it is to be. */
+	EXPECT_EQ(-EIO, bind_to(to, 1, MPOL_MF_STRICT));
+	EXPECT_EQ(0, bind_to(to, 1, MPOL_MF_STRICT | MPOL_MF_MOVE));
+	EXPECT_EQ(1, node_of(to));
+	EXPECT_TRUE(page_is(to, NUMBER));
+	EXPECT_TRUE(goes(&self->e, to, NUMBER, &g));
+	EXPECT_EQ(HUGE_SIZE, g.moved);
+	/* So can what took its place. */
+	ASSERT_EQ(HUGE_SIZE, give(&self->e, at, NUMBER, ZPIPE_CLEAR));
+	EXPECT_EQ(0, bind_to(at, 1, MPOL_MF_STRICT | MPOL_MF_MOVE));
+	EXPECT_EQ(1, node_of(at));
+	EXPECT_TRUE(page_is(at, 0));
+}
+
+/* DEVIATION: what a reader returned is on the reader's node. */
+TEST_F_TIMEOUT(nodes, what_is_returned_stays, TIMEOUT)
+{
+	unsigned char *at = hole_on(0), *to = hole_on(1);
+
+	page_fill(to, NUMBER + 1);
+	ASSERT_EQ(1, node_of(to));
+	ASSERT_EQ(HUGE_SIZE, give(&self->e, at, NUMBER, 0));
+	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, to, HUGE_SIZE, ZPIPE_RETURN).moved);
+	ASSERT_EQ(0, node_of(to));
+	ASSERT_EQ(HUGE_SIZE, give(&self->e, at, NUMBER + 2, ZPIPE_ANY));
+	EXPECT_TRUE(page_is(at, NUMBER + 1));
+	EXPECT_EQ(1, node_of(at));
+}
+
+/* All that a process has is sent to another node, with what is in a pipe left out. */
+TEST_F_TIMEOUT(nodes, processes_are_migrated, TIMEOUT)
+{
+	unsigned long old = 1, new = 2;
+	unsigned char *at = hole(1), *to = hole(1);
+
+	ASSERT_EQ(HUGE_SIZE, give(&self->e, at, NUMBER, ZPIPE_CLEAR));
+	EXPECT_LE(0, syscall(SYS_migrate_pages, 0, 8UL, &old, &new));
+	EXPECT_EQ(1, node_of(at));
+	EXPECT_TRUE(page_is(at, 0));
+	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, to, HUGE_SIZE, 0).moved);
+	EXPECT_TRUE(page_is(to, NUMBER));
+	EXPECT_LE(0, syscall(SYS_migrate_pages, 0, 8UL, &old, &new));
+	EXPECT_EQ(1, node_of(to));
+	EXPECT_LE(0, syscall(SYS_migrate_pages, 0, 8UL, &new, &old));
+	EXPECT_EQ(0, node_of(to));
+	EXPECT_TRUE(page_is(to, NUMBER));
+}
+
+/* Takes all huge pages of the second node for hugetlbfs, which nobody uses. */
+static int take_all(const char *pages)
+{
+	return write_line("/sys/devices/system/node/node1/hugepages/hugepages-2048kB",
+			  "nr_hugepages", pages);
+}
+
+/* Where the giver may have its pages from there is none to take the place of one. */
+TEST_F_TIMEOUT(nodes, no_huge_page_is_free, TIMEOUT)
+{
+	unsigned char *from = hole_on(1), *at = hole_on(1), *to = hole_on(1);
+	struct gifted g;
+
+	/* One that need not leave movable memory first, and leave room there. */
+	ASSERT_EQ(HUGE_SIZE, give(&self->e, from, NUMBER, 0));
+	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, at, HUGE_SIZE, 0).moved);
+	ASSERT_EQ(1, node_of(at));
+	ASSERT_EQ(0, mlock(at, HUGE_SIZE));
+	ASSERT_EQ(0, take_all("2000"));
+	EXPECT_TRUE(goes(&self->e, at, NUMBER, &g));
+	EXPECT_EQ(0, g.moved);
+	EXPECT_EQ(1, g.why[ZPIPE_REASON_MEMORY]);
+	EXPECT_TRUE(page_is(at, NUMBER));
+	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-gifts"));
+	/* The reader asks for one, too, where nothing is; so that is copied. */
+	EXPECT_EQ(0, bind_to(at, 0, 0));
+	ASSERT_EQ(HUGE_SIZE, gift(&self->e, at, HUGE_SIZE).moved);
+	g = fetch(&self->e, to, HUGE_SIZE, 0);
+	EXPECT_EQ(HUGE_SIZE, g.copied);
+	EXPECT_EQ(1, g.why[ZPIPE_REASON_SMALL]);
+	EXPECT_TRUE(page_is(to, NUMBER));
+	EXPECT_EQ(0, take_all("0"));
+}
+
+/*
+ * Memory that has to stay movable. A pipe may keep a page for as long as it likes, so
+ * one that is there is moved out of it first, or copied.
+ */
+
+struct range {
+	unsigned long start, frames;
+};
+
+static struct range movable[NODES];
+
+/* From /proc/zoneinfo; whether there is any. */
+static bool find_movable(void)
+{
+	char line[200], zone[20] = "";
+	unsigned long n;
+	int node = -1;
+	bool any = false;
+	FILE *f = fopen("/proc/zoneinfo", "r");
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "Node %d, zone %19s", &node, zone) == 2)
+			continue;
+		if (strcmp(zone, "Movable") || node < 0 || node >= NODES)
+			continue;
+		if (sscanf(line, " spanned %lu", &n) == 1)
+			movable[node].frames = n;
+		if (sscanf(line, " start_pfn: %lu", &n) == 1)
+			movable[node].start = n;
+		any |= movable[node].frames > HUGE_SIZE / PAGE;
+	}
+	if (f)
+		fclose(f);
+	return any;
+}
+
+static bool is_movable(const void *at)
+{
+	unsigned long n = frame(at);
+	int i;
+
+	for (i = 0; i < NODES; i++)
+		if (n - movable[i].start < movable[i].frames)
+			return true;
+	return false;
+}
+
+FIXTURE(zone) {
+	struct ends e;
+	unsigned char *at;
+};
+
+FIXTURE_SETUP(zone)
+{
+	int i;
+
+	ASSERT_EQ(0, ends_make(&self->e, ZPAIR));
+	ASSERT_EQ(0, open_ends(&self->e, 0));
+	if (!find_movable())
+		SKIP(return, "no memory has to stay movable");
+	if (!moves(&self->e))
+		SKIP(return, "nothing is moved");
+	/* The kernel takes that first. */
+	for (i = 0; i < 64; i++) {
+		self->at = hole(1);
+		page_fill(self->at, NUMBER);
+		if (is_movable(self->at))
+			break;
+	}
+	ASSERT_TRUE(is_movable(self->at));
+}
+
+FIXTURE_TEARDOWN(zone)
+{
+	ends_free(&self->e);
+}
+
+TEST_F_TIMEOUT(zone, a_page_leaves_it_first, TIMEOUT)
+{
+	unsigned char *to = hole(1);
+
+	ASSERT_EQ(HUGE_SIZE, gift(&self->e, self->at, HUGE_SIZE).moved);
+	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, to, HUGE_SIZE, 0).moved);
+	EXPECT_TRUE(page_is(to, NUMBER));
+	EXPECT_FALSE(is_movable(to));
+}
+
+/* So does a reader's, which is then the pipe's. */
+TEST_F_TIMEOUT(zone, a_readers_page_leaves_it, TIMEOUT)
+{
+	unsigned char *at = hole(1), *to = self->at;
+
+	ASSERT_EQ(HUGE_SIZE, give(&self->e, at, NUMBER + 1, 0));
+	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, to, HUGE_SIZE, ZPIPE_RETURN).moved);
+	EXPECT_TRUE(page_is(to, NUMBER + 1));
+	EXPECT_FALSE(is_movable(to));
+	ASSERT_EQ(HUGE_SIZE, give(&self->e, at, NUMBER + 2, ZPIPE_ANY));
+	EXPECT_TRUE(page_is(at, NUMBER));
+	EXPECT_FALSE(is_movable(at));
+}
+
+/* One that somebody has a reference to cannot. */
+TEST_F_TIMEOUT(zone, what_cannot_leave_it_is_copied, TIMEOUT)
+{
+	int fd = refer_to(self->at + 5 * PAGE);
+	struct gifted g;
+
+	EXPECT_TRUE(goes(&self->e, self->at, NUMBER, &g));
+	EXPECT_EQ(0, g.moved);
+	EXPECT_EQ(1, g.why[ZPIPE_REASON_ZONE]);
+	EXPECT_TRUE(page_is(self->at, NUMBER));
+	EXPECT_TRUE(is_movable(self->at));
+	close(fd);
+	EXPECT_TRUE(goes(&self->e, self->at, NUMBER, &g));
+	EXPECT_EQ(HUGE_SIZE, g.moved);
+}
+
+TEST_F_TIMEOUT(zone, what_cannot_leave_it_is_written_to, TIMEOUT)
+{
+	int fd = refer_to(self->at + 5 * PAGE);
+	unsigned char *at = hole(1);
+	struct gifted g;
+
+	ASSERT_EQ(HUGE_SIZE, give(&self->e, at, NUMBER + 1, 0));
+	g = fetch(&self->e, self->at, HUGE_SIZE, 0);
+	EXPECT_EQ(HUGE_SIZE, g.copied);
+	EXPECT_EQ(1, g.why[ZPIPE_REASON_ZONE]);
+	EXPECT_TRUE(page_is(self->at, NUMBER + 1));
+	EXPECT_TRUE(is_movable(self->at));
+	close(fd);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What a huge page holds, where it is, and what the kernel counts of it.
+ */
+#ifndef ZPIPE_TESTS_PAGES_H
+#define ZPIPE_TESTS_PAGES_H
+
+#include "gift.h"
+
+#define WORDS		(HUGE_SIZE / 8)
+#define HUGE_KIB	(HUGE_SIZE / 1024)
+
+/*
+ * Words that count up, with a number of the page in front; no number: zeros. That
+ * takes far less time than the stream.
+ */
+static inline unsigned long page_word(unsigned long number, size_t i)
+{
+	return number ? number << 32 | i : 0;
+}
+
+static inline void page_fill(void *at, unsigned long number)
+{
+	unsigned long *words = at;
+	size_t i;
+
+	for (i = 0; i < WORDS; i++)
+		words[i] = page_word(number, i);
+}
+
+/* Whether the @bytes bytes from @off on are those of the page with that number. */
+static inline bool part_is(const void *buf, unsigned long number, size_t off, size_t bytes)
+{
+	const unsigned char *p = buf;
+	unsigned long word;
+	size_t i, n;
+
+	for (i = 0; i < bytes; i += n) {
+		size_t in = (off + i) % 8;
+
+		n = 8 - in < bytes - i ? 8 - in : bytes - i;
+		word = page_word(number, (off + i) / 8);
+		if (memcmp(p + i, (char *)&word + in, n))
+			return false;
+	}
+	return true;
+}
+
+static inline bool page_is(const void *at, unsigned long number)
+{
+	const unsigned long *words = at;
+	size_t i;
+
+	for (i = 0; i < WORDS; i++)
+		if (words[i] != page_word(number, i))
+			return false;
+	return true;
+}
+
+/* In the mapping of @at, the KiB that smaps has for @name; -1 if none. */
+static inline long smaps_kib(const void *at, const char *name)
+{
+	unsigned long start, end, addr = (unsigned long)at;
+	size_t len = strlen(name);
+	char line[300];
+	bool in = false;
+	long n = -1;
+	FILE *f = fopen("/proc/self/smaps", "r");
+
+	while (f && n < 0 && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			in = start <= addr && addr < end;
+		else if (in && !strncmp(line, name, len) && line[len] == ':')
+			n = strtol(line + len + 1, NULL, 10);
+	}
+	if (f)
+		fclose(f);
+	return n;
+}
+
+/* Whether one entry of a page table maps the whole page, in a mapping of its own. */
+static inline bool is_whole(const void *at)
+{
+	return smaps_kib(at, "AnonHugePages") == HUGE_KIB;
+}
+
+/* A number of /proc/meminfo in KiB, with what each processor has counted. */
+static inline long meminfo(const char *name)
+{
+	write_line("/proc/sys/vm", "stat_refresh", "1");
+	return number_in("/proc/meminfo", name);
+}
+
+/* A child that gifts pages of its own, with the numbers from @c->arg on. */
+static long give_numbers(struct child *c)
+{
+	struct ends e = { .kind = c->flags, .fd = { -1, c->fd } };
+	unsigned char *at = hole(c->len);
+	unsigned long i;
+
+	for (i = 0; i < c->len; i++)
+		page_fill(at + i * HUGE_SIZE, (unsigned long)c->arg + i);
+	madvise(at, c->len * HUGE_SIZE, MADV_COLLAPSE);
+	return gift(&e, at, c->len * HUGE_SIZE).ret;
+}
+
+static inline void child_give(struct child *c, struct ends *e, size_t pages,
+			      unsigned long number)
+{
+	*c = (struct child) {
+		.nr = is_zpipe(e->kind) ? SYS_ioctl : SYS_writev, .fn = give_numbers,
+		.fd = e->fd[1], .drop = e->fd[0], .len = pages, .flags = e->kind,
+		.arg = (void *)number,
+	};
+	child_start(c, 0);
+}
+
+/*
+ * Gifts the page at @at, with that @number, and reads what it said went: whether it
+ * was right. With nobody to read meanwhile; what is copied ends with the room.
+ */
+static inline bool goes(struct ends *e, void *at, unsigned long number, struct gifted *g)
+{
+	struct iovec iov = { at, HUGE_SIZE };
+	unsigned char *to = hole(2) + PAGE;
+	bool right;
+
+	*g = gift_flags(e, &iov, 1, ZPIPE_ALWAYS | ZPIPE_NONBLOCK);
+	right = g->ret > 0 && fetch(e, to, g->ret, 0).ret == g->ret &&
+		part_is(to, number, 0, g->ret) && !fionread(e->fd[0]);
+	munmap(to - PAGE, 2 * HUGE_SIZE);
+	if (!g->moved)
+		tell_reasons(g);
+	return right;
+}
+
+#endif
