@@ -148,6 +148,8 @@ TEST_F(all, of_any_shape)
 				g = fetch(&self->e, at + offsets[k], bytes, ZPIPE_SMALL);
 				/* What is aligned alike. */
 				EXPECT_SMALL(&self->e, g, i == k ? whole : 0, bytes);
+				if (moves(&self->e) && !i && k && bytes % PAGE == 0)
+					EXPECT_EQ(1, g.why[ZPIPE_REASON_PART]);
 				EXPECT_EQ(-1, stream_diff(at + offsets[k], 0, bytes)) {
 					TH_LOG("%zu bytes from %zu to %zu", bytes,
 					       offsets[i], offsets[k]);
