@@ -192,7 +192,7 @@ impl Landing {
         } else if to_next != 0 || bytes < PAGE_SIZE {
             Err((uapi::REASON_PART, slot.part().min(bytes)))
         } else {
-            let small = Some(bytes / PAGE_SIZE);
+            let small = Some(LAND_MOST.min(bytes / PAGE_SIZE));
             Ok(Place { at, small })
         }
     }
@@ -280,8 +280,7 @@ impl Landing {
             self.refuse(PAGE_SIZE, uapi::REASON_MEMORY as usize);
             return 0;
         };
-        let most = most.min(fit).min(LAND_MOST);
-        let (landed, why) = pages.exchange(from, at, most, scratch);
+        let (landed, why) = pages.exchange(from, at, most.min(fit), scratch);
         if landed == 0 {
             let run = (pages.len() - from).min(self.run);
             if self.not_landed(run * PAGE_SIZE, why) {
