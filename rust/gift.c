@@ -48,10 +48,10 @@ void zpipe_huge_put(struct folio *folio)
 	folio_put(folio);
 }
 
-/* Whether it cannot take the place of another: see zpipe_check_with(). */
-bool zpipe_huge_charged(struct folio *folio)
+/* Whether it can take the place of another. */
+bool zpipe_huge_fits(struct folio *folio)
 {
-	return folio_memcg_charged(folio);
+	return !zpipe_check_with(folio);
 }
 
 /* Whether pages of @vma from @at to @end may change owner; a reason if not. */
@@ -488,7 +488,7 @@ int zpipe_gift_page(unsigned long at, struct folio *with, unsigned long *pfns,
 	return ZPIPE_REASON_KERNEL;
 }
 
-bool zpipe_huge_charged(struct folio *folio)
+bool zpipe_huge_fits(struct folio *folio)
 {
 	return false;
 }

@@ -54,7 +54,7 @@ bool zpipe_fatal_signal_pending(void);
 int zpipe_gift_probe(unsigned long at);
 struct folio *zpipe_gift_replacement(unsigned long at);
 void zpipe_huge_put(struct folio *folio);
-bool zpipe_huge_charged(struct folio *folio);
+bool zpipe_huge_fits(struct folio *folio);
 int zpipe_gift_page(unsigned long at, struct folio *with, unsigned long *pfns,
 		    struct folio **out);
 int zpipe_land_probe(unsigned long at);

@@ -284,9 +284,9 @@ impl HugeSlot {
         self.origin = origin;
     }
 
-    /// Whether its page may take the place of another: it is there, and charged to nobody.
+    /// Whether its page may take the place of another: it is there, charged to nobody, and not bad memory.
     pub(crate) fn can_go_round(&self) -> bool {
-        matches!(&self.body, Some(Body::Huge(page)) if !page.is_charged())
+        matches!(&self.body, Some(Body::Huge(page)) if page.fits())
     }
 
     /// Bytes up to the end of the next 4 KiB of it: what has to arrive together.

@@ -170,9 +170,10 @@ static void goes_bad_in_the_pipe(struct __test_metadata *_metadata, struct ends 
 		EXPECT_EQ(0, g.moved);
 		EXPECT_EQ(1, g.why[ZPIPE_REASON_POISON]);
 	}
-	/* What is gifted next arrives. */
+	/* What is gifted next is moved: the bad one does not come home. */
 	page_fill(at, NUMBER + 1);
 	EXPECT_TRUE(goes(e, at, NUMBER + 1, &g));
+	EXPECT_EQ(HUGE_SIZE, g.moved);
 }
 
 TEST_F_TIMEOUT(all, first_page_in_the_pipe, TIMEOUT)

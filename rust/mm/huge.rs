@@ -90,10 +90,10 @@ impl HugePage {
         Some(Self { folio })
     }
 
-    /// Whether it cannot come into a process's memory any more, since it is charged to a memory cgroup.
-    pub(crate) fn is_charged(&self) -> bool {
+    /// Whether it can come into a process's memory: not if it is charged to a memory cgroup, or bad memory.
+    pub(crate) fn fits(&self) -> bool {
         // SAFETY: By the type invariants the page is valid.
-        unsafe { sys::zpipe_huge_charged(self.folio.as_ptr()) }
+        unsafe { sys::zpipe_huge_fits(self.folio.as_ptr()) }
     }
 
     /// Copies `bytes` bytes from `offset` to `dest`, as far as they are in the page and as it goes
