@@ -57,6 +57,20 @@ static inline unsigned char *shared_hole(void)
 	return at;
 }
 
+/* Makes it huge pages; others may hold a small one for a moment. 0 or -1. */
+static inline int collapse(void *at, size_t bytes)
+{
+	int tries, ret;
+
+	for (tries = 0; tries < 50; tries++) {
+		ret = madvise(at, bytes, MADV_COLLAPSE);
+		if (!ret || (errno != EAGAIN && errno != EBUSY))
+			break;
+		usleep(10000);
+	}
+	return ret;
+}
+
 /* Huge pages that hold the stream from @off on, of this process alone. */
 static inline unsigned char *huge_memory(size_t pages, unsigned long off)
 {
@@ -64,7 +78,7 @@ static inline unsigned char *huge_memory(size_t pages, unsigned long off)
 
 	stream_fill(at, off, pages * HUGE_SIZE);
 	/* Where there was none at once. */
-	madvise(at, pages * HUGE_SIZE, MADV_COLLAPSE);
+	collapse(at, pages * HUGE_SIZE);
 	return at;
 }
 

@@ -53,7 +53,7 @@ TEST_F_TIMEOUT(all, page_of_the_giver, TIMEOUT)
 	long want = BAD * PAGE;
 
 	page_fill(at, NUMBER);
-	madvise(at, HUGE_SIZE, MADV_COLLAPSE);
+	collapse(at, HUGE_SIZE);
 	GO_BAD(at + BAD * PAGE, 0);
 	if (set_capacity(self->e.kind, self->e.fd[0], MIB) < 0)
 		SKIP(return, "no room");
@@ -79,7 +79,7 @@ TEST_F_TIMEOUT(all, page_of_the_reader, TIMEOUT)
 	long n = 0;
 
 	memset(at, 1, HUGE_SIZE);
-	madvise(at, HUGE_SIZE, MADV_COLLAPSE);
+	collapse(at, HUGE_SIZE);
 	GO_BAD(at + BAD * PAGE, 0);
 	child_give(&c, &self->e, 1, NUMBER);
 	do {
@@ -274,7 +274,7 @@ static void fail_to_land(struct __test_metadata *_metadata, struct ends *e, int 
 
 		ASSERT_EQ(0, open_ends(e, 0));
 		page_fill(at, NUMBER + n);
-		madvise(at, HUGE_SIZE, MADV_COLLAPSE);
+		collapse(at, HUGE_SIZE);
 		ASSERT_EQ(HUGE_SIZE, gift(e, at, HUGE_SIZE).moved);
 		madvise(to, HUGE_SIZE, in_exchange ? MADV_COLLAPSE : MADV_DONTNEED);
 		arm(nth, n);

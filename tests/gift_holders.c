@@ -43,7 +43,7 @@ static long gift_pages(struct child *c)
 	struct gifted g;
 
 	memcpy(at, stream, c->len);
-	collapse(at, c->len);
+	made_huge(at, c->len);
 	g = gift(&e, at, c->len);
 	memset(at, FOREIGN, c->len);
 	return g.ret;
@@ -97,7 +97,7 @@ static long do_op(struct hold *h, enum op op)
 		return !type->let_go || type->let_go(h);
 	case REFILL:
 		memcpy(h->at, h->gives ? stream + HUGE_SIZE : old_bytes, HUGE_SIZE);
-		return collapse(h->at, HUGE_SIZE);
+		return made_huge(h->at, HUGE_SIZE);
 	case HAS_SECOND:
 		return !memcmp(h->at, stream + HUGE_SIZE, HUGE_SIZE);
 	case EXIT:

@@ -82,7 +82,7 @@ static long give_and_do(struct child *c)
 	struct gifted gifted;
 
 	page_fill(at, NUMBER);
-	madvise(at, HUGE_SIZE, MADV_COLLAPSE);
+	collapse(at, HUGE_SIZE);
 	gifted = gift_flags(g->e, &iov, 1, ZPIPE_ALWAYS | ZPIPE_NONBLOCK);
 	g->shared->ret = gifted.ret;
 	g->shared->moved = gifted.moved;

@@ -446,7 +446,7 @@ static bool async_look(struct hold *h)
  * Makes huge pages of what is there, unless it is memory that there are none for. Fails
  * for a moment while somebody else has a page of it, as who drains a list may.
  */
-static bool collapse(void *at, size_t bytes)
+static bool made_huge(void *at, size_t bytes)
 {
 	return eventually(!madvise(at, bytes, MADV_COLLAPSE) || errno == EINVAL);
 }
@@ -465,7 +465,7 @@ static bool huge_make(struct hold *h)
 {
 	h->at = hole(1);
 	memcpy(h->at, h->first, HUGE_SIZE);
-	return collapse(h->at, HUGE_SIZE);
+	return made_huge(h->at, HUGE_SIZE);
 }
 
 /* Nothing is there yet. */

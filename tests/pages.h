@@ -100,7 +100,7 @@ static long give_numbers(struct child *c)
 
 	for (i = 0; i < c->len; i++)
 		page_fill(at + i * HUGE_SIZE, (unsigned long)c->arg + i);
-	madvise(at, c->len * HUGE_SIZE, MADV_COLLAPSE);
+	collapse(at, c->len * HUGE_SIZE);
 	return gift(&e, at, c->len * HUGE_SIZE).ret;
 }
 

@@ -334,7 +334,7 @@ TEST_F_TIMEOUT(all, with_huge_pages_between, TIMEOUT)
 	madvise(at, 3 * HUGE_SIZE, MADV_NOHUGEPAGE);
 	madvise(at + HUGE_SIZE, HUGE_SIZE, MADV_HUGEPAGE);
 	stream_fill(from, 0, bytes);
-	madvise(at + HUGE_SIZE, HUGE_SIZE, MADV_COLLAPSE);
+	collapse(at + HUGE_SIZE, HUGE_SIZE);
 	g = gift_small(&self->e, from, bytes);
 	EXPECT_SMALL(&self->e, g, bytes / PAGE, bytes);
 	EXPECT_EQ(bytes, child_join(&c));
