@@ -117,9 +117,7 @@ impl End {
     fn gift(&self, file: &OpenFile<'_>, arg: usize) -> Result {
         let flags = uapi::CLEAR | uapi::ANY | uapi::ALWAYS | uapi::SMALL;
         let mut call = Transfer::begin(arg, flags, self.access.write)?;
-        if call.bytes() != 0 {
-            file.may_write(call.bytes())?;
-        }
+        file.may_write(call.bytes())?;
         let terms = Terms {
             any: call.has(uapi::ANY),
             clear: call.has(uapi::CLEAR),
@@ -144,9 +142,7 @@ impl End {
     /// Reads to memory that may be replaced, and keeps the node's times.
     fn fetch(&self, file: &OpenFile<'_>, arg: usize) -> Result {
         let mut call = Transfer::begin(arg, uapi::RETURN | uapi::SMALL, self.access.read)?;
-        if call.bytes() != 0 {
-            file.may_read(call.bytes())?;
-        }
+        file.may_read(call.bytes())?;
         let request = call.request(file);
         let mut to = Ranges::new();
         for (at, bytes) in call.ranges() {

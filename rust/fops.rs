@@ -147,7 +147,8 @@ impl OpenFile<'_> {
         unsafe { sys::zpipe_file_accessed(self.ptr) };
     }
 
-    /// Asks security modules, and who watches the file, about a read of `bytes` bytes, as read(2) does. Sleeps.
+    /// Asks security modules, and who watches the file, about a read of `bytes` bytes, as readv(2) does,
+    /// if there are any. Sleeps.
     pub(crate) fn may_read(&self, bytes: usize) -> Result {
         // SAFETY: Valid by the type invariants.
         to_result(unsafe { sys::zpipe_file_may_read(self.ptr, bytes) })

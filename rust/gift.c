@@ -35,8 +35,8 @@
 u8 zpipe_refuses;
 
 /*
- * For tests: refuse every huge page before (1) or after (2) migrate_vma_setup(), or
- * as if migrate_vma_pages() did (3).
+ * For tests: refuse every page before (1) or after (2) migrate_vma_setup(), or as if
+ * migrate_vma_pages() did (3; of small pages one of three).
  */
 void zpipe_refuse_moves(u8 when)
 {
@@ -278,17 +278,17 @@ static int probe_again(unsigned long at)
 }
 
 /*
- * A pipe may keep a page for as long as it likes: as for I/O that takes long, it has to
- * leave memory that has to stay movable. A reason, or 0.
+ * A pipe may keep pages for as long as it likes: as for I/O that takes long, the @n pages
+ * at @at have to leave memory that has to stay movable. A reason, or 0. @pages has room
+ * for @n.
  */
-static int leave_movable(unsigned long at)
+int zpipe_leave_movable(unsigned long at, unsigned int n, struct page **pages)
 {
-	struct page *page;
+	long pinned = pin_user_pages_fast(at, n, FOLL_WRITE | FOLL_LONGTERM, pages);
 
-	if (pin_user_pages_fast(at, 1, FOLL_WRITE | FOLL_LONGTERM, &page) != 1)
-		return ZPIPE_REASON_ZONE;
-	unpin_user_page(page);
-	return 0;
+	if (pinned > 0)
+		unpin_user_pages(pages, pinned);
+	return pinned == n ? 0 : ZPIPE_REASON_ZONE;
 }
 
 /*
@@ -298,6 +298,7 @@ static int leave_movable(unsigned long at)
 int zpipe_gift_probe(unsigned long at)
 {
 	struct mm_struct *mm = current->mm;
+	struct page *page;
 	int why;
 
 	if (!IS_ALIGNED(at, HPAGE_PMD_SIZE))
@@ -308,7 +309,7 @@ int zpipe_gift_probe(unsigned long at)
 	if (!why)
 		why = probe_again(at);
 	mmap_read_unlock(mm);
-	return why && why != ZPIPE_REASON_ZONE ? why : leave_movable(at);
+	return why && why != ZPIPE_REASON_ZONE ? why : zpipe_leave_movable(at, 1, &page);
 }
 
 /*
@@ -319,6 +320,7 @@ int zpipe_gift_probe(unsigned long at)
 int zpipe_land_probe(unsigned long at)
 {
 	struct mm_struct *mm = current->mm;
+	struct page *page;
 	bool faulted = false;
 	int why;
 
@@ -343,7 +345,7 @@ again:
 			why = ZPIPE_REASON_SMALL;
 		}
 	mmap_read_unlock(mm);
-	return why && why != ZPIPE_REASON_ZONE ? why : leave_movable(at);
+	return why && why != ZPIPE_REASON_ZONE ? why : zpipe_leave_movable(at, 1, &page);
 }
 
 /*

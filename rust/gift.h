@@ -27,6 +27,7 @@ extern u8 zpipe_refuses;
 int zpipe_check_vma(struct vm_area_struct *vma, unsigned long at, unsigned long end);
 int zpipe_check_folio(struct folio *folio);
 int zpipe_check_with(struct folio *with);
+int zpipe_leave_movable(unsigned long at, unsigned int n, struct page **pages);
 void zpipe_strip(struct folio *folio);
 int zpipe_begin_move(struct migrate_vma *args, unsigned long at, unsigned long end,
 		     unsigned long *pfns);

@@ -145,16 +145,22 @@ impl<'p> Gift<'p> {
         Ok(all)
     }
 
+    /// Looks whether the writer was killed: an error if so and nothing is written yet, false if something is. A
+    /// write looks for signals where it waits; this call may move much without a wait.
+    fn goes_on(&self) -> Result<bool> {
+        let was_killed = killed();
+
+        if was_killed && self.report.done() == 0 {
+            return Err(ERESTARTSYS);
+        }
+        Ok(!was_killed)
+    }
+
     /// Has the huge page at `at` leave the memory it is in, or be copied later; false if something
     /// came in between.
     fn whole(&mut self, at: usize) -> Result<bool> {
-        // A write looks for signals where it waits. This may have moved much since.
-        if killed() {
-            return if self.report.done() == 0 {
-                Err(ERESTARTSYS)
-            } else {
-                Ok(false)
-            };
+        if !self.goes_on()? {
+            return Ok(false);
         }
         let mut tries = 0;
         let refused = loop {
@@ -206,7 +212,9 @@ impl<'p> Gift<'p> {
                 return Err(reason::COST);
             }
         }
-        mm::is_giftable(at)?;
+        if !self.small {
+            mm::is_giftable(at)?;
+        }
         self.provide()
     }
 

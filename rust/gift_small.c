@@ -57,16 +57,6 @@ static unsigned int probe_run(unsigned long at, unsigned int n, int *why)
 	return i;
 }
 
-/* As leave_movable() in gift.c. */
-static int leave_movable(unsigned long at, unsigned int n, struct page **pages)
-{
-	long pinned = pin_user_pages_fast(at, n, FOLL_WRITE | FOLL_LONGTERM, pages);
-
-	if (pinned > 0)
-		unpin_user_pages(pages, pinned);
-	return pinned == n ? 0 : ZPIPE_REASON_ZONE;
-}
-
 /*
  * Whether pages can leave the current task's memory at @at, or come there if it @lands
  * them, of which there are @n at most: 0, or the reason why not. That is so for the
@@ -102,7 +92,7 @@ again:
 		if (fault_in_safe_writeable((const char __user *)at, bytes) != bytes)
 			goto again;
 	}
-	return why && why != ZPIPE_REASON_ZONE ? why : leave_movable(at, *run, pages);
+	return why && why != ZPIPE_REASON_ZONE ? why : zpipe_leave_movable(at, *run, pages);
 }
 
 /*

@@ -87,18 +87,24 @@ unsigned long zpipe_ram_pages(void)
 	return totalram_pages();
 }
 
-/* What vfs_read() tells of a read, and vfs_write() of a write. */
-/* As before read(2) and write(2): what others have against it. */
+/* What security modules, and who watches the file, have against it. */
+static int may_transfer(int direction, struct file *file, size_t bytes)
+{
+	/* As vfs_readv() and vfs_writev(): nobody is asked about nothing. */
+	return bytes ? rw_verify_area(direction, file, NULL, bytes) : 0;
+}
+
 int zpipe_file_may_read(struct file *file, size_t bytes)
 {
-	return rw_verify_area(READ, file, NULL, bytes);
+	return may_transfer(READ, file, bytes);
 }
 
 int zpipe_file_may_write(struct file *file, size_t bytes)
 {
-	return rw_verify_area(WRITE, file, NULL, bytes);
+	return may_transfer(WRITE, file, bytes);
 }
 
+/* What vfs_read() tells of a read, and vfs_write() of a write. */
 void zpipe_file_read(struct file *file, size_t bytes)
 {
 	fsnotify_access(file);

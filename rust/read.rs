@@ -93,7 +93,7 @@ struct Read<'r, 'a, 'data> {
     landing: &'r mut Landing,
 }
 
-impl Read<'_, '_, '_> {
+impl<'r> Read<'r, '_, '_> {
     /// Reads as much as can be read now.
     fn advance(&mut self, locked: &mut Locked<'_>) -> Step {
         // After a page that landed nothing may be wanted any more.
@@ -207,6 +207,16 @@ impl Read<'_, '_, '_> {
             self.pipe.fasync.writers.tell(Event::Output);
         }
         self.huge.free();
+    }
+
+    /// Takes the lock again.
+    fn lock_again(&mut self) -> Locked<'r> {
+        if self.done == 0 {
+            self.pipe.lock_to_read(&mut self.turn)
+        } else {
+            // One read empties the pipe once, in however many pieces.
+            self.pipe.lock()
+        }
     }
 
     /// Counts what was read since it last did.
@@ -410,12 +420,7 @@ impl Pipe {
                     if let Step::Probe(place) = step {
                         job.landing.probe(place);
                     }
-                    inner = if job.done == 0 {
-                        self.lock_to_read(&mut job.turn)
-                    } else {
-                        // One read empties the pipe once, in however many pieces.
-                        self.lock()
-                    };
+                    inner = job.lock_again();
                     if job.done > 0 && inner.ring.position() != position {
                         // What is next is not what follows.
                         break Ok(());
@@ -427,11 +432,7 @@ impl Pipe {
                     let position = inner.ring.position();
                     job.leave(inner);
                     let waited = self.claim_wait.wait_killable(|| self.claimed.read() == 0);
-                    inner = if job.done == 0 {
-                        self.lock_to_read(&mut job.turn)
-                    } else {
-                        self.lock()
-                    };
+                    inner = job.lock_again();
                     if let Err(e) = waited {
                         break Err(e);
                     }
@@ -476,12 +477,7 @@ impl Pipe {
                     // Nobody waits for our faults, nor for a signal that tells of room.
                     job.leave(inner);
                     let ready = job.dest.fault_in(all);
-                    inner = if job.done == 0 {
-                        self.lock_to_read(&mut job.turn)
-                    } else {
-                        // One read empties the pipe once, in however many pieces.
-                        self.lock()
-                    };
+                    inner = job.lock_again();
                     if ready < next || job.in_vain > IN_VAIN_MOST {
                         break Err(EFAULT);
                     }

@@ -7,26 +7,12 @@
 #include "child.h"
 #include "gift.h"
 #include "cgroup.h"
+#include "storm.h"
 
 #include <pthread.h>
 #include <sched.h>
 
 #define WORDS		(HUGE_SIZE / 8)
-
-FIXTURE(zpipe) {
-	struct ends e;
-};
-
-FIXTURE_SETUP(zpipe)
-{
-	ASSERT_EQ(0, ends_make(&self->e, ZPAIR));
-	ASSERT_EQ(0, open_ends(&self->e, 0));
-}
-
-FIXTURE_TEARDOWN(zpipe)
-{
-	ends_free(&self->e);
-}
 
 /*
  * Stores go round a page, in order, each round another number. What is gifted
@@ -327,13 +313,6 @@ static long tag_of(const unsigned char *at, unsigned long *number)
 	return first >> 48;
 }
 
-static long stress_ms(void)
-{
-	const char *ms = getenv("ZPIPE_STRESS_MS");
-
-	return ms ? atol(ms) : 3000 * SLOWER;
-}
-
 static long mark_and_gift(struct child *c)
 {
 	static const unsigned int flags[] = {
@@ -421,50 +400,14 @@ TEST_F_TIMEOUT(zpipe, marks_of_three, 6 * TIMEOUT)
 
 /* Killed anywhere, on either side; nothing is lost of memory. */
 
-static long transfer_for_ever(struct child *c)
-{
-	struct ends e = { .kind = ZPAIR, .fd = { c->fd, c->fd } };
-	unsigned int cmd = c->flags ? ZPIPE_IOC_GIFT : ZPIPE_IOC_MOVE;
-	unsigned char *at = hole(2);
-	struct iovec iov = { at, 2 * HUGE_SIZE };
-
-	do {
-		if (c->flags)
-			memset(at, 1, 2 * HUGE_SIZE);
-	} while (transfer(&e, cmd, &iov, 1, c->flags ? ZPIPE_ANY : ZPIPE_RETURN).ret > 0);
-	/* The other one was killed first. */
-	pause();
-	return 0;
-}
-
 TEST_F_TIMEOUT(zpipe, killed_at_any_time, 6 * TIMEOUT)
 {
-	unsigned int seed = 5;
-	long before, after;
-	int round, i;
+	struct shuttle shuttle = {
+		.memory = hole, .units = 2, .bytes = 2 * HUGE_SIZE,
+		.flags = { ZPIPE_RETURN, ZPIPE_ANY },
+	};
 
-	before = number_in("/proc/meminfo", "MemAvailable");
-	for (round = 0; round < 24; round++) {
-		struct child c[2];
-		struct ends e;
-
-		ASSERT_EQ(0, ends_make(&e, ZPAIR));
-		ASSERT_EQ(0, open_ends(&e, 0));
-		for (i = 0; i < 2; i++) {
-			c[i] = (struct child) {
-				.nr = SYS_ioctl, .fn = transfer_for_ever, .fd = e.fd[i],
-				.drop = e.fd[!i], .flags = i,
-			};
-			child_start(&c[i], 0);
-		}
-		usleep(rand_r(&seed) % 60000 * SLOWER + 5000);
-		EXPECT_EQ(KILLED(SIGKILL), child_kill(&c[round % 2]));
-		usleep(rand_r(&seed) % 3000);
-		EXPECT_EQ(KILLED(SIGKILL), child_kill(&c[!(round % 2)]));
-		ends_free(&e);
-	}
-	after = number_in("/proc/meminfo", "MemAvailable");
-	EXPECT_LT(before - 40960, after);
+	kill_pairs(_metadata, &shuttle, 24, 60000, 40960);
 }
 
 /*

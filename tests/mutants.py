@@ -395,6 +395,6 @@ MUTANTS = [
     ("read/landing.rs", "        if !self.small {\n", "        if false {\n", ["small"]),
     ("read/landing.rs", "at.wrapping_add(to_next) % PAGE_SIZE != 0", "false", ["small"]),
     ("read/landing.rs", "to_next != 0 || ", "", ["small"]),
-    ("device.rs", "            file.may_read(call.bytes())?;\n", "", ["asked"]),
-    ("device.rs", "            file.may_write(call.bytes())?;\n", "", ["asked"]),
+    ("device.rs", "        file.may_read(call.bytes())?;\n", "", ["asked"]),
+    ("device.rs", "        file.may_write(call.bytes())?;\n", "", ["asked"]),
 ]

@@ -5,21 +5,7 @@
  * ZPIPE_STRESS_MS is how long it goes on.
  */
 #include "gift.h"
-
-FIXTURE(zpipe) {
-	struct ends e;
-};
-
-FIXTURE_SETUP(zpipe)
-{
-	ASSERT_EQ(0, ends_make(&self->e, ZPAIR));
-	ASSERT_EQ(0, open_ends(&self->e, 0));
-}
-
-FIXTURE_TEARDOWN(zpipe)
-{
-	ends_free(&self->e);
-}
+#include "storm.h"
 
 /*
  * Two writers and a reader mark each page that they have. A page arrives as one writer's,
@@ -48,13 +34,6 @@ static unsigned long mark_of(const unsigned char *at)
 		if (*(const unsigned long *)(at + i) != first)
 			return -1;
 	return first;
-}
-
-static long stress_ms(void)
-{
-	const char *ms = getenv("ZPIPE_STRESS_MS");
-
-	return ms ? atol(ms) : 3000 * SLOWER;
 }
 
 /* Returns how many pages it sent; or what was wrong, below 0. */
@@ -150,52 +129,15 @@ TEST_F_TIMEOUT(zpipe, marks_of_three, 6 * TIMEOUT)
 
 /* Killed anywhere, on either side; nothing is lost of memory. */
 
-static long transfer_for_ever(struct child *c)
-{
-	struct ends e = { .kind = ZPAIR, .fd = { c->fd, c->fd } };
-	unsigned int cmd = c->flags ? ZPIPE_IOC_GIFT : ZPIPE_IOC_MOVE;
-	size_t pages = 300;
-	unsigned char *at = small_hole(pages);
-	struct iovec iov = { at, pages * PAGE };
-
-	do {
-		if (c->flags)
-			memset(at, 1, pages * PAGE);
-	} while (transfer(&e, cmd, &iov, 1, ZPIPE_SMALL).ret > 0);
-	/* The other one was killed first. */
-	pause();
-	return 0;
-}
-
 TEST_F_TIMEOUT(zpipe, killed_at_any_time, 6 * TIMEOUT)
 {
-	unsigned int seed = 5;
-	long before, after;
-	int round, i;
+	struct shuttle shuttle = {
+		.memory = small_hole, .units = 300, .bytes = 300 * PAGE,
+		.flags = { ZPIPE_SMALL, ZPIPE_SMALL },
+	};
 
-	before = number_in("/proc/meminfo", "MemAvailable");
-	for (round = 0; round < 40; round++) {
-		struct child c[2];
-		struct ends e;
-
-		ASSERT_EQ(0, ends_make(&e, ZPAIR));
-		ASSERT_EQ(0, open_ends(&e, 0));
-		for (i = 0; i < 2; i++) {
-			c[i] = (struct child) {
-				.nr = SYS_ioctl, .fn = transfer_for_ever, .fd = e.fd[i],
-				.drop = e.fd[!i], .flags = i,
-			};
-			child_start(&c[i], 0);
-		}
-		usleep(rand_r(&seed) % 40000 * SLOWER + 5000);
-		EXPECT_EQ(KILLED(SIGKILL), child_kill(&c[round % 2]));
-		usleep(rand_r(&seed) % 3000);
-		EXPECT_EQ(KILLED(SIGKILL), child_kill(&c[!(round % 2)]));
-		ends_free(&e);
-	}
-	after = number_in("/proc/meminfo", "MemAvailable");
-	/* In KiB, of which each of them had 2400 and more. */
-	EXPECT_LT(before - 16384, after);
+	/* Each pair has 2400 KiB and more. */
+	kill_pairs(_metadata, &shuttle, 40, 40000, 16384);
 }
 
 TEST_HARNESS_MAIN

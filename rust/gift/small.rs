@@ -9,7 +9,6 @@ use super::{reason, Gift, Seat, What};
 use crate::{
     mm::{self, SmallPages},
     slot::Kind,
-    sync::killed,
     zcore::{gift::small_pages, PAGE_SIZE},
 };
 use kernel::prelude::*;
@@ -53,13 +52,8 @@ impl Gift<'_> {
         // as much to find out.
         let mut refused = 1;
         while pages != 0 {
-            // As in `whole`.
-            if killed() {
-                return if self.report.done() == 0 {
-                    Err(ERESTARTSYS)
-                } else {
-                    Ok(false)
-                };
+            if !self.goes_on()? {
+                return Ok(false);
             }
             let (step, why) = match self.first_of(at, pages)? {
                 First::Stopped => return Ok(false),
@@ -129,7 +123,7 @@ impl Gift<'_> {
 
     /// Moves pages at `at` into the pipe, as many as `with` has room for; or says why not the first one.
     fn small_moved(&mut self, at: usize, mut with: SmallPages) -> Result<Result<usize, usize>> {
-        let seat = match Seat::wait(self.pipe, self.request, What::Small(with.room()))? {
+        let seat = match Seat::wait(self.pipe, self.request, What::Small(with.len()))? {
             Ok(seat) => seat,
             Err(why) => return Ok(Err(why)),
         };

@@ -64,12 +64,7 @@ impl SmallPages {
         got as usize
     }
 
-    /// Pages that there is room for.
-    pub(crate) fn room(&self) -> usize {
-        self.pages.len()
-    }
-
-    /// How many there are, with those that are gone.
+    /// How many pages there is room for, whether they are there or not.
     pub(crate) fn len(&self) -> usize {
         self.pages.len()
     }

@@ -234,14 +234,17 @@ impl Landing {
         if self.scratch.is_none() {
             self.scratch = Scratch::new().ok();
         }
+        // The result counts small pages: a huge page is as many as it has room for.
+        const HUGE: usize = HugePage::SIZE / PAGE_SIZE;
         let result = match (&mut self.scratch, place.small) {
-            (None, _) => Err((uapi::REASON_MEMORY as usize, place.small.unwrap_or(0))),
-            (Some(_), None) => mm::can_land(place.at).map(|()| 0).map_err(|why| (why, 0)),
+            (None, small) => Err((uapi::REASON_MEMORY as usize, small.unwrap_or(HUGE))),
+            (Some(_), None) => mm::can_land(place.at)
+                .map(|()| HUGE)
+                .map_err(|why| (why, HUGE)),
             (Some(scratch), Some(pages)) => mm::small_run(place.at, pages, true, scratch),
         };
         match result {
             Ok(run) => self.fit = Some((self.key, run)),
-            Err((why, 0)) => self.refuse(HugePage::SIZE, why),
             Err((why, run)) => self.refuse(run * PAGE_SIZE, why),
         }
     }
@@ -341,11 +344,7 @@ impl Read<'_, '_, '_> {
             }
         };
 
-        let mut inner = if self.done == 0 {
-            pipe.lock_to_read(&mut self.turn)
-        } else {
-            pipe.lock()
-        };
+        let mut inner = self.lock_again();
         // Nobody else has touched it.
         match (landed, inner.ring.first()) {
             (Landed::Huge(Ok(displaced)), _) => self.landed(&mut inner, displaced),
