@@ -131,6 +131,7 @@ struct zpipe_iovec {
 #define ZPIPE_REASON_PACKET	12	/* packet mode */
 #define ZPIPE_REASON_COST	13	/* to copy it costs less */
 #define ZPIPE_REASON_BUFFER_ONLY 14	/* ZPIPE_BUFFER_ONLY */
+#define ZPIPE_REASON_WINDOW	15	/* a frame of a window, read elsewhere */
 #define ZPIPE_REASONS		16
 
 /**
@@ -189,5 +190,170 @@ struct zpipe_transfer {
 #define ZPIPE_RETURN		0x8	/* writers may see what was here */
 #define ZPIPE_ALWAYS		0x10	/* move what may, though to copy it may cost less */
 #define ZPIPE_SMALL		0x20	/* pages of 4 KiB, too: dearer than to copy them */
+
+/**
+ * struct zpipe_window - make a window
+ * @size:	sizeof(struct zpipe_window)
+ * @flags:	ZPIPE_WINDOW_WRITE, which takes a descriptor that is open for writing, and
+ *		perhaps ZPIPE_WINDOW_LEND; or ZPIPE_WINDOW_READ, which takes one that is open
+ *		for reading
+ * @bytes:	in: how many bytes a write window is to have, or how many in large frames a
+ *		read window is to show at once, not 0; out: bytes of the window, to be given
+ *		to mmap(2)
+ * @fd:		out: a new descriptor, with O_CLOEXEC
+ * @reserved:	zero
+ *
+ * Command of a pipe: /dev/zpipe or an end of a private pair. Returns 0. A window is memory
+ * of the pipe, to be mapped with MAP_SHARED: a write window is filled and committed, a
+ * read window shows what is in the pipe, and can only be read. It consists of frames of
+ * 2 MiB, ZPIPE_FRAME, and counts as an end of the pipe until its descriptors and
+ * mappings are gone. A mapping is not inherited by fork(2).
+ *
+ * Beside the errors above EBADF, EINVAL (@bytes 0, or more than ZPIPE_WINDOW_MOST), EPERM
+ * (its user would have too many pages in pipes), EMFILE, ENFILE, ENOMEM.
+ */
+struct zpipe_window {
+	__u32 size;
+	__u32 flags;
+	__u64 bytes;
+	__s32 fd;
+	__u32 reserved;
+};
+#define ZPIPE_IOC_WINDOW	_IO(ZPIPE_IOC_TYPE, 0x30)
+
+#define ZPIPE_WINDOW_WRITE	0x1
+#define ZPIPE_WINDOW_READ	0x2
+#define ZPIPE_WINDOW_LEND	0x4	/* for commits with ZPIPE_LEND */
+#define ZPIPE_WINDOW_MOST	(1ULL << 30)	/* bytes */
+#define ZPIPE_FRAME		(2UL << 20)	/* bytes */
+
+/**
+ * struct zpipe_reserve - have the frames of a range there
+ * @size:	sizeof(struct zpipe_reserve)
+ * @flags:	reserved, zero
+ * @offset:	where in the window the range begins
+ * @bytes:	how long it is
+ *
+ * Command of a write window. Returns 0: then stores to the range do not fail. To touch a
+ * frame that is not there makes one; if there is no memory for it that is SIGBUS, and here
+ * ENOMEM. A frame that was committed is not there any more. The new one holds zeros, or
+ * what was in a frame of this window before. Beside the errors above EINVAL (no range of
+ * the window).
+ */
+struct zpipe_reserve {
+	__u32 size;
+	__u32 flags;
+	__u64 offset;
+	__u64 bytes;
+};
+#define ZPIPE_IOC_RESERVE	_IO(ZPIPE_IOC_TYPE, 0x31)
+
+/**
+ * struct zpipe_commit - write what is in a write window
+ * @size:	sizeof(struct zpipe_commit)
+ * @flags:	ZPIPE_NONBLOCK, ZPIPE_LEND
+ * @offset:	where in the window the bytes begin
+ * @bytes:	how many
+ * @done:	out: bytes that were written
+ * @moved:	out: of these, bytes in frames that left the window, or are lent
+ * @copied:	out: of these, bytes that were copied
+ * @why:	out: of what was copied, how many pieces of frames for which reason
+ *
+ * Command of a write window. It is write(2) at the end that the window was made from, but
+ * that frames of which at least half is committed leave the window as they are: the next
+ * touch finds another frame there, and what was not committed of it is lost. With
+ * ZPIPE_LEND, in a window that was made with ZPIPE_WINDOW_LEND, they stay to be read; to
+ * store to one copies it first. Who still holds a frame (I/O, io_uring's registered
+ * buffers, vmsplice(2)) has it copied, and the window keeps it.
+ *
+ * Returns 0 if anything was written, or there was nothing to do, and else fails as
+ * write(2). Beside the errors above EINVAL (no range of the window, or ZPIPE_LEND and the
+ * window cannot).
+ */
+struct zpipe_commit {
+	__u32 size;
+	__u32 flags;
+	__u64 offset;
+	__u64 bytes;
+	__u64 done;
+	__u64 moved;
+	__u64 copied;
+	__u32 why[ZPIPE_REASONS];
+};
+#define ZPIPE_IOC_COMMIT	_IO(ZPIPE_IOC_TYPE, 0x32)
+
+#define ZPIPE_LEND		0x40	/* the frames stay, to be read */
+
+/**
+ * struct zpipe_view - bytes that a read window shows
+ * @offset:	where in the window they begin
+ * @bytes:	how many
+ * @flags:	ZPIPE_VIEW_PACKET: a packet, or what is left of it
+ * @reserved:	zero
+ */
+struct zpipe_view {
+	__u64 offset;
+	__u64 bytes;
+	__u32 flags;
+	__u32 reserved;
+};
+
+#define ZPIPE_VIEW_PACKET	0x1
+
+/**
+ * struct zpipe_peek - show what is in the pipe
+ * @size:	sizeof(struct zpipe_peek)
+ * @flags:	ZPIPE_NONBLOCK, ZPIPE_MORE
+ * @consume:	in: bytes of those in view that are done with; out: 0
+ * @views:	address of an array of struct zpipe_view
+ * @nr_views:	in: how many there is room for, not 0; out: how many were written
+ * @reserved:	zero
+ * @bytes:	in: show at most about so many, 0 for all that can be shown; out: bytes in
+ *		these views
+ * @copied:	out: bytes that this call copied to show them
+ *
+ * Command of a read window. The views are in the order of the pipe. What was in view and
+ * is not consumed is told again, then what there is behind it. The call waits as read(2)
+ * at the end that the window was made from if nothing is in view; with ZPIPE_MORE, if
+ * nothing new is. At the end of the data it shows no more than is in view already.
+ *
+ * What is in view belongs to the window: it does not change, others do not read it, and it
+ * takes up room in the pipe. It goes back to the front of the pipe when the window's
+ * descriptors and mappings are gone.
+ *
+ * Returns 0. Beside the errors above those of read(2), EINVAL (@consume is more than is in
+ * view: nothing is consumed), EBUSY (another thread is in this call), EFAULT (@views, and
+ * what is in view can be asked for again).
+ */
+struct zpipe_peek {
+	__u32 size;
+	__u32 flags;
+	__u64 consume;
+	__u64 views;
+	__u32 nr_views;
+	__u32 reserved;
+	__u64 bytes;
+	__u64 copied;
+};
+#define ZPIPE_IOC_PEEK		_IO(ZPIPE_IOC_TYPE, 0x33)
+
+#define ZPIPE_MORE		0x80	/* wait for more than is in view */
+
+/**
+ * struct zpipe_consume - what is in view is done with
+ * @size:	sizeof(struct zpipe_consume)
+ * @flags:	reserved, zero
+ * @bytes:	so many bytes, from the first in view on
+ *
+ * Command of a read window. Returns 0. The bytes are read: what the window has of them
+ * may be gone, or be something else, from now on. Beside the errors above EINVAL (there
+ * are not so many) and EBUSY, as ZPIPE_IOC_PEEK.
+ */
+struct zpipe_consume {
+	__u32 size;
+	__u32 flags;
+	__u64 bytes;
+};
+#define ZPIPE_IOC_CONSUME	_IO(ZPIPE_IOC_TYPE, 0x34)
 
 #endif /* _UAPI_LINUX_ZPIPE_H */
