@@ -7,7 +7,7 @@ use crate::{
     fops::{FileOperations, FileOps, OpenFile, OpeningFile, Waiter},
     gift::Gift,
     homes::Terms,
-    mm::{Dest, Ranges, Source},
+    mm::{has_frames, Dest, Frame, Ranges, Source},
     pairfs::{FifoInode, MountPin},
     pipe::Request,
     read::Landing,
@@ -15,6 +15,7 @@ use crate::{
     table::PipeRef,
     trace,
     uapi::{self, UserStruct},
+    window::{ReadWindow, WindowEnd, WriteWindow, READ_OPS, WRITE_OPS},
     zcore::{
         gift::Report,
         state::{Access, Ready},
@@ -162,6 +163,49 @@ impl End {
                 file.accessed();
             }
         }
+        Ok(())
+    }
+
+    /// Makes a window.
+    fn window(&self, file: &OpenFile<'_>, arg: usize) -> Result {
+        let (user, mut args) = UserStruct::read::<uapi::Window>(arg)?;
+        let (writes, lends) = match args.flags {
+            uapi::WINDOW_READ => (false, false),
+            uapi::WINDOW_WRITE => (true, false),
+            flags if flags == uapi::WINDOW_WRITE | uapi::WINDOW_LEND => (true, true),
+            _ => return Err(EINVAL),
+        };
+        if args.reserved != 0 || args.bytes == 0 || args.bytes > uapi::WINDOW_MOST.into() {
+            return Err(EINVAL);
+        }
+        if !(if writes {
+            self.access.write
+        } else {
+            self.access.read
+        }) {
+            return Err(EBADF);
+        }
+        if !has_frames() {
+            return Err(EOPNOTSUPP);
+        }
+
+        // CAST: At most `WINDOW_MOST`.
+        let frames = (args.bytes as usize).div_ceil(Frame::SIZE);
+        let end = WindowEnd::new(self.pipe.clone(), file, self.node);
+        let (window, frames) = if writes {
+            let window = WriteWindow::new(end, frames, lends)?;
+            (WRITE_OPS.new_window(window, true, frames)?, frames)
+        } else {
+            // One more is for what is copied.
+            let window = ReadWindow::new(end, frames)?;
+            (READ_OPS.new_window(window, false, frames + 1)?, frames + 1)
+        };
+        let fd = FileDescriptorReservation::get_unused_fd_flags(bindings::O_CLOEXEC)?;
+        // CAST: Descriptors are small.
+        args.fd = fd.reserved_fd() as i32;
+        args.bytes = (frames * Frame::SIZE) as u64;
+        user.write(&args)?;
+        fd.fd_install(window);
         Ok(())
     }
 
@@ -359,6 +403,7 @@ impl FileOperations for End {
                 self.pipe.set_buffer_only(args.flags != 0);
                 Ok(0)
             }
+            uapi::WINDOW => self.window(file, arg).map(|()| 0),
             uapi::GIFT => self.gift(file, arg).map(|()| 0),
             uapi::MOVE => self.fetch(file, arg).map(|()| 0),
             _ => Err(ENOIOCTLCMD),

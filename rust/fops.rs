@@ -4,7 +4,12 @@
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
+mod mapping;
+
+pub(crate) use mapping::HeldFile;
+
 use crate::{
+    mm::{Fault, Served},
     pipe::{PipeId, Request},
     sync::{FasyncLists, WaitQueue},
     sys,
@@ -66,6 +71,16 @@ pub(crate) trait FileOperations: Sized + Send + Sync + 'static {
     /// The lists that the file is put on, by what it is open for, to get SIGIO. Asked once.
     fn fasync_lists(&self) -> Option<&FasyncLists> {
         None
+    }
+
+    /// Serves a fault in a mapping. May sleep, but touches no user memory.
+    fn fault(&self, _file: &OpenFile<'_>, _fault: &Fault<'_>) -> Served {
+        Served::BUS
+    }
+
+    /// Whether the first store to what was only read is a fault. Asked when it is mapped.
+    fn watches_stores(&self) -> bool {
+        false
     }
 
     /// Prints to `/proc/PID/fdinfo/N`. May sleep.
@@ -305,6 +320,12 @@ impl<T: FileOperations> FileOps<T> {
                 },
                 compat_ioctl: if T::HAS_IOCTL {
                     bindings::compat_ptr_ioctl
+                } else {
+                    None
+                },
+                mmap: if T::HAS_FAULT { Some(Self::mmap) } else { None },
+                get_unmapped_area: if T::HAS_FAULT {
+                    Some(sys::zpipe_window_area)
                 } else {
                     None
                 },

@@ -13,7 +13,7 @@ mod small;
 use crate::{
     homes::{Terms, Wanted},
     mm::{self, AddressSpace, HugeCredit, HugePage, Ranges, Scratch},
-    pipe::{Pipe, Request, HUGE_MOST},
+    pipe::{Pipe, Request, FRAMES_MOST, HUGE_MOST},
     slot::{HugeSlot, HugeSlots, Kind, Origin, Slot},
     sync::{killed, raise_sigpipe},
     trace::{self, Who},
@@ -323,27 +323,43 @@ impl Drop for Gift<'_> {
 
 /// What a seat is for.
 #[derive(Clone, Copy)]
-enum What<'a> {
+pub(crate) enum What<'a> {
     /// A huge page, which this is to replace.
     Huge(Wanted<'a>),
     /// So many small ones.
     Small(usize),
+    /// A frame of a window.
+    Frame,
 }
 
 impl What<'_> {
     /// Slots that a copy takes.
     fn pages(self) -> usize {
         match self {
-            Self::Huge(_) => HugePage::SIZE / PAGE_SIZE,
+            Self::Huge(_) | Self::Frame => HugePage::SIZE / PAGE_SIZE,
             Self::Small(pages) => pages,
         }
+    }
+
+    /// How many huge pages and frames may be in the pipe with it.
+    fn most(self) -> u64 {
+        match self {
+            Self::Huge(_) | Self::Small(_) => HUGE_MOST,
+            Self::Frame => FRAMES_MOST,
+        }
+    }
+
+    /// Whether it may be in a pipe that is for buffered data only.
+    fn is_buffered(self) -> bool {
+        // Nobody but the pipe has it any more.
+        matches!(self, Self::Frame)
     }
 }
 
 /// A slot that a writer has reserved for a huge page, to be filled or given up: without the pipe's lock,
 /// and without an mmap_lock.
 #[must_use]
-struct Seat<'p> {
+pub(crate) struct Seat<'p> {
     pipe: &'p Pipe,
     turn: WriterTurn,
     /// It waited for room.
@@ -360,7 +376,11 @@ impl<'p> Seat<'p> {
     /// zeros are worth it.
     ///
     /// Errors: `EPIPE` (with SIGPIPE), `EAGAIN`, `ERESTARTSYS`.
-    fn wait(pipe: &'p Pipe, request: Request<'_>, what: What<'_>) -> Result<Result<Self, usize>> {
+    pub(crate) fn wait(
+        pipe: &'p Pipe,
+        request: Request<'_>,
+        what: What<'_>,
+    ) -> Result<Result<Self, usize>> {
         let mut inner = pipe.lock();
         let mut turn = WriterTurn::new(inner.has_readers() && inner.ring.is_empty());
         let mut waited = false;
@@ -376,10 +396,10 @@ impl<'p> Seat<'p> {
             if !full && request.kind() == Kind::Packet {
                 break Ok(Err(reason::PACKET));
             }
-            if !full && inner.buffer_only {
+            if !full && inner.buffer_only && !what.is_buffered() {
                 break Ok(Err(reason::BUFFER_ONLY));
             }
-            if !full && pipe.huge() < HUGE_MOST {
+            if !full && pipe.huge() < what.most() {
                 let home = match what {
                     What::Huge(wanted) => {
                         let home = inner.homes.take(wanted);
@@ -388,7 +408,7 @@ impl<'p> Seat<'p> {
                         }
                         home
                     }
-                    What::Small(_) => None,
+                    What::Small(_) | What::Frame => None,
                 };
                 inner.ring.reserve();
                 pipe.set_huge(&inner, pipe.huge() + 1);
@@ -421,7 +441,7 @@ impl<'p> Seat<'p> {
             } else {
                 // What is room to others is none for this: it would keep wakeups that are theirs.
                 pipe.wr_wait.wait(|| {
-                    pipe.huge() < HUGE_MOST
+                    pipe.huge() < what.most()
                         || pipe.state().ends.readers == 0
                         || pipe.is_buffer_only()
                 })
@@ -457,16 +477,19 @@ impl<'p> Seat<'p> {
     }
 
     /// Puts `slot` in.
-    fn fill(mut self, slot: KBox<HugeSlot>) {
+    pub(crate) fn fill(mut self, slot: KBox<HugeSlot>) {
         let pipe = self.pipe;
         let bytes = slot.len();
-        let is_small = slot.is_small();
+        let (is_small, is_frame) = (slot.is_small(), slot.frame().is_some());
         let mut inner = pipe.lock();
 
         self.turn.resume(inner.ring.is_empty());
         inner.ring.fill_reserved(Slot::Huge(slot));
         inner.stats.write.moved(bytes);
-        if is_small {
+        if is_frame {
+            inner.stats.frames_sent += 1;
+            inner.stats.frame_bytes += bytes as u64;
+        } else if is_small {
             inner.stats.small_gifts += (bytes / PAGE_SIZE) as u64;
         } else {
             inner.stats.gifts += 1;
@@ -487,7 +510,7 @@ impl<'p> Seat<'p> {
     }
 
     /// Gives it up unused.
-    fn give_up(mut self) {
+    pub(crate) fn give_up(mut self) {
         let pipe = self.pipe;
         let mut gone = HugeSlots::new();
         let mut inner = pipe.lock();

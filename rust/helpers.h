@@ -6,9 +6,11 @@
 #ifndef ZPIPE_HELPERS_H
 #define ZPIPE_HELPERS_H
 
+#include <linux/mm_types.h>
 #include <linux/types.h>
 #include <linux/zpipe.h>
 
+struct bio_vec;
 struct dentry;
 struct file;
 struct file_operations;
@@ -19,6 +21,8 @@ struct iovec;
 struct page;
 struct user_struct;
 struct vm_area_struct;
+struct vm_fault;
+struct vm_operations_struct;
 struct wait_queue_head;
 
 /* A range of user addresses. */
@@ -76,6 +80,27 @@ int zpipe_file_may_read(struct file *file, size_t bytes);
 int zpipe_file_may_write(struct file *file, size_t bytes);
 void zpipe_file_read(struct file *file, size_t bytes);
 void zpipe_file_wrote(struct file *file, size_t bytes);
+
+struct file *zpipe_window_file(const struct file_operations *fops, void *private,
+			       bool writes, loff_t bytes);
+bool zpipe_has_frames(void);
+unsigned long zpipe_window_area(struct file *file, unsigned long at, unsigned long bytes,
+				unsigned long pgoff, unsigned long flags);
+int zpipe_window_map(struct vm_area_struct *vma, const struct vm_operations_struct *ops);
+void zpipe_window_unmap(struct file *file, loff_t offset, loff_t bytes);
+struct folio *zpipe_frame_alloc(bool clear);
+void zpipe_frame_get(struct folio *folio);
+bool zpipe_frame_alone(struct folio *folio);
+bool zpipe_frame_mapped_only(struct folio *folio);
+void zpipe_frame_clear(struct folio *folio, size_t from, size_t to);
+bool zpipe_frame_copy(struct folio *to, struct folio *from);
+void zpipe_import_folio(struct iov_iter *iter, struct bio_vec *vec, struct folio *folio,
+			size_t offset, size_t bytes, bool dest);
+bool zpipe_fault_is_huge(struct vm_fault *vmf, unsigned int order);
+size_t zpipe_fault_pgoff(struct vm_fault *vmf);
+bool zpipe_fault_writes(struct vm_fault *vmf);
+struct file *zpipe_fault_file(struct vm_fault *vmf);
+vm_fault_t zpipe_frame_place(struct vm_fault *vmf, struct folio *folio, bool write);
 
 void zpipe_wake_sync(struct wait_queue_head *head, unsigned int mask);
 bool zpipe_has_waiters(struct wait_queue_head *head);

@@ -53,6 +53,8 @@ pub(crate) struct Inner {
     pub(crate) refused: bool,
     /// Nothing goes straight from one process to the other.
     pub(crate) buffer_only: bool,
+    /// Read windows: they show what is in slots.
+    pub(crate) windows: u32,
     /// The slots, counted to the user who made the pipe.
     pub(crate) account: UserPages,
     /// Huge pages that go round.
@@ -77,6 +79,7 @@ impl Inner {
             waiting_writers: WaitingWriters::default(),
             refused: false,
             buffer_only: false,
+            windows: 0,
             homes: Homes::new(),
             stats: KBox::new(Stats::default(), GFP_KERNEL_ACCOUNT)?,
             demand: None,
@@ -201,14 +204,19 @@ impl Inner {
         own
     }
 
-    /// Lets data through slots only from now on, or no longer.
+    /// Whether all data goes through slots.
+    pub(crate) fn slots_only(&self) -> bool {
+        self.buffer_only || self.windows != 0
+    }
+
+    /// Lets data through slots only, if that is what is wanted by now.
     ///
     /// What stands in a writer's memory is out of reach at once: its owner buffers it. Says whether
     /// there was any: then the owner is to be woken, and there may be room for others.
-    pub(crate) fn set_buffer_only(&mut self, on: bool) -> bool {
-        self.buffer_only = on;
+    pub(crate) fn keep_to_slots(&mut self) -> bool {
+        let only = self.slots_only();
         match self.ring.direct() {
-            Some(direct) if on => {
+            Some(direct) if only => {
                 direct.miss();
                 true
             }

@@ -34,7 +34,7 @@ use crate::{
     mm::{may_exceed_pipe_size, may_exceed_user_pages, UserPages},
     module_parameters,
     ring::Ring,
-    slot::{HugeSlots, Kind},
+    slot::{HugeSlots, Kind, Slot},
     sync::{new_wait_queue, Event, FasyncLists, WaitQueue, Word},
     trace::{self, Who},
     zcore::{
@@ -54,6 +54,9 @@ use kernel::{
 
 /// Huge pages in the slots of a pipe at most. They are charged to no memory cgroup, so they are few.
 pub(crate) const HUGE_MOST: u64 = 4;
+
+/// The same with frames of windows, which are charged to who made the window.
+pub(crate) const FRAMES_MOST: u64 = 8;
 
 /// The limits on pipes, as the module's parameters say. `EINVAL` if that makes no sense.
 pub(crate) fn limits() -> Result<Limits> {
@@ -155,6 +158,8 @@ pub(crate) struct Pipe {
     every_write_wakes: Word,
     /// The lockless copy of what the lock protects, for who would prepare a direct transfer.
     buffer_only: Word,
+    /// The same of whether read windows are there.
+    windows: Word,
     /// Huge pages in slots, or on their way there: written under the lock.
     huge: Word,
     /// A reader tries to land the page in the first slot: written under the lock.
@@ -186,6 +191,7 @@ impl Pipe {
                 fasync <- FasyncLists::new(),
                 every_write_wakes: Word::new(0),
                 buffer_only: Word::new(0),
+                windows: Word::new(0),
                 huge: Word::new(0),
                 claimed: Word::new(0),
                 id,
@@ -325,7 +331,8 @@ impl Pipe {
     /// writer has put it into slots.
     pub(crate) fn set_buffer_only(&self, on: bool) {
         let mut inner = self.lock();
-        let called = inner.set_buffer_only(on);
+        inner.buffer_only = on;
+        let called = inner.keep_to_slots();
         self.buffer_only.write(on.into());
         drop(inner);
 
@@ -334,11 +341,63 @@ impl Pipe {
             self.wr_wait.wake_all();
         }
 
+        self.tell_of_recall(called);
+    }
+
+    /// Wakes the owner of an offer, if it was `called` back, and whom that was in the way of.
+    fn tell_of_recall(&self, called: bool) {
         if called {
             self.wake(Wakes {
                 owner: true,
                 writer: true,
                 output: true,
+                ..Wakes::default()
+            });
+        }
+    }
+
+    /// True if data goes through slots only, by a flag or for read windows. May be stale without the lock,
+    /// under which it is changed.
+    pub(crate) fn is_slots_only(&self) -> bool {
+        self.is_buffer_only() || self.windows.read() != 0
+    }
+
+    /// Counts a read window in: it shows slots only, so data goes through these from now on. Sleeps, but only
+    /// for the lock.
+    pub(crate) fn open_window(&self) {
+        let mut inner = self.lock();
+        inner.windows += 1;
+        self.windows.write(inner.windows.into());
+        let called = inner.keep_to_slots();
+        drop(inner);
+        self.tell_of_recall(called);
+    }
+
+    /// Counts a read window out. What it had in view comes back to the front, the last of `slots` first.
+    /// Sleeps, but only for the lock.
+    pub(crate) fn close_window(&self, slots: impl Iterator<Item = Slot>) {
+        let mut inner = self.lock();
+        let mut any = false;
+        // What a reader tries to land has left the pipe, as far as others can tell, but not its place.
+        let claimed = if self.claimed.read() != 0 {
+            inner.ring.pop_held()
+        } else {
+            None
+        };
+        for slot in slots {
+            any = true;
+            inner.ring.give_back(slot);
+        }
+        if let Some(slot) = claimed {
+            inner.ring.give_back(slot);
+        }
+        inner.windows -= 1;
+        self.windows.write(inner.windows.into());
+        drop(inner);
+        if any {
+            self.wake(Wakes {
+                reader: true,
+                input: true,
                 ..Wakes::default()
             });
         }

@@ -6,6 +6,7 @@
 //! consumed: the lock is dropped, the reader's memory is faulted in, and the read starts again from
 //! what the pipe then holds.
 
+mod claim;
 mod landing;
 
 pub(crate) use landing::Landing;
@@ -17,7 +18,7 @@ use crate::{
     direct::{self, Pulled},
     lock::{Inner, Locked},
     mm::{Dest, Ended, Miss},
-    pipe::{Pipe, Request, HUGE_MOST},
+    pipe::{Pipe, Request, FRAMES_MOST, HUGE_MOST},
     slot::{HugeSlots, Kind, Slot},
     sync::{killed, Event},
     trace::{self, Who},
@@ -156,7 +157,7 @@ impl<'r> Read<'r, '_, '_> {
                 match inner.ring.pop() {
                     Some(Slot::Page(slot)) => inner.recycle(slot.into_page()),
                     Some(Slot::Huge(slot)) => {
-                        if !slot.is_small() {
+                        if !slot.is_small() && slot.frame().is_none() {
                             inner.homes.worth.copied();
                         }
                         if inner.has_writers() {
@@ -203,10 +204,18 @@ impl<'r> Read<'r, '_, '_> {
 
     /// Drops the lock, and wakes and tells whom it owes that.
     fn leave(&mut self, inner: Locked<'_>) {
-        if self.pipe.leave(inner, &mut self.turn).writer {
+        if self.leave_for_good(inner).writer {
             self.pipe.fasync.writers.tell(Event::Output);
         }
+    }
+
+    /// Drops the lock, and wakes whom it owes that; returns who that is.
+    fn leave_for_good(&mut self, inner: Locked<'_>) -> Wakes {
+        let wakes = self.pipe.unlock(inner, &mut self.turn);
+        // Who is woken may want these again.
         self.huge.free();
+        self.pipe.wake(wakes);
+        wakes
     }
 
     /// Takes the lock again.
@@ -283,8 +292,14 @@ impl Pipe {
         inner
     }
 
-    /// Drops the lock and wakes whom a reader owes it; returns who that is.
-    fn leave(&self, mut inner: Locked<'_>, turn: &mut ReaderTurn) -> Wakes {
+    /// Drops the lock and wakes whom a reader owes it.
+    fn leave(&self, inner: Locked<'_>, turn: &mut ReaderTurn) {
+        let wakes = self.unlock(inner, turn);
+        self.wake(wakes);
+    }
+
+    /// Drops the lock; returns whom a reader owes it to be woken.
+    fn unlock(&self, mut inner: Locked<'_>, turn: &mut ReaderTurn) -> Wakes {
         if inner.recall_spent(|| self.wr_wait.has_waiters()) {
             turn.missed();
         }
@@ -295,9 +310,7 @@ impl Pipe {
             due: offered.due,
         };
         drop(inner);
-        let wakes = turn.pause(left);
-        self.wake(wakes);
-        wakes
+        turn.pause(left)
     }
 
     /// Reads to `dest`; returns how many bytes, 0 at the end of the data with no writer left.
@@ -376,13 +389,13 @@ impl Pipe {
             in_vain: 0,
             busy: 0,
             huge: HugeSlots::new(),
-            huge_left: HUGE_MOST,
+            huge_left: FRAMES_MOST,
             landing,
         };
         // What is waited for may come straight here.
         let mut demand = if total < direct::least()
             || request.nonblock()
-            || self.is_buffer_only()
+            || self.is_slots_only()
             || self.state().readable()
         {
             None
@@ -494,7 +507,7 @@ impl Pipe {
         };
         job.count(&mut inner);
         inner.stats.read.calls += u64::from(job.done != 0);
-        self.leave(inner, &mut job.turn);
+        job.leave_for_good(inner);
 
         self.fasync.writers.tell(Event::Output);
         match result {

@@ -44,7 +44,8 @@ pub(crate) struct Ring {
     seats: Seats,
     places: KVec<Option<Slot>>,
     direct: Option<KBox<Direct>>,
-    /// Bytes that ever went straight from one process to the other; wraps.
+    /// Bytes that ever went straight from one process to the other, and slots that came back to the
+    /// front; wraps.
     direct_bytes: u64,
 }
 
@@ -96,7 +97,7 @@ impl Ring {
 
     /// The number of slots that writers have reserved.
     pub(crate) fn reserved(&self) -> u32 {
-        self.slots() - self.limit()
+        self.seats.reserved()
     }
 
     /// The number of slots that are free.
@@ -327,6 +328,42 @@ impl Ring {
         if self.seats.release() {
             self.push(slot);
         }
+    }
+
+    /// Takes the slot out that is read next, and holds its place: for [`Self::let_go`] or
+    /// [`Self::give_back`].
+    pub(crate) fn pop_held(&mut self) -> Option<Slot> {
+        let place = self.place(self.tail);
+        let slot = self.places.get_mut(place)?.take()?;
+
+        // INVARIANT: The first full place became empty, and one that may be used fewer is.
+        self.tail = self.tail.wrapping_add(1);
+        self.seats.hold();
+        Some(slot)
+    }
+
+    /// A held place is free.
+    pub(crate) fn let_go(&mut self) {
+        let free = self.free();
+        if self.seats.let_go() {
+            self.freed(free);
+        }
+    }
+
+    /// Puts a slot before all others, into a place that was held.
+    pub(crate) fn give_back(&mut self, slot: Slot) {
+        if !self.seats.let_go() {
+            return;
+        }
+        let number = self.tail.wrapping_sub(1);
+        let place = self.place(number);
+        if let Some(place) = self.places.get_mut(place) {
+            // INVARIANT: The place before the first full one becomes full: there was one, for it was held.
+            *place = Some(slot);
+            self.tail = number;
+        }
+        // A reader that was here before must not take this for what it saw.
+        self.passed(1);
     }
 
     /// A reserved slot is free.

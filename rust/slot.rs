@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! What a slot of a pipe holds: bytes of a page of the pipe's own, or of a huge page, or of many small
-//! ones, that left a writer's memory.
+//! ones, that left a writer's memory, or of a frame of a window.
 
 use crate::{
-    mm::{AddressSpace, BufferPage, Dest, HugeCredit, HugePage, SmallPages, Source},
+    frames::SentFrame,
+    mm::{AddressSpace, BufferPage, Dest, Frame, HugeCredit, HugePage, SmallPages, Source},
     zcore::{merge::LastSlot, PAGE_SIZE},
 };
 use core::mem::size_of;
@@ -58,6 +59,41 @@ impl Slot {
         match self {
             Slot::Page(slot) => slot.offset,
             Slot::Huge(slot) => slot.offset,
+        }
+    }
+
+    /// Removes the first `bytes` bytes.
+    pub(crate) fn consume(&mut self, bytes: usize) {
+        match self {
+            Slot::Page(slot) => slot.consume(bytes),
+            Slot::Huge(slot) => slot.consume(bytes),
+        }
+    }
+
+    /// What the data is to readers.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Slot::Page(slot) => slot.kind(),
+            Slot::Huge(_) => Kind::Stream,
+        }
+    }
+
+    /// Copies the first bytes to `dest`, as far as there is room and it goes without a fault; returns how
+    /// many. They stay in the slot.
+    pub(crate) fn peek_atomic(&self, dest: &mut Dest<'_, '_>) -> usize {
+        let bytes = self.len().min(dest.remaining());
+        match self {
+            Slot::Page(slot) if slot.peek_atomic(bytes, dest) => bytes,
+            Slot::Page(_) => 0,
+            Slot::Huge(slot) => slot.peek_atomic(bytes, dest),
+        }
+    }
+
+    /// The frame that it is in, if it is in one.
+    pub(crate) fn frame(&self) -> Option<&Frame> {
+        match self {
+            Slot::Page(_) => None,
+            Slot::Huge(slot) => slot.frame(),
         }
     }
 
@@ -160,10 +196,11 @@ pub(crate) enum Origin {
     Returned,
 }
 
-/// What left a writer's memory.
+/// What left a writer's memory, or its window.
 enum Body {
     Huge(HugePage),
     Small(SmallPages),
+    Frame(SentFrame),
 }
 
 /// Bytes of a huge page, or of at most as many in small ones.
@@ -218,6 +255,32 @@ impl HugeSlot {
     /// Whether it is in small pages.
     pub(crate) fn is_small(&self) -> bool {
         matches!(self.body, Some(Body::Small(_)))
+    }
+
+    /// The frame that it is in, if it is in one.
+    pub(crate) fn frame(&self) -> Option<&Frame> {
+        match &self.body {
+            Some(Body::Frame(sent)) => sent.frame(),
+            _ => None,
+        }
+    }
+
+    /// Puts a frame in, of which the bytes between the two offsets are data.
+    pub(crate) fn put_frame(&mut self, sent: SentFrame, from: usize, to: usize) {
+        self.end = to.min(Frame::SIZE);
+        self.offset = from.min(self.end);
+        self.body = Some(Body::Frame(sent));
+    }
+
+    /// Takes its frame out, if it is in one: that goes home when it is dropped.
+    pub(crate) fn take_frame(&mut self) -> Option<SentFrame> {
+        match self.body.take() {
+            Some(Body::Frame(sent)) => Some(sent),
+            other => {
+                self.body = other;
+                None
+            }
+        }
     }
 
     /// Whether a reader tries to land it: then nobody else reads it, nor what is behind it.
@@ -294,15 +357,31 @@ impl HugeSlot {
         PAGE_SIZE - self.offset % PAGE_SIZE
     }
 
+    /// Copies the first `bytes` bytes to `dest`, as far as they are there and it goes without a fault;
+    /// returns how many. They stay in the slot.
+    pub(crate) fn peek_atomic(&self, bytes: usize, dest: &mut Dest<'_, '_>) -> usize {
+        let bytes = bytes.min(self.len());
+        match &self.body {
+            Some(Body::Huge(page)) => page.drain_atomic(self.offset, bytes, dest),
+            Some(Body::Small(pages)) => pages.drain_atomic(self.offset, bytes, dest),
+            Some(Body::Frame(sent)) => sent
+                .frame()
+                .map_or(0, |frame| frame.drain_atomic(self.offset, bytes, dest)),
+            None => 0,
+        }
+    }
+
+    /// Removes the first `bytes` bytes.
+    pub(crate) fn consume(&mut self, bytes: usize) {
+        // INVARIANT: Small pages may be there though their bytes are gone.
+        self.offset += bytes.min(self.len());
+    }
+
     /// Moves the first `bytes` bytes to `dest`, without a fault; returns how many. Where the copy
     /// stops short, only whole 4 KiB count, and `dest` is as if the others had not been copied.
     pub(crate) fn consume_atomic(&mut self, bytes: usize, dest: &mut Dest<'_, '_>) -> usize {
         let bytes = bytes.min(self.len());
-        let copied = match &self.body {
-            Some(Body::Huge(page)) => page.drain_atomic(self.offset, bytes, dest),
-            Some(Body::Small(pages)) => pages.drain_atomic(self.offset, bytes, dest),
-            None => 0,
-        };
+        let copied = self.peek_atomic(bytes, dest);
         let whole = if copied < bytes {
             // The end of the last 4 KiB that arrived.
             let end = (self.offset + copied) / PAGE_SIZE * PAGE_SIZE;

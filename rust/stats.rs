@@ -58,6 +58,12 @@ pub(crate) struct Stats {
     pub(crate) small_gifts: u64,
     /// Small pages that came into a reader's memory.
     pub(crate) small_moves: u64,
+    /// Frames that left write windows, or were lent.
+    pub(crate) frames_sent: u64,
+    /// Bytes in them.
+    pub(crate) frame_bytes: u64,
+    /// Frames that read windows showed.
+    pub(crate) frames_shown: u64,
 }
 
 /// Counters of one way to copy straight from one process to the other.
@@ -95,7 +101,7 @@ impl fmt::Display for Stats {
             ("bytes-read", self.read.bytes),
             (
                 "bytes-buffered",
-                self.write.bytes - self.write.direct - gifted,
+                self.write.bytes - self.write.direct - gifted - self.frame_bytes,
             ),
             ("writes", self.write.calls),
             ("reads", self.read.calls),
@@ -120,6 +126,8 @@ impl fmt::Display for Stats {
             ("moves", self.moves),
             ("small-gifts", self.small_gifts),
             ("small-moves", self.small_moves),
+            ("frames-sent", self.frames_sent),
+            ("frames-shown", self.frames_shown),
         ] {
             writeln!(f, "zpipe-{name}:\t{value}")?;
         }

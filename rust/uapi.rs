@@ -11,17 +11,25 @@ use kernel::{
 };
 
 pub(crate) use sys::{
-    zpipe_capacity as Capacity, zpipe_flags as Flags, zpipe_iovec as Range, zpipe_pipe2 as Pipe2,
-    zpipe_transfer as Transfer, ZPIPE_ALWAYS as ALWAYS, ZPIPE_ANY as ANY,
-    ZPIPE_BUFFER_ONLY as BUFFER_ONLY, ZPIPE_CLEAR as CLEAR, ZPIPE_CMD_GET_CAPACITY as GET_CAPACITY,
+    zpipe_capacity as Capacity, zpipe_commit as Commit, zpipe_consume as Consume,
+    zpipe_flags as Flags, zpipe_iovec as Range, zpipe_peek as Peek, zpipe_pipe2 as Pipe2,
+    zpipe_reserve as Reserve, zpipe_transfer as Transfer, zpipe_view as View,
+    zpipe_window as Window, ZPIPE_ALWAYS as ALWAYS, ZPIPE_ANY as ANY,
+    ZPIPE_BUFFER_ONLY as BUFFER_ONLY, ZPIPE_CLEAR as CLEAR, ZPIPE_CMD_COMMIT as COMMIT,
+    ZPIPE_CMD_CONSUME as CONSUME, ZPIPE_CMD_GET_CAPACITY as GET_CAPACITY,
     ZPIPE_CMD_GET_FLAGS as GET_FLAGS, ZPIPE_CMD_GIFT as GIFT, ZPIPE_CMD_MOVE as MOVE,
-    ZPIPE_CMD_PIPE2 as PIPE2, ZPIPE_CMD_SET_CAPACITY as SET_CAPACITY,
-    ZPIPE_CMD_SET_FLAGS as SET_FLAGS, ZPIPE_FIONREAD as FIONREAD, ZPIPE_NONBLOCK as NONBLOCK,
-    ZPIPE_REASON_BUFFER_ONLY as REASON_BUFFER_ONLY, ZPIPE_REASON_COST as REASON_COST,
-    ZPIPE_REASON_KERNEL as REASON_KERNEL, ZPIPE_REASON_LIMIT as REASON_LIMIT,
-    ZPIPE_REASON_MAPPING as REASON_MAPPING, ZPIPE_REASON_MEMORY as REASON_MEMORY,
-    ZPIPE_REASON_PACKET as REASON_PACKET, ZPIPE_REASON_PART as REASON_PART,
-    ZPIPE_REASON_SMALL as REASON_SMALL, ZPIPE_RETURN as RETURN, ZPIPE_SMALL as SMALL,
+    ZPIPE_CMD_PEEK as PEEK, ZPIPE_CMD_PIPE2 as PIPE2, ZPIPE_CMD_RESERVE as RESERVE,
+    ZPIPE_CMD_SET_CAPACITY as SET_CAPACITY, ZPIPE_CMD_SET_FLAGS as SET_FLAGS,
+    ZPIPE_CMD_WINDOW as WINDOW, ZPIPE_FIONREAD as FIONREAD, ZPIPE_LEND as LEND, ZPIPE_MORE as MORE,
+    ZPIPE_NONBLOCK as NONBLOCK, ZPIPE_REASON_BUFFER_ONLY as REASON_BUFFER_ONLY,
+    ZPIPE_REASON_COST as REASON_COST, ZPIPE_REASON_KERNEL as REASON_KERNEL,
+    ZPIPE_REASON_LIMIT as REASON_LIMIT, ZPIPE_REASON_MAPPING as REASON_MAPPING,
+    ZPIPE_REASON_MEMORY as REASON_MEMORY, ZPIPE_REASON_PACKET as REASON_PACKET,
+    ZPIPE_REASON_PART as REASON_PART, ZPIPE_REASON_PINNED as REASON_PINNED,
+    ZPIPE_REASON_SMALL as REASON_SMALL, ZPIPE_REASON_WINDOW as REASON_WINDOW,
+    ZPIPE_RETURN as RETURN, ZPIPE_SMALL as SMALL, ZPIPE_VIEW_PACKET as VIEW_PACKET,
+    ZPIPE_WINDOW_LEND as WINDOW_LEND, ZPIPE_WINDOW_MOST as WINDOW_MOST,
+    ZPIPE_WINDOW_READ as WINDOW_READ, ZPIPE_WINDOW_WRITE as WINDOW_WRITE,
 };
 
 /// A struct of the ABI: its first member is a u32, its size.
@@ -69,6 +77,60 @@ const _: () = assert!(size_of::<Transfer>() == 112);
 impl Extensible for Transfer {
     const FIRST: usize = 112;
 }
+
+// SAFETY: Integers only, without padding: see the assertions.
+unsafe impl FromBytes for Window {}
+// SAFETY: As above.
+unsafe impl AsBytes for Window {}
+const _: () = assert!(size_of::<Window>() == 24);
+
+impl Extensible for Window {
+    const FIRST: usize = 24;
+}
+
+// SAFETY: Integers only, without padding: see the assertions.
+unsafe impl FromBytes for Reserve {}
+// SAFETY: As above.
+unsafe impl AsBytes for Reserve {}
+const _: () = assert!(size_of::<Reserve>() == 24);
+
+impl Extensible for Reserve {
+    const FIRST: usize = 24;
+}
+
+// SAFETY: Integers only, without padding: see the assertions.
+unsafe impl FromBytes for Commit {}
+// SAFETY: As above.
+unsafe impl AsBytes for Commit {}
+const _: () = assert!(size_of::<Commit>() == 112);
+
+impl Extensible for Commit {
+    const FIRST: usize = 112;
+}
+
+// SAFETY: Integers only, without padding: see the assertions.
+unsafe impl FromBytes for Peek {}
+// SAFETY: As above.
+unsafe impl AsBytes for Peek {}
+const _: () = assert!(size_of::<Peek>() == 48);
+
+impl Extensible for Peek {
+    const FIRST: usize = 48;
+}
+
+// SAFETY: Integers only, without padding: see the assertions.
+unsafe impl FromBytes for Consume {}
+// SAFETY: As above.
+unsafe impl AsBytes for Consume {}
+const _: () = assert!(size_of::<Consume>() == 16);
+
+impl Extensible for Consume {
+    const FIRST: usize = 16;
+}
+
+// SAFETY: Integers only, without padding: see the assertion.
+unsafe impl AsBytes for View {}
+const _: () = assert!(size_of::<View>() == 24);
 
 // SAFETY: Integers only, without padding: see the assertion.
 unsafe impl FromBytes for Range {}

@@ -384,7 +384,7 @@ impl Pipe {
         if job.offers
             && total / PAGE_SIZE > room.limit as usize
             && request.may_offer()
-            && !self.is_buffer_only()
+            && !self.is_slots_only()
         {
             // Unless a reader waits for all of it.
             if !room.demanded || total > direct::most() {

@@ -19,6 +19,7 @@ mod demand;
 mod device;
 mod direct;
 mod fops;
+mod frames;
 mod gift;
 mod homes;
 mod lock;
@@ -34,6 +35,7 @@ mod sys;
 mod table;
 mod trace;
 mod uapi;
+mod window;
 mod write;
 #[path = "core/mod.rs"]
 mod zcore;

@@ -5,16 +5,20 @@
 //! Page tables cannot be changed under the pipe's lock. So a writer that gifts a huge page reserves
 //! a free slot first, its *seat*. Where in the ring that is, is not said: only how many may be used
 //! changes. To everybody else a reserved slot is one that holds data.
+//!
+//! What a read window shows has left the ring, and may come back to the front of it. Until it is read
+//! the slot it was in is *held*: it is free for nobody.
 
 /// The slots of a ring.
 ///
 /// # Invariants
 ///
-/// `limit + reserved` are all slots there are.
+/// `limit + reserved + held` are all slots there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Seats {
     limit: u32,
     reserved: u32,
+    held: u32,
 }
 
 impl Seats {
@@ -23,6 +27,7 @@ impl Seats {
         Self {
             limit: slots,
             reserved: 0,
+            held: 0,
         }
     }
 
@@ -33,7 +38,32 @@ impl Seats {
 
     /// Slots there are.
     pub(crate) fn slots(self) -> u32 {
-        self.limit + self.reserved
+        self.limit + self.reserved + self.held
+    }
+
+    /// Slots that writers have reserved.
+    pub(crate) fn reserved(self) -> u32 {
+        self.reserved
+    }
+
+    /// Holds a slot that was just emptied, of those that may hold data.
+    pub(crate) fn hold(&mut self) {
+        if self.limit != 0 {
+            // INVARIANT: The sum stays.
+            self.limit -= 1;
+            self.held += 1;
+        }
+    }
+
+    /// A held slot is free again, or is about to be used. Says whether one was held.
+    pub(crate) fn let_go(&mut self) -> bool {
+        let held = self.held != 0;
+        if held {
+            // INVARIANT: The sum stays.
+            self.limit += 1;
+            self.held -= 1;
+        }
+        held
     }
 
     /// Reserves a slot, where `used` others hold data; says whether there was one that is free.
@@ -58,10 +88,10 @@ impl Seats {
         held
     }
 
-    /// The same reservations in a ring of `slots` slots, of which `used` hold data. [`None`] if
+    /// The same reservations and held slots in a ring of `slots` slots, of which `used` hold data. [`None`] if
     /// they do not fit.
     pub(crate) fn resized(self, slots: u32, used: u32) -> Option<Self> {
-        let limit = slots.checked_sub(self.reserved)?;
+        let limit = slots.checked_sub(self.reserved + self.held)?;
 
         // INVARIANT: The sum is `slots`.
         (used <= limit).then_some(Self { limit, ..self })
@@ -103,5 +133,22 @@ mod tests {
         assert_eq!(smaller.map(|s| (s.limit(), s.slots())), Some((1, 2)));
         let larger = seats.resized(8, 1);
         assert_eq!(larger.map(|s| (s.limit(), s.slots())), Some((7, 8)));
+    }
+
+    #[test]
+    fn a_held_slot_is_free_for_nobody() {
+        let mut seats = Seats::new(2);
+        seats.hold();
+        assert_eq!((seats.limit(), seats.slots()), (1, 2));
+        assert!(!seats.reserve(1));
+        assert!(seats.reserve(0));
+        seats.hold();
+        assert_eq!((seats.limit(), seats.reserved(), seats.slots()), (0, 1, 2));
+        assert!(seats.resized(1, 0).is_none());
+        assert_eq!(seats.resized(4, 2).map(|s| s.limit()), Some(2));
+        assert!(seats.let_go());
+        assert!(!seats.let_go());
+        assert!(seats.release());
+        assert_eq!((seats.limit(), seats.slots()), (2, 2));
     }
 }

@@ -5,6 +5,8 @@
 //! Nothing here knows what a pipe is.
 
 mod account;
+mod fault;
+mod frame;
 mod gift;
 mod huge;
 mod iter;
@@ -14,6 +16,8 @@ mod small;
 mod stock;
 
 pub(crate) use account::{may_exceed_pipe_size, may_exceed_user_pages, UserPages};
+pub(crate) use fault::{Fault, Served};
+pub(crate) use frame::{has_frames, Frame};
 pub(crate) use gift::{
     can_land, exchange, is_giftable, may_be_over, refuse_moves, AddressSpace, Scratch, TRIES,
 };

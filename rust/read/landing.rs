@@ -136,7 +136,9 @@ impl Landing {
         }
         self.counted = false;
         self.key = key;
-        let place = if !self.may {
+        let place = if slot.frame().is_some() {
+            Err((uapi::REASON_WINDOW, slot.len()))
+        } else if !self.may {
             Err((uapi::REASON_KERNEL, slot.len()))
         } else if buffer_only {
             Err((uapi::REASON_BUFFER_ONLY, slot.len()))

@@ -26,7 +26,7 @@ impl Write<'_, '_, '_> {
             && self.staged.is_none()
             && self.left() >= direct::least()
             && !inner.ring.is_offered()
-            && !inner.buffer_only
+            && !inner.slots_only()
             // Nothing of it could be announced where all slots are reserved.
             && (inner.ring.used() != 0 || inner.ring.free() != 0)
             && self.standing.may_offer(inner.waiting_writers.count + u32::from(inner.refused))
@@ -52,6 +52,7 @@ impl Write<'_, '_, '_> {
 
     /// Copies to a reader that waits, if one does: what would be in the pipe then.
     pub(super) fn push(&mut self, inner: &mut Inner) {
+        let slots_only = inner.slots_only();
         let Some(demand) = &mut inner.demand else {
             return;
         };
@@ -60,7 +61,7 @@ impl Write<'_, '_, '_> {
             && self.staged.is_none()
             && inner.ring.used() == 0
             && !inner.ring.is_occupied()
-            && !inner.buffer_only
+            && !slots_only
             && self.request.kind() == Kind::Stream;
         if pushes {
             let most = self.left().min(direct::most());

@@ -1,0 +1,622 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Read windows: what is in the pipe, without a copy where it came in a frame.
+//!
+//! To peek is to take slots out of the front of the pipe, whose places are held, and to let the window's
+//! mappings show them: each frame at a place of its own, and everything else, copied, one after the other in the
+//! *area*, a frame of the window's own. To consume is to take frames out of the page tables again, and to let
+//! them go home. What is not consumed when the window is closed goes back to the front.
+//!
+//! Locks: see [`window`](super). One call at a time peeks or consumes.
+
+use super::WindowEnd;
+use crate::{
+    fops::{FileOperations, OpenFile, OpeningFile},
+    mm::{Fault, Frame, Served, UserPages},
+    slot::{Kind, Slot},
+    uapi::{self, UserStruct},
+};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::Mutex,
+    transmute::AsBytes,
+    uaccess::{UserPtr, UserSlice},
+};
+
+/// A slot that the window shows.
+struct Entry {
+    slot: Slot,
+    /// Where in the window its next byte is.
+    at: usize,
+    /// Bytes that are shown: not all if the rest could not be copied.
+    shown: usize,
+}
+
+/// What a read window shows. Place 0 of it is the area.
+struct Shown {
+    entries: Fifo<Entry>,
+    /// Bytes in view.
+    bytes: usize,
+    area: Frame,
+    /// Bytes of the area that have been used since nothing of it was in view.
+    area_used: usize,
+    /// Where the next frame goes, if that place is free.
+    next_place: usize,
+    /// For slots on their way in or out: nobody peeks, or consumes, as long as it is here.
+    list: Option<KVec<Slot>>,
+}
+
+/// A queue with room for so many.
+struct Fifo<T> {
+    places: KVec<Option<T>>,
+    first: usize,
+    len: usize,
+}
+
+impl<T> Fifo<T> {
+    fn new(room: usize) -> Result<Self> {
+        let mut places = KVec::with_capacity(room, GFP_KERNEL_ACCOUNT)?;
+        for _ in 0..room {
+            places.push(None, GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(Self {
+            places,
+            first: 0,
+            len: 0,
+        })
+    }
+
+    fn room(&self) -> usize {
+        self.places.len() - self.len
+    }
+
+    fn index(&self, number: usize) -> usize {
+        (self.first + number) % self.places.len().max(1)
+    }
+
+    /// Puts `item` behind the others; there is room, or it is dropped.
+    fn push(&mut self, item: T) {
+        let index = self.index(self.len);
+        if self.room() != 0 {
+            if let Some(place) = self.places.get_mut(index) {
+                *place = Some(item);
+                self.len += 1;
+            }
+        }
+    }
+
+    fn first(&mut self) -> Option<&mut T> {
+        let index = self.index(0);
+        self.places.get_mut(index)?.as_mut()
+    }
+
+    fn last(&mut self) -> Option<&mut T> {
+        let index = self.index(self.len.checked_sub(1)?);
+        self.places.get_mut(index)?.as_mut()
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        let index = self.index(0);
+        let item = self.places.get_mut(index)?.take()?;
+        self.first = self.index(1);
+        self.len -= 1;
+        Some(item)
+    }
+
+    fn pop_last(&mut self) -> Option<T> {
+        let index = self.index(self.len.checked_sub(1)?);
+        let item = self.places.get_mut(index)?.take()?;
+        self.len -= 1;
+        Some(item)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &T> {
+        (0..self.len).filter_map(|number| self.places.get(self.index(number))?.as_ref())
+    }
+}
+
+impl Entry {
+    /// Whether it is copied to the area.
+    fn is_copied(&self) -> bool {
+        self.slot.frame().is_none()
+    }
+
+    fn view(&self) -> uapi::View {
+        uapi::View {
+            offset: self.at as u64,
+            bytes: self.shown as u64,
+            flags: match self.slot.kind() {
+                Kind::Packet => uapi::VIEW_PACKET,
+                Kind::Stream => 0,
+            },
+            reserved: 0,
+        }
+    }
+}
+
+/// What else there is room for.
+struct Room {
+    /// Slots.
+    slots: usize,
+    /// Bytes in the area.
+    area: usize,
+    /// Places for frames.
+    places: usize,
+    /// Bytes that are wanted.
+    bytes: usize,
+}
+
+impl Room {
+    /// Whether there is room for `slot`; then there is less.
+    fn takes(&mut self, slot: &Slot) -> bool {
+        let bytes = slot.len();
+        let room = match slot.frame() {
+            Some(_) => &mut self.places,
+            None => &mut self.area,
+        };
+        let needs = if slot.frame().is_some() { 1 } else { bytes };
+        let takes = self.bytes != 0 && self.slots != 0 && *room >= needs;
+        if takes {
+            *room -= needs;
+            self.slots -= 1;
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+        takes
+    }
+}
+
+impl Shown {
+    /// Slots that are in view at most: as many small ones as the area has room for if they are full.
+    const MOST: usize = 520;
+
+    fn new() -> Result<Self> {
+        Ok(Self {
+            entries: Fifo::new(Self::MOST)?,
+            bytes: 0,
+            area: Frame::new().ok_or(ENOMEM)?,
+            area_used: 0,
+            next_place: 1,
+            list: Some(KVec::with_capacity(Self::MOST, GFP_KERNEL_ACCOUNT)?),
+        })
+    }
+
+    /// The frame that is at a place.
+    fn frame(&self, place: usize) -> Option<&Frame> {
+        if place == 0 {
+            return Some(&self.area);
+        }
+        let mut entries = self.entries.iter();
+        entries.find_map(|entry| {
+            entry
+                .slot
+                .frame()
+                .filter(|_| entry.at / Frame::SIZE == place)
+        })
+    }
+
+    /// Whether all that was copied to the area is consumed.
+    fn area_is_free(&self) -> bool {
+        !self.entries.iter().any(Entry::is_copied)
+    }
+
+    /// What there is room for, if the window has `places` places for frames, and `bytes` bytes are wanted.
+    fn room(&self, places: usize, bytes: usize) -> Room {
+        let frames = self.entries.iter().filter(|entry| !entry.is_copied());
+        Room {
+            slots: self.entries.room(),
+            area: Frame::SIZE - self.area_used,
+            places: places - frames.count().min(places),
+            bytes,
+        }
+    }
+
+    /// Shows `slot` behind the others. Returns how many bytes were copied for that.
+    fn show(&mut self, slot: Slot, places: usize) -> usize {
+        let mut entry = Entry {
+            shown: slot.len(),
+            at: 0,
+            slot,
+        };
+        let mut copied = 0;
+        match &entry.slot {
+            Slot::Huge(huge) if huge.frame().is_some() => {
+                entry.at = self.next_place * Frame::SIZE + huge.offset();
+                self.next_place = self.next_place % places + 1;
+            }
+            _ => {
+                entry.at = self.area_used;
+                entry.shown = 0;
+                copied = self.copy(&mut entry);
+            }
+        }
+        self.bytes += entry.shown;
+        self.entries.push(entry);
+        copied
+    }
+
+    /// Copies an entry of which nothing is shown to the area, as far as possible; returns how many bytes.
+    fn copy(&mut self, entry: &mut Entry) -> usize {
+        // It comes short where memory is bad, or where tests cut it.
+        const TRIES: usize = 64;
+
+        for _ in 0..TRIES {
+            let left = entry.slot.len();
+            let copied = self
+                .area
+                .write(self.area_used, left, |dest| entry.slot.peek_atomic(dest));
+            if copied != 0 || left == 0 {
+                self.area_used += copied;
+                entry.shown = copied;
+                return copied;
+            }
+        }
+        0
+    }
+
+    /// Shows more of what is only shown in part, once that part is consumed.
+    fn show_rest(&mut self) -> usize {
+        let Some(mut entry) = self.entries.pop_last() else {
+            return 0;
+        };
+        let mut copied = 0;
+        if entry.shown == 0 && entry.slot.len() != 0 {
+            entry.at = self.area_used;
+            copied = self.copy(&mut entry);
+            self.bytes += entry.shown;
+        }
+        self.entries.push(entry);
+        copied
+    }
+
+    /// Whether the last slot is shown in full.
+    fn is_complete(&mut self) -> bool {
+        self.entries
+            .last()
+            .is_none_or(|entry| entry.shown == entry.slot.len())
+    }
+
+    /// Removes the first `bytes` bytes, which are in view. Slots of which nothing is left go to `gone`, and
+    /// their frames leave the page tables.
+    fn consume(&mut self, mut bytes: usize, file: &OpenFile<'_>, gone: &mut KVec<Slot>) {
+        let mut run = Run { first: 0, count: 0 };
+
+        self.bytes -= bytes;
+        while let Some(entry) = self.entries.first() {
+            let step = bytes.min(entry.shown);
+            bytes -= step;
+            entry.slot.consume(step);
+            entry.at += step;
+            entry.shown -= step;
+            if entry.slot.len() != 0 {
+                break;
+            }
+            if entry.slot.frame().is_some() {
+                // Where it ends is the next place.
+                run.add((entry.at - 1) / Frame::SIZE, file);
+            }
+            if let Some(entry) = self.entries.pop() {
+                // There is room for all.
+                let _ = gone.push_within_capacity(entry.slot);
+            }
+        }
+        run.end(file);
+    }
+}
+
+/// Places one after the other that are to be unmapped.
+struct Run {
+    first: usize,
+    count: usize,
+}
+
+impl Run {
+    fn add(&mut self, place: usize, file: &OpenFile<'_>) {
+        if place != self.first + self.count {
+            self.end(file);
+            self.first = place;
+        }
+        self.count += 1;
+    }
+
+    fn end(&mut self, file: &OpenFile<'_>) {
+        file.unmap(self.first, self.count);
+        self.count = 0;
+    }
+}
+
+/// A read window.
+pub(crate) struct ReadWindow {
+    shown: Pin<KBox<Mutex<Shown>>>,
+    /// Places for frames.
+    places: usize,
+    end: WindowEnd,
+    _account: UserPages,
+}
+
+impl ReadWindow {
+    /// One that shows so many frames at once. Sleeps. Errors: `EPERM`, `ENOMEM`.
+    pub(crate) fn new(end: WindowEnd, frames: usize) -> Result<Self> {
+        let account = super::account(&end.pipe, 1)?;
+        let shown = Shown::new()?;
+        let shown = KBox::pin_init(new_mutex!(shown, "zpipe::window"), GFP_KERNEL_ACCOUNT)?;
+
+        end.pipe.open_window();
+        Ok(Self {
+            shown,
+            places: frames,
+            end,
+            _account: account,
+        })
+    }
+
+    /// Begins a call. `EBUSY` if another is not at its end.
+    fn begin(&self) -> Result<Call<'_>> {
+        let list = self.shown.lock().list.take().ok_or(EBUSY)?;
+        Ok(Call { window: self, list })
+    }
+
+    fn peek(&self, file: &OpenFile<'_>, arg: usize) -> Result {
+        let (user, mut args) = UserStruct::read::<uapi::Peek>(arg)?;
+        if args.flags & !(uapi::NONBLOCK | uapi::MORE) != 0
+            || args.reserved != 0
+            || args.nr_views == 0
+        {
+            return Err(EINVAL);
+        }
+        let end = self.end.file.as_open();
+        let most = match usize::try_from(args.bytes) {
+            Ok(0) | Err(_) => usize::MAX,
+            Ok(most) => most,
+        };
+        end.may_read(most.min(Frame::SIZE))?;
+        let mut call = self.begin()?;
+        let consume = call.in_view(args.consume)?;
+        // A call that is restarted must not do so twice.
+        args.consume = 0;
+        user.write(&args)?;
+        call.consume(file, consume);
+
+        let request = self.end.request(&end, args.flags & uapi::NONBLOCK != 0);
+        args.copied = call.claim(file, request, most, args.flags & uapi::MORE != 0)? as u64;
+        let (views, bytes) = call.tell(args.views, args.nr_views)?;
+        args.nr_views = views;
+        args.bytes = bytes;
+        user.write(&args)
+    }
+
+    fn consume(&self, file: &OpenFile<'_>, arg: usize) -> Result {
+        let (_, args) = UserStruct::read::<uapi::Consume>(arg)?;
+        if args.flags != 0 {
+            return Err(EINVAL);
+        }
+        let mut call = self.begin()?;
+        let bytes = call.in_view(args.bytes)?;
+        call.consume(file, bytes);
+        Ok(())
+    }
+}
+
+/// A call that peeks, or consumes: nobody else does.
+struct Call<'w> {
+    window: &'w ReadWindow,
+    list: KVec<Slot>,
+}
+
+impl Call<'_> {
+    /// So many bytes, if they are in view.
+    fn in_view(&self, bytes: u64) -> Result<usize> {
+        let bytes = usize::try_from(bytes).map_err(|_| EINVAL)?;
+        if bytes > self.window.shown.lock().bytes {
+            return Err(EINVAL);
+        }
+        Ok(bytes)
+    }
+
+    /// Consumes `bytes` bytes, which are in view.
+    fn consume(&mut self, file: &OpenFile<'_>, bytes: usize) {
+        let end = &self.window.end;
+        if bytes == 0 {
+            return;
+        }
+        self.window
+            .shown
+            .lock()
+            .consume(bytes, file, &mut self.list);
+        end.pipe.consumed(bytes, &mut self.list);
+
+        let opened = end.file.as_open();
+        opened.was_read(bytes);
+        if end.node {
+            opened.accessed();
+        }
+    }
+
+    /// Has an area to copy to, of which nothing is in use, if nothing of it is in view. Who still refers to what
+    /// was in it keeps that.
+    fn clean_area(&self, file: &OpenFile<'_>) -> Result {
+        {
+            let shown = &mut *self.window.shown.lock();
+            if shown.area_used == 0 || !shown.area_is_free() {
+                return Ok(());
+            }
+            if shown.area.is_mapped_only() {
+                shown.area_used = 0;
+                return Ok(());
+            }
+        }
+        let mut area = Frame::new().ok_or(ENOMEM)?;
+        let shown = &mut *self.window.shown.lock();
+        file.unmap(0, 1);
+        core::mem::swap(&mut shown.area, &mut area);
+        shown.area_used = 0;
+        Ok(())
+    }
+
+    /// Takes slots out of the pipe until at least `most` bytes are in view, as far as there are any; waits for
+    /// some if none are in view, or if `more` are wanted than are. Returns how many bytes were copied.
+    fn claim(
+        &mut self,
+        file: &OpenFile<'_>,
+        request: crate::pipe::Request<'_>,
+        most: usize,
+        more: bool,
+    ) -> Result<usize> {
+        let window = self.window;
+        self.clean_area(file)?;
+        let (before, mut room, rest) = {
+            let shown = &mut *window.shown.lock();
+            let rest = shown.show_rest();
+            let before = shown.bytes;
+            if !shown.is_complete() {
+                return if before == 0 { Err(EFAULT) } else { Ok(rest) };
+            }
+            let wanted = if more {
+                most
+            } else {
+                most.saturating_sub(before)
+            };
+            (before, shown.room(window.places, wanted), rest)
+        };
+        let waits = before == 0 || (more && rest == 0);
+        let pipe = &window.end.pipe;
+        pipe.claim(request, waits, &mut self.list, |slot| room.takes(slot))?;
+        if self.list.is_empty() && waits && pipe.state().readable() {
+            return Err(ENOBUFS);
+        }
+
+        let shown = &mut *window.shown.lock();
+        let mut copied = rest;
+        for slot in self.list.drain_all() {
+            copied += shown.show(slot, window.places);
+        }
+        if shown.bytes == 0 && shown.entries.len != 0 {
+            // Nothing of what there is could be copied.
+            return Err(EFAULT);
+        }
+        Ok(copied)
+    }
+
+    /// Writes what is in view to an array of `most` views; returns how many, and the bytes in them. What lies one
+    /// after the other is one view. Sleeps, and faults.
+    fn tell(&self, to: u64, most: u32) -> Result<(u32, u64)> {
+        let at = UserPtr::from_addr(usize::try_from(to).map_err(|_| EFAULT)?);
+        let most = (most as usize).min(Shown::MOST);
+        let mut writer = UserSlice::new(at, most * size_of::<uapi::View>()).writer();
+        let (mut told, mut bytes) = (0, 0);
+        let mut number = 0;
+
+        while told < most {
+            // Some at a time: others may fault meanwhile, but nobody else changes it.
+            let mut views = Views::default();
+            number = views.fill(&self.window.shown.lock().entries, number);
+            for view in views.iter().take(most - told) {
+                writer.write_slice(view.as_bytes())?;
+                told += 1;
+                bytes += view.bytes;
+            }
+            if !views.is_full() {
+                break;
+            }
+        }
+        // CAST: At most `MOST`.
+        Ok((told as u32, bytes))
+    }
+}
+
+/// Some views.
+#[derive(Default)]
+struct Views {
+    views: [Option<uapi::View>; Self::MOST],
+    len: usize,
+}
+
+impl Views {
+    const MOST: usize = 16;
+
+    /// Adds those of entries from `number` on, until there is no room; returns which is the next.
+    fn fill(&mut self, entries: &Fifo<Entry>, mut number: usize) -> usize {
+        for entry in entries.iter().skip(number) {
+            if entry.shown != 0 && !self.add(entry.view()) {
+                break;
+            }
+            number += 1;
+        }
+        number
+    }
+
+    /// Adds one to the last, or behind it, if there is room.
+    fn add(&mut self, view: uapi::View) -> bool {
+        let last = self.len.checked_sub(1);
+        if let Some(Some(last)) = last.and_then(|last| self.views.get_mut(last)) {
+            if last.offset + last.bytes == view.offset && last.flags | view.flags == 0 {
+                last.bytes += view.bytes;
+                return true;
+            }
+        }
+        match self.views.get_mut(self.len) {
+            Some(place) => {
+                *place = Some(view);
+                self.len += 1;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &uapi::View> {
+        self.views.iter().flatten()
+    }
+
+    fn is_full(&self) -> bool {
+        self.len == Self::MOST
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let list = core::mem::take(&mut self.list);
+        self.window.shown.lock().list = Some(list);
+    }
+}
+
+impl Drop for ReadWindow {
+    fn drop(&mut self) {
+        let mut entries = {
+            let mut shown = self.shown.lock();
+            core::mem::replace(
+                &mut shown.entries,
+                Fifo {
+                    places: KVec::new(),
+                    first: 0,
+                    len: 0,
+                },
+            )
+        };
+        let last_first = core::iter::from_fn(|| entries.pop_last()).map(|entry| entry.slot);
+        self.end.pipe.close_window(last_first);
+    }
+}
+
+#[vtable]
+impl FileOperations for ReadWindow {
+    fn open(_file: &OpeningFile<'_>) -> Result<Self> {
+        Err(ENXIO)
+    }
+
+    fn ioctl(&self, file: &OpenFile<'_>, cmd: u32, arg: usize) -> Result<i32> {
+        match cmd {
+            uapi::PEEK => self.peek(file, arg).map(|()| 0),
+            uapi::CONSUME => self.consume(file, arg).map(|()| 0),
+            _ => Err(ENOIOCTLCMD),
+        }
+    }
+
+    fn fault(&self, _file: &OpenFile<'_>, fault: &Fault<'_>) -> Served {
+        let shown = self.shown.lock();
+        match shown.frame(fault.frame()) {
+            Some(frame) => fault.place(frame, false),
+            None => Served::BUS,
+        }
+    }
+}
