@@ -18,15 +18,15 @@ impl Pipe {
     /// Takes the first slots out, as long as `takes` says so and `slots` has room, which it has for at least
     /// one. If there are none, and `waits`, waits for some as a read does.
     ///
-    /// None come at the end of the data, if the first is not to be taken, or without a wait. Sleeps. Errors,
-    /// without any: `EAGAIN`, `ERESTARTSYS`.
+    /// None come at the end of the data, without a wait, or if the first is not to be taken: returns whether that
+    /// is why. Sleeps. Errors, without any: `EAGAIN`, `ERESTARTSYS`.
     pub(crate) fn claim(
         &self,
         request: Request<'_>,
         waits: bool,
         slots: &mut KVec<Slot>,
         mut takes: impl FnMut(&Slot) -> bool,
-    ) -> Result {
+    ) -> Result<bool> {
         let mut turn = ReaderTurn::default();
         let mut inner = self.lock_to_read(&mut turn);
         let result = loop {
@@ -47,20 +47,20 @@ impl Pipe {
                 let _ = slots.push_within_capacity(slot);
             }
             if !slots.is_empty() || !waits {
-                break Ok(());
+                break Ok(false);
             }
             if landing {
                 // As in a read.
                 self.leave(inner, &mut turn);
                 let waited = self.claim_wait.wait_killable(|| self.claimed.read() == 0);
                 inner = self.lock_to_read(&mut turn);
-                if waited.is_err() {
-                    break waited;
+                if let Err(e) = waited {
+                    break Err(e);
                 }
                 continue;
             }
             if inner.ring.used() != 0 || !inner.has_writers() {
-                break Ok(());
+                break Ok(inner.ring.used() != 0);
             }
             if request.nonblock() {
                 break Err(EAGAIN);

@@ -480,8 +480,7 @@ impl Call<'_> {
         };
         let waits = before == 0 || (more && rest == 0);
         let pipe = &window.end.pipe;
-        pipe.claim(request, waits, &mut self.list, |slot| room.takes(slot))?;
-        if self.list.is_empty() && waits && pipe.state().readable() {
+        if pipe.claim(request, waits, &mut self.list, |slot| room.takes(slot))? {
             return Err(ENOBUFS);
         }
 
