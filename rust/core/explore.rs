@@ -14,6 +14,7 @@
 //! there was something to read, or room, that had not been there before.
 
 mod claim;
+mod peek;
 mod reserve;
 mod steps;
 mod world;
@@ -171,6 +172,9 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves: bool)
         gifts: 0,
         claims: 0,
         claimed: false,
+        peeks: 0,
+        windows: false,
+        unordered: vec![0; count],
         look: usize::MAX,
         stays: false,
     };
@@ -207,6 +211,7 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves: bool)
             leaves,
             written: 0,
             next_read: 0,
+            peeked: Vec::new(),
         });
     }
     for who in 0..count {
@@ -380,6 +385,41 @@ fn claims_meet_seats() {
         let mut world = world(1, &[&[4]], &[&[2], &[4]], false);
         world.claims = 1;
         world.gifts = 1;
+        world.resizes = resizes;
+        assert!(explore(world) > 1_000);
+    }
+}
+
+#[test]
+fn readers_peek() {
+    for leaves in [false, true] {
+        let mut world = world(2, &[&[5], &[2]], &[&[2], &[3]], leaves);
+        world.windows = true;
+        world.peeks = 2;
+        assert!(explore(world) > 10_000);
+    }
+}
+
+#[test]
+fn peeks_meet_commits_and_signals() {
+    for limit in 1..=2 {
+        let mut world = world(limit, &[&[3], &[2]], &[&[2], &[1]], true);
+        world.windows = true;
+        world.peeks = 1;
+        world.gifts = 1;
+        world.signals = 1;
+        world.stays = true;
+        assert!(explore(world) > 10_000);
+    }
+}
+
+#[test]
+fn peeks_meet_claims_and_resizes() {
+    for resizes in [vec![], vec![1, 4]] {
+        let mut world = world(2, &[&[6]], &[&[2], &[4]], false);
+        world.windows = true;
+        world.peeks = 2;
+        world.claims = 1;
         world.resizes = resizes;
         assert!(explore(world) > 1_000);
     }

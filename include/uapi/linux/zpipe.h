@@ -224,8 +224,8 @@ struct zpipe_window {
 #define ZPIPE_WINDOW_WRITE	0x1
 #define ZPIPE_WINDOW_READ	0x2
 #define ZPIPE_WINDOW_LEND	0x4	/* for commits with ZPIPE_LEND */
-#define ZPIPE_WINDOW_MOST	(1ULL << 30)	/* bytes */
-#define ZPIPE_FRAME		(2UL << 20)	/* bytes */
+#define ZPIPE_WINDOW_MOST	0x40000000	/* bytes */
+#define ZPIPE_FRAME		0x200000	/* bytes */
 
 /**
  * struct zpipe_reserve - have the frames of a range there

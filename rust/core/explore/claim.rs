@@ -15,6 +15,8 @@ pub(super) enum Comes {
     ToRead,
     /// To claim the first slot, if that is possible then.
     ToClaim,
+    /// To take so many slots out and show them, if there are any then.
+    ToPeek(usize),
     /// With its claim: the page has landed, or was refused.
     WithClaim(bool),
 }
@@ -46,7 +48,7 @@ impl World {
     }
 
     /// Drops the lock, as `Pipe::leave()` does.
-    fn leave_lock(&mut self, who: usize, at: At) {
+    pub(super) fn leave_lock(&mut self, who: usize, at: At) {
         let offered = self.offered();
         let slots = !self.slots.is_empty();
         let Job::Read { turn, .. } = &mut self.processes[who].job else {

@@ -32,6 +32,7 @@ impl World {
     /// Whether a writer with so many units left offers them: they would have to wait.
     pub(super) fn offers(&self, left: usize, standing: Standing) -> bool {
         left > 2
+            && !self.windows
             && self.offer.is_none()
             && standing.may_offer(self.waiting_writers)
             && left * UNIT > self.free() * PAGE_SIZE
@@ -341,6 +342,13 @@ impl World {
                 self.claim(who);
                 return;
             }
+            if let Comes::ToPeek(slots) = comes {
+                if !given && !self.slots.is_empty() {
+                    self.processes[who].job = now;
+                    self.peek(who, slots);
+                    return;
+                }
+            }
         }
         let mut busy = false;
         // What others could see before, and how much of it is left.
@@ -427,7 +435,7 @@ impl World {
             process.signal = false;
             self.next_call(who);
         } else {
-            let demands = !busy && want > 2 && self.demand.is_none();
+            let demands = !busy && want > 2 && self.demand.is_none() && !self.windows;
             let mut rules = PostedRead::new(want * UNIT);
             let waits = (!busy).then(|| {
                 let posts = Some(&mut rules).filter(|_| demands);

@@ -35,6 +35,8 @@ pub(super) enum At {
     Seated,
     /// With a claim, without the lock.
     Claiming,
+    /// With slots in view, without the lock.
+    Peeking,
     /// About to close.
     Close,
     /// Through.
@@ -95,6 +97,8 @@ pub(super) struct Process {
     pub(super) written: usize,
     /// Writer: how far its units were read.
     pub(super) next_read: usize,
+    /// Reader: slots that it took out and shows.
+    pub(super) peeked: Vec<Vec<Unit>>,
 }
 
 /// Where a waiting reader wants its units.
@@ -167,6 +171,12 @@ pub(super) struct World {
     /// Slots that readers may still claim, and whether one is claimed.
     pub(super) claims: usize,
     pub(super) claimed: bool,
+    /// Times that readers may still take slots out to show them; whether there are windows, for which all data
+    /// goes through slots.
+    pub(super) peeks: usize,
+    pub(super) windows: bool,
+    /// Units of each writer that were read, where others may read what is behind those in view.
+    pub(super) unordered: Vec<u32>,
     /// Units that an owner finds present at first.
     pub(super) look: usize,
     /// Writers do not close, so that closing wakes nobody.
@@ -366,6 +376,12 @@ impl World {
 
     /// A unit was read.
     pub(super) fn delivered(&mut self, (writer, number): Unit) {
+        if self.windows {
+            assert_eq!(self.unordered[writer] >> number & 1, 0, "read twice");
+            self.unordered[writer] |= 1 << number;
+            self.processes[writer].next_read += 1;
+            return;
+        }
         assert_eq!(number, self.processes[writer].next_read, "out of order");
         self.processes[writer].next_read += 1;
     }
@@ -428,6 +444,14 @@ impl World {
                             world.read(who, None, Comes::ToClaim);
                         });
                     }
+                    if self.peeks > 0 && self.may_peek(who) {
+                        for slots in 1..=self.slots.len() {
+                            step(&|world| {
+                                world.peeks -= 1;
+                                world.read(who, None, Comes::ToPeek(slots));
+                            });
+                        }
+                    }
                     for first in 0..2 {
                         if self.faults > 0 {
                             step(&|world| {
@@ -475,6 +499,10 @@ impl World {
                 At::Claiming => {
                     step(&|world| world.read(who, None, Comes::WithClaim(true)));
                     step(&|world| world.read(who, None, Comes::WithClaim(false)));
+                }
+                At::Peeking => {
+                    step(&|world| world.consume(who));
+                    step(&|world| world.give_back(who));
                 }
                 At::Fault => {
                     step(&|world| world.processes[who].at = At::Lock);
