@@ -15,60 +15,72 @@
 #include <unistd.h>
 
 #define WINDOW	(4 * ZPIPE_FRAME)	/* bytes of the windows */
+#define SUMMED	(ZPIPE_FRAME - 8)	/* bytes of a frame in its sum */
 #define FRAMES	32			/* that are sent */
-#define SUMMED	(ZPIPE_FRAME - 8)	/* bytes of a frame that the sum is of */
-#define NO_SUM	0xcbf29ce484222325
+#define FNV_1A	0xcbf29ce484222325	/* a sum of no bytes */
 
 static uint64_t add(uint64_t sum, unsigned char byte)
 {
-	return (sum ^ byte) * 0x100000001b3;	/* FNV-1a */
+	return (sum ^ byte) * 0x100000001b3;
 }
 
-/* Makes a window and maps it. It is an end of the pipe itself, so @end is closed. */
-static struct zpipe_window window(int end, unsigned int flag, int access, unsigned char **at)
+static void command(int fd, unsigned long number, void *args, const char *what)
 {
-	struct zpipe_window args = { .size = sizeof(args), .flags = flag, .bytes = WINDOW };
+	if (ioctl(fd, number, args))
+		err(1, "%s", what);
+}
 
-	if (ioctl(end, ZPIPE_IOC_WINDOW, &args))
-		err(1, "ZPIPE_IOC_WINDOW");
-	*at = mmap(NULL, args.bytes, access, MAP_SHARED, args.fd, 0);
+/* Makes a window and maps it. It is an end of the pipe, too: @end is closed. */
+static struct zpipe_window map(int end, int flag, int prot, unsigned char **at)
+{
+	struct zpipe_window args = {
+		.size = sizeof(args), .flags = flag, .bytes = WINDOW,
+	};
+
+	command(end, ZPIPE_IOC_WINDOW, &args, "window");
+	close(end);
+	*at = mmap(NULL, args.bytes, prot, MAP_SHARED, args.fd, 0);
 	if (*at == MAP_FAILED)
 		err(1, "mmap");
-	close(end);
 	return args;
+}
+
+static void fill(unsigned char *frame, int n)
+{
+	uint64_t sum = FNV_1A + n;
+
+	for (size_t i = 0; i < SUMMED; i++) {
+		frame[i] = n + i / 251;
+		sum = add(sum, frame[i]);
+	}
+	for (size_t i = 0; i < 8; i++)
+		frame[SUMMED + i] = sum >> 8 * i;
 }
 
 static void writer(int end, pid_t child)
 {
-	unsigned long long moved = 0, copied = 0;
+	struct zpipe_reserve reserve = { .size = sizeof(reserve) };
+	struct zpipe_commit commit = { .size = sizeof(commit) };
 	struct zpipe_window own;
 	unsigned char *at;
+	uint64_t moved = 0, copied = 0;
 	int status;
 
-	own = window(end, ZPIPE_WINDOW_WRITE, PROT_READ | PROT_WRITE, &at);
+	own = map(end, ZPIPE_WINDOW_WRITE, PROT_READ | PROT_WRITE, &at);
 	for (int n = 0; n < FRAMES; n++) {
-		struct zpipe_reserve reserve = { .size = sizeof(reserve), .bytes = ZPIPE_FRAME };
-		struct zpipe_commit commit = { .size = sizeof(commit), .bytes = ZPIPE_FRAME };
-		unsigned char *frame = at + n * ZPIPE_FRAME % WINDOW;
-		uint64_t sum = NO_SUM;
-
-		reserve.offset = frame - at;
-		if (ioctl(own.fd, ZPIPE_IOC_RESERVE, &reserve))
-			err(1, "ZPIPE_IOC_RESERVE");
-		for (size_t i = 0; i < SUMMED; i++) {
-			frame[i] = n + i / 251;
-			sum = add(sum, frame[i]);
-		}
-		for (size_t i = 0; i < 8; i++)
-			frame[SUMMED + i] = sum >> 8 * i;
+		reserve.offset = n * ZPIPE_FRAME % WINDOW;
+		reserve.bytes = ZPIPE_FRAME;
+		command(own.fd, ZPIPE_IOC_RESERVE, &reserve, "reserve");
+		fill(at + reserve.offset, n);
 		/* As write(2), it may write less. */
 		commit.offset = reserve.offset;
-		for (; commit.bytes; commit.bytes -= commit.done) {
-			if (ioctl(own.fd, ZPIPE_IOC_COMMIT, &commit))
-				err(1, "ZPIPE_IOC_COMMIT");
+		commit.bytes = ZPIPE_FRAME;
+		while (commit.bytes) {
+			command(own.fd, ZPIPE_IOC_COMMIT, &commit, "commit");
+			commit.offset += commit.done;
+			commit.bytes -= commit.done;
 			moved += commit.moved;
 			copied += commit.copied;
-			commit.offset += commit.done;
 		}
 	}
 	/* The end of the data. */
@@ -76,42 +88,48 @@ static void writer(int end, pid_t child)
 	close(own.fd);
 	if (waitpid(child, &status, 0) != child || status)
 		errx(1, "the reader failed");
-	printf("C: %d frames: %llu bytes moved, %llu copied, all sums right\n", FRAMES, moved,
-	       copied);
+	printf("C: %d frames: %ju bytes moved, %ju copied, all sums right\n",
+	       FRAMES, moved, copied);
+}
+
+/* Bytes that come after @all others. Views of what was copied end anywhere. */
+static void check(uint64_t all, const unsigned char *at, uint64_t bytes)
+{
+	static uint64_t sum;
+
+	for (const unsigned char *end = at + bytes; at < end; at++, all++) {
+		uint64_t place = all % ZPIPE_FRAME, n = all / ZPIPE_FRAME;
+
+		if (place < SUMMED)
+			sum = add(place ? sum : FNV_1A + n, *at);
+		else if (*at != (sum >> 8 * (place - SUMMED) & 0xff))
+			errx(1, "frame %ju is wrong", n);
+	}
 }
 
 static void reader(int end)
 {
 	struct zpipe_view views[16];
-	struct zpipe_peek peek = { .size = sizeof(peek), .views = (uintptr_t)views };
-	uint64_t bytes = 0, sum = NO_SUM;
+	struct zpipe_peek peek = { .size = sizeof(peek) };
+	struct zpipe_window own;
 	unsigned char *at;
-	struct zpipe_window own = window(end, ZPIPE_WINDOW_READ, PROT_READ, &at);
+	uint64_t all = 0;
 
+	own = map(end, ZPIPE_WINDOW_READ, PROT_READ, &at);
 	do {
-		/* What was shown is done with, and all that is behind it may be shown. */
+		/* What was shown is done with; show whatever is behind it. */
 		peek.consume = peek.bytes;
 		peek.bytes = 0;
+		peek.views = (uintptr_t)views;
 		peek.nr_views = 16;
-		if (ioctl(own.fd, ZPIPE_IOC_PEEK, &peek))
-			err(1, "ZPIPE_IOC_PEEK");
-		/* A view ends at the end of a frame, or anywhere if its bytes were copied. */
-		for (struct zpipe_view *view = views; view < views + peek.nr_views; view++) {
-			for (uint64_t i = 0; i < view->bytes; i++, bytes++) {
-				unsigned char byte = at[view->offset + i];
-				uint64_t place = bytes % ZPIPE_FRAME;
-
-				if (!place)
-					sum = NO_SUM;
-				if (place < SUMMED)
-					sum = add(sum, byte);
-				else if (byte != (sum >> 8 * (place - SUMMED) & 0xff))
-					errx(1, "frame %ju is wrong", bytes / ZPIPE_FRAME);
-			}
+		command(own.fd, ZPIPE_IOC_PEEK, &peek, "peek");
+		for (unsigned int i = 0; i < peek.nr_views; i++) {
+			check(all, at + views[i].offset, views[i].bytes);
+			all += views[i].bytes;
 		}
 	} while (peek.bytes);
-	if (bytes != FRAMES * ZPIPE_FRAME)
-		errx(1, "%ju bytes came", bytes);
+	if (all != FRAMES * ZPIPE_FRAME)
+		errx(1, "%ju bytes came", all);
 }
 
 int main(void)
@@ -120,9 +138,8 @@ int main(void)
 	int control = open("/dev/zpipe-control", O_RDWR | O_CLOEXEC);
 	pid_t child;
 
-	if (control < 0 || ioctl(control, ZPIPE_IOC_PIPE2, &pair))
-		err(1, "/dev/zpipe-control");
-	/* The mapping of a window is not inherited: each has to make its own. */
+	command(control, ZPIPE_IOC_PIPE2, &pair, "/dev/zpipe-control");
+	/* Mappings of windows are not inherited: each makes its own. */
 	child = fork();
 	if (child < 0)
 		err(1, "fork");

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """A parent fills frames of a write window and commits them; its child looks at
-them in a read window. The last 4 bytes of each frame are the CRC of the others,
+them in a read window. The last 4 bytes of each frame are a CRC of the others,
 which the child checks where they are."""
 
 import array
@@ -73,7 +73,7 @@ def writer(end):
         reserve(fd, at, FRAME)
         memory[at:at + SUMMED] = (bytes(range(number, number + 128)) * (FRAME // 128))[:SUMMED]
         with memoryview(memory) as view, view[at:at + SUMMED] as summed:
-            struct.pack_into("<I", memory, at + SUMMED, zlib.crc32(summed))
+            struct.pack_into("<I", memory, at + SUMMED, zlib.crc32(summed, number))
         while left:  # As write(2), it may write less.
             done, *how = commit(fd, at, left)
             at, left = at + done, left - done
@@ -95,7 +95,7 @@ def reader(end):
                     count = min(size, (SUMMED if place < SUMMED else FRAME) - place)
                     with view[at:at + count] as part:
                         if place < SUMMED:
-                            crc = zlib.crc32(part, crc if place else 0)
+                            crc = zlib.crc32(part, crc if place else total // FRAME)
                         elif part != crc.to_bytes(4, "little")[place - SUMMED:][:count]:
                             sys.exit(f"frame {total // FRAME} is wrong")
                     total, at, size = total + count, at + count, size - count

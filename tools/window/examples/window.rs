@@ -19,8 +19,8 @@ const FRAMES: usize = 32;
 /// Bytes of a frame that the sum is of.
 const SUMMED: usize = FRAME - size_of::<u64>();
 
-/// FNV-1a of nothing.
-const NO_SUM: u64 = 0xcbf2_9ce4_8422_2325;
+/// A sum of no bytes.
+const FNV_1A: u64 = 0xcbf2_9ce4_8422_2325;
 
 fn add(sum: u64, byte: u8) -> u64 {
     (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
@@ -28,7 +28,7 @@ fn add(sum: u64, byte: u8) -> u64 {
 
 fn fill(frame: &mut [u8], number: usize) {
     let (summed, place) = frame.split_at_mut(SUMMED);
-    let mut sum = NO_SUM;
+    let mut sum = FNV_1A + number as u64;
     for (i, byte) in summed.iter_mut().enumerate() {
         *byte = (number + i / 251) as u8;
         sum = add(sum, *byte);
@@ -38,7 +38,7 @@ fn fill(frame: &mut [u8], number: usize) {
 
 fn reader() -> Result<(), Box<dyn Error>> {
     let mut window = ReadWindow::new(io::stdin(), WINDOW)?;
-    let (mut bytes, mut sum) = (0, NO_SUM);
+    let (mut bytes, mut sum) = (0, FNV_1A);
     loop {
         let view = window.peek(0)?;
         if view.is_empty() {
@@ -48,7 +48,7 @@ fn reader() -> Result<(), Box<dyn Error>> {
         for byte in view.iter().flatten() {
             let place = bytes % FRAME;
             if place == 0 {
-                sum = NO_SUM;
+                sum = FNV_1A + (bytes / FRAME) as u64;
             }
             if place < SUMMED {
                 sum = add(sum, *byte);
