@@ -92,7 +92,7 @@ static void writer(int end, pid_t child)
 	       FRAMES, moved, copied);
 }
 
-/* Bytes that come after @all others. Views of what was copied end anywhere. */
+/* Bytes that come after @all others: a view may begin and end anywhere. */
 static void check(uint64_t all, const unsigned char *at, uint64_t bytes)
 {
 	static uint64_t sum;
