@@ -57,9 +57,9 @@
 //! function here gives it away. Others can come by that memory only as they could by any of the
 //! process, through `/proc/PID`.
 //!
-//! A child of fork(2) inherits the descriptor and not the mapping: it must not use the window, and
-//! for as long as it has the descriptor, the pipe has this end. A process makes its windows after
-//! it has forked, or forks to call execve(2), as [`std::process::Command`] does.
+//! A child of fork(2) inherits the descriptor and not the mapping: it must neither use nor drop
+//! the window, and for as long as it has the descriptor, the pipe has this end. A process makes its
+//! windows after it has forked, or forks to call execve(2), as [`std::process::Command`] does.
 
 #![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 
