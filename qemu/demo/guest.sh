@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # qemu/demo/guest.sh: what "make demo" does in the guest, see scripts/demo.
-# /linux is a part of the kernel's source; no program knows of zpipe but pair.
+# /linux is a part of the kernel's source; no program knows of zpipe but pair,
+# gift and the examples of windows.
 
 # row() calls the functions run_*.
 # shellcheck disable=SC2317
@@ -132,6 +133,19 @@ row()
 
 echo '$ gift               # huge pages of 2 MiB go from a parent to its child, and back'
 /demo/gift || failed=1
+
+echo
+echo '== Windows: a parent fills frames of 2 MiB and commits them, its child looks at them'
+# window TEXT CMD...: both ends of a window, in one language.
+window()
+{
+	echo "\$ $1"
+	shift
+	"$@" | sed 's/^/  /' || failed=1
+}
+window window /demo/window
+window window-rust /demo/window-rust
+window 'python3 window.py' python3 -I -S /demo/window.py
 
 echo
 echo "== How fast, beside a FIFO (and pipe(2) for the pair); the median of $repeats runs each"
