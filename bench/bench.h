@@ -97,6 +97,7 @@ struct channel {
 	unsigned char *region;	/* all memory of buffers; shared where open() made it */
 	size_t region_bytes;
 	unsigned char *shared;	/* shm-copy: the region, beside the receiver's own */
+	size_t filled;		/* zpipe-window-gather: bytes that are not sent yet */
 };
 
 struct mechanism {
@@ -117,9 +118,19 @@ struct mechanism {
 	/* Where the next message is to be written, then: send it. */
 	void *(*claim)(struct channel *c);
 	void (*send)(struct channel *c, void *msg);
+	/*
+	 * Where send() may keep a message back to send it with others: send it now. Done
+	 * at the end of a run, and after each message whose arrival is waited for.
+	 */
+	void (*flush)(struct channel *c);
 	/* The next message, to be read in place until it is released. */
 	void *(*receive)(struct channel *c);
 	void (*release)(struct channel *c, void *msg);
+	/*
+	 * Instead of these two, where a message need not be in one piece: its next part, of
+	 * at most @most bytes, to be read in place until the next call.
+	 */
+	const void *(*part)(struct channel *c, size_t most, size_t *len);
 };
 
 extern const struct mechanism mechanism_pipe, mechanism_pipe_again, mechanism_pipe_1m,
@@ -128,7 +139,9 @@ extern const struct mechanism mechanism_pipe, mechanism_pipe_again, mechanism_pi
 	mechanism_zpipe, mechanism_zpipe_1m, mechanism_zpipe_node, mechanism_zpipe_nospin,
 	mechanism_zpipe_nodirect, mechanism_zpipe_neither,
 	mechanism_zpipe_gift, mechanism_zpipe_gift_read, mechanism_zpipe_exchange,
-	mechanism_zpipe_fresh, mechanism_zpipe_gift_small;
+	mechanism_zpipe_fresh, mechanism_zpipe_gift_small,
+	mechanism_zpipe_window, mechanism_zpipe_commit_read, mechanism_zpipe_write_peek,
+	mechanism_zpipe_window_gather;
 
 /* mechanisms.c: all of them; the first is what the others are compared with */
 extern const struct mechanism * const mechanisms[];

@@ -51,12 +51,14 @@ SLACK_SHARE = 0.02
 SANE = (0.5, 2.0)
 
 # Why a mechanism may be missing without anything being wrong: what a kernel may be
-# built without, messages without a huge page, and on a host what an ordinary user may
-# not do.
+# built without, messages without a huge page or too large to be gathered in one, and on
+# a host what an ordinary user may not do.
 KNOWN_REASONS = {
     "cma": {"ENOSYS"}, "memfd": {"ENOSYS"}, "vmsplice": {"ENOSYS"},
     "zpipe-gift": {"EMSGSIZE"}, "zpipe-gift-read": {"EMSGSIZE"},
     "zpipe-exchange": {"EMSGSIZE"}, "zpipe-fresh": {"EMSGSIZE"},
+    "zpipe-window": {"EMSGSIZE"}, "zpipe-commit-read": {"EMSGSIZE"},
+    "zpipe-window-gather": {"EMSGSIZE"},
 }
 KNOWN_ON_HOST = {
     "cma": {"EPERM"}, "memfd": {"ENOMEM"}, "pipe-1m": {"EPERM"}, "vmsplice": {"EPERM"},

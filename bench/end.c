@@ -68,13 +68,13 @@ static void alone(const struct run *run, struct channel c[2], uint64_t from, uin
 {
 	if (in_pieces(&c[1])) {
 		for (uint64_t i = from; i < to; i++) {
-			put(run, &c[0], i);
+			put_now(run, &c[0], i);
 			receive_pieces(run, &c[1], 0, i, i + 1, false);
 		}
 		return;
 	}
 	for (uint64_t i = from; i < to; i++) {
-		put(run, &c[0], i);
+		put_now(run, &c[0], i);
 		get(run, &c[1], i);
 	}
 }
@@ -86,7 +86,7 @@ static void ping(const struct run *run, struct channel c[2], uint64_t from, uint
 
 	for (uint64_t i = from; i < to; i++) {
 		start = timed ? now_ns() : 0;
-		put(run, &c[0], i);
+		put_now(run, &c[0], i);
 		get_any(run, &c[1], i);
 		if (timed)
 			run->rounds_us[i - from] = (now_ns() - start) / 1e3;
@@ -97,7 +97,7 @@ static void pong(const struct run *run, struct channel c[2], uint64_t from, uint
 {
 	for (uint64_t i = from; i < to; i++) {
 		get_any(run, &c[0], i);
-		put(run, &c[1], i);
+		put_now(run, &c[1], i);
 	}
 }
 
@@ -110,6 +110,7 @@ static void one_way(const struct run *run, struct channel *c, unsigned int index
 		} else {
 			for (uint64_t i = from; i < to; i++)
 				put(run, c, i);
+			flush(c);
 		}
 	} else if (in_pieces(c)) {
 		receive_pieces(run, c, index, from, to, paced);

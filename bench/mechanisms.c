@@ -24,5 +24,9 @@ const struct mechanism * const mechanisms[] = {
 	&mechanism_zpipe_exchange,
 	&mechanism_zpipe_fresh,
 	&mechanism_zpipe_gift_small,
+	&mechanism_zpipe_window,
+	&mechanism_zpipe_commit_read,
+	&mechanism_zpipe_write_peek,
+	&mechanism_zpipe_window_gather,
 };
 const size_t nr_mechanisms = ARRAY_SIZE(mechanisms);

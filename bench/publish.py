@@ -168,7 +168,7 @@ def main():
         elif name in ("spin", "load"):
             parts(cells, PARTS)
             short_set(cells)
-        elif name in ("gifts", "gifts-line", "gifts-small"):
+        elif name in ("gifts", "gifts-line", "gifts-small", "windows", "windows-line"):
             gifts(cells)
         elif name in ("paced", "paced-load"):
             paced(cells)

@@ -18,11 +18,13 @@ gifts_small=pipe-1m,cma,shm,zpipe,zpipe-gift-small
 huge_gifts=zpipe-gift,zpipe-gift-read,zpipe-exchange,zpipe-fresh
 given_away=$huge_gifts,zpipe-gift-small
 gifts=pipe-1m,cma,shm,zpipe,$huge_gifts
+in_windows=zpipe-window,zpipe-commit-read,zpipe-write-peek,zpipe-window-gather
+windows=pipe-1m,cma,shm,zpipe,zpipe-exchange,$in_windows
 spinners=pipe,pipe-again,pipe-spin,shm-copy,zpipe,zpipe-nospin
 
 # All of a full run, in their order. placements is for HOST=1 alone.
 sets_full=(main pairs spin paced load paced-load reads unaligned odd beyond small-pages page sum
-	gifts gifts-line gifts-small)
+	gifts gifts-line gifts-small windows windows-line)
 
 # spaces to commas
 list()
@@ -55,7 +57,7 @@ set_options()
 	# Nothing wobbles there.
 	main:insns)	echo "$(cells $usual $sizes_fewer) -r 5 -t 15" ;;
 	main:*)		echo "$(cells $usual $sizes_all) $few" ;;
-	quick:*)	echo "$(cells $usual,zpipe-nospin,zpipe-nodirect,zpipe-neither,$given_away \
+	quick:*)	echo "$(cells $usual,zpipe-nospin,zpipe-nodirect,zpipe-neither,$given_away,$in_windows \
 				64,4096,65536,1048576,2097152) -r 5 -t 10 -l 50" ;;
 	selection:*)	echo "$(cells $usual $sizes_all) -r 7" ;;
 	pairs:*)	echo "$(cells $rivals 4096,65536,1048576 '' 8) $few" ;;
@@ -85,6 +87,10 @@ set_options()
 	gifts-line:*)	echo "$(cells $gifts 2097152,16777216) $few -T line -t 40 -l 0" ;;
 	# The same of pages of 4 KiB.
 	gifts-small:*)	echo "$(cells $gifts_small 65536,2097152) $few -T page -t 40 -l 0 -H off" ;;
+	# Data that is made in memory of the pipe, and looked at there. Of small messages
+	# only some of these can be had.
+	windows:*)	echo "$(cells $windows 65536,2097152,16777216) $few -T page -t 40 -l 0" ;;
+	windows-line:*)	echo "$(cells $windows 65536,2097152,16777216) $few -T line -t 40 -l 0" ;;
 	placements:*)	echo "$(cells $usual $sizes_few) -r 7" ;;
 	*)		die "there is no set $1; there are ${sets_full[*]}" ;;
 	esac

@@ -85,10 +85,46 @@ static inline void put(const struct run *run, struct channel *c, uint64_t messag
 	c->mechanism->send(c, msg);
 }
 
+static inline void flush(struct channel *c)
+{
+	if (c->mechanism->flush)
+		c->mechanism->flush(c);
+}
+
+/* The same, where somebody waits for this very message. */
+static inline void put_now(const struct run *run, struct channel *c, uint64_t message)
+{
+	put(run, c, message);
+	flush(c);
+}
+
+/* Each part is looked at where it is. */
+static inline void get_parts(const struct run *run, struct channel *c, uint64_t message)
+{
+	uint64_t sum = 0;
+	size_t len;
+
+	for (size_t at = 0; at < run->bytes; at += len) {
+		const void *part = c->mechanism->part(c, run->bytes - at, &len);
+
+		if (run->sum)
+			sum += sum_part(part, len);
+		else
+			check_part(run, part, message, at, len);
+	}
+	if (run->sum)
+		check_sum(run, message, sum);
+}
+
 static inline void get(const struct run *run, struct channel *c, uint64_t message)
 {
-	void *msg = c->receive(c);
+	void *msg;
 
+	if (c->mechanism->part) {
+		get_parts(run, c, message);
+		return;
+	}
+	msg = c->receive(c);
 	check(run, msg, message);
 	c->mechanism->release(c, msg);
 }
