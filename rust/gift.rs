@@ -349,6 +349,12 @@ impl What<'_> {
         }
     }
 
+    /// Whether it waits until a window has consumed others, though readers find nothing. What can be copied at
+    /// once does not; but to fill a frame and to have it copied costs more than to wait.
+    fn waits_for_windows(self) -> bool {
+        matches!(self, Self::Frame)
+    }
+
     /// Whether it may be in a pipe that is for buffered data only.
     fn is_buffered(self) -> bool {
         // Nobody but the pipe has it any more.
@@ -388,8 +394,9 @@ impl<'p> Seat<'p> {
             let full = inner.ring.is_full();
             // Those of seats say nothing of what readers can do about it. Nor does who can be copied wait for
             // readers where a write would not.
-            let read_first =
-                pipe.huge() > u64::from(inner.ring.reserved()) && what.pages() > inner.ring.free();
+            let read_first = pipe.huge() > u64::from(inner.ring.reserved())
+                && (inner.ring.used() != 0 || what.waits_for_windows())
+                && what.pages() > inner.ring.free();
             if !inner.has_readers() {
                 break Err(EPIPE);
             }
@@ -443,7 +450,8 @@ impl<'p> Seat<'p> {
                 pipe.wr_wait.wait(|| {
                     pipe.huge() < what.most()
                         || pipe.state().ends.readers == 0
-                        || pipe.is_buffer_only()
+                        || (pipe.is_buffer_only() && !what.is_buffered())
+                        || (pipe.state().room.used == 0 && !what.waits_for_windows())
                 })
             };
             turn.waited();

@@ -6,11 +6,11 @@
 #ifndef ZPIPE_HELPERS_H
 #define ZPIPE_HELPERS_H
 
+#include <linux/bvec.h>
 #include <linux/mm_types.h>
 #include <linux/types.h>
 #include <linux/zpipe.h>
 
-struct bio_vec;
 struct dentry;
 struct file;
 struct file_operations;
@@ -94,8 +94,11 @@ bool zpipe_frame_alone(struct folio *folio);
 bool zpipe_frame_mapped_only(struct folio *folio);
 void zpipe_frame_clear(struct folio *folio, size_t from, size_t to);
 bool zpipe_frame_copy(struct folio *to, struct folio *from);
-void zpipe_import_folio(struct iov_iter *iter, struct bio_vec *vec, struct folio *folio,
-			size_t offset, size_t bytes, bool dest);
+void zpipe_frame_copy_part(struct folio *to, struct folio *from, size_t offset,
+			   size_t bytes);
+struct bio_vec zpipe_folio_part(struct folio *folio, size_t offset, size_t bytes);
+void zpipe_import_parts(struct iov_iter *iter, const struct bio_vec *parts, size_t n,
+			size_t bytes, bool dest);
 bool zpipe_fault_is_huge(struct vm_fault *vmf, unsigned int order);
 size_t zpipe_fault_pgoff(struct vm_fault *vmf);
 bool zpipe_fault_writes(struct vm_fault *vmf);

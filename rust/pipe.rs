@@ -376,19 +376,19 @@ impl Pipe {
     /// Counts a read window out. What it had in view comes back to the front, the last of `slots` first.
     /// Sleeps, but only for the lock.
     pub(crate) fn close_window(&self, slots: impl Iterator<Item = Slot>) {
-        let mut inner = self.lock();
         let mut any = false;
-        // What a reader tries to land has left the pipe, as far as others can tell, but not its place.
-        let claimed = if self.claimed.read() != 0 {
-            inner.ring.pop_held()
-        } else {
-            None
+        let mut inner = loop {
+            let inner = self.lock();
+            if self.claimed.read() == 0 {
+                break inner;
+            }
+            // A reader lands the first slot just now, for which it waits for nobody: nothing may come before
+            // that meanwhile.
+            drop(inner);
+            self.claim_wait.wait_for_others(|| self.claimed.read() == 0);
         };
         for slot in slots {
             any = true;
-            inner.ring.give_back(slot);
-        }
-        if let Some(slot) = claimed {
             inner.ring.give_back(slot);
         }
         inner.windows -= 1;

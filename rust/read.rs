@@ -157,7 +157,7 @@ impl<'r> Read<'r, '_, '_> {
                 match inner.ring.pop() {
                     Some(Slot::Page(slot)) => inner.recycle(slot.into_page()),
                     Some(Slot::Huge(slot)) => {
-                        if !slot.is_small() && slot.frame().is_none() {
+                        if slot.is_huge() {
                             inner.homes.worth.copied();
                         }
                         if inner.has_writers() {

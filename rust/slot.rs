@@ -78,14 +78,23 @@ impl Slot {
         }
     }
 
-    /// Copies the first bytes to `dest`, as far as there is room and it goes without a fault; returns how
-    /// many. They stay in the slot.
-    pub(crate) fn peek_atomic(&self, dest: &mut Dest<'_, '_>) -> usize {
-        let bytes = self.len().min(dest.remaining());
+    /// Copies the bytes behind the first `skip` to `dest`, as far as there is room and it goes without a
+    /// fault; returns how many. They stay in the slot.
+    pub(crate) fn peek_atomic(&self, skip: usize, dest: &mut Dest<'_, '_>) -> usize {
+        let bytes = self.len().saturating_sub(skip).min(dest.remaining());
         match self {
-            Slot::Page(slot) if slot.peek_atomic(bytes, dest) => bytes,
+            Slot::Page(slot) if skip == 0 && slot.peek_atomic(bytes, dest) => bytes,
             Slot::Page(_) => 0,
-            Slot::Huge(slot) => slot.peek_atomic(bytes, dest),
+            Slot::Huge(slot) => slot.peek_atomic(skip, bytes, dest),
+        }
+    }
+
+    /// Appends the bytes of `other`, if both are parts of a stream in pages of the pipe's own and there is room
+    /// behind those here; says whether.
+    pub(crate) fn append(&mut self, other: &Slot) -> bool {
+        match (self, other) {
+            (Slot::Page(slot), Slot::Page(other)) => slot.append_slot(other),
+            _ => false,
         }
     }
 
@@ -95,6 +104,11 @@ impl Slot {
             Slot::Page(_) => None,
             Slot::Huge(slot) => slot.frame(),
         }
+    }
+
+    /// Where in its frame its data begins, if it is in one.
+    pub(crate) fn frame_offset(&self) -> Option<usize> {
+        self.frame().map(|_| self.offset())
     }
 
     /// The slot, if what is in it is a part of a stream in a page of the pipe's own.
@@ -159,6 +173,19 @@ impl PageSlot {
     /// Appends the first `bytes` bytes of `page`.
     pub(crate) fn append_page(&mut self, bytes: usize, page: &BufferPage) {
         self.page.fill_from_page(self.page.valid(), bytes, page);
+    }
+
+    /// Appends the bytes of another slot, if both are parts of a stream, and there is room; says whether.
+    fn append_slot(&mut self, other: &Self) -> bool {
+        let bytes = other.len();
+        let fits = self.kind == Kind::Stream
+            && other.kind == Kind::Stream
+            && other.offset == 0
+            && self.page.valid() + bytes <= PAGE_SIZE;
+        if fits {
+            self.append_page(bytes, &other.page);
+        }
+        fits
     }
 
     /// Copies the first `bytes` bytes to `dest`, without a fault. When not all of them arrive,
@@ -250,6 +277,11 @@ impl HugeSlot {
     /// Whether it is a huge page, nothing of it is read, and nobody tries to land it.
     pub(crate) fn is_whole(&self) -> bool {
         self.offset == 0 && matches!(self.body, Some(Body::Huge(_)))
+    }
+
+    /// Whether it is a huge page, whatever of it is read.
+    pub(crate) fn is_huge(&self) -> bool {
+        matches!(self.body, Some(Body::Huge(_)))
     }
 
     /// Whether it is in small pages.
@@ -352,21 +384,22 @@ impl HugeSlot {
         matches!(&self.body, Some(Body::Huge(page)) if page.fits())
     }
 
-    /// Bytes up to the end of the next 4 KiB of it: what has to arrive together.
+    /// Bytes up to the end of the next 4 KiB of it, or of its data: what has to arrive together.
     pub(crate) fn part(&self) -> usize {
-        PAGE_SIZE - self.offset % PAGE_SIZE
+        self.len().min(PAGE_SIZE - self.offset % PAGE_SIZE)
     }
 
-    /// Copies the first `bytes` bytes to `dest`, as far as they are there and it goes without a fault;
-    /// returns how many. They stay in the slot.
-    pub(crate) fn peek_atomic(&self, bytes: usize, dest: &mut Dest<'_, '_>) -> usize {
-        let bytes = bytes.min(self.len());
+    /// Copies `bytes` bytes behind the first `skip` to `dest`, as far as they are there and it goes without
+    /// a fault; returns how many. They stay in the slot.
+    fn peek_atomic(&self, skip: usize, bytes: usize, dest: &mut Dest<'_, '_>) -> usize {
+        let skip = skip.min(self.len());
+        let (from, bytes) = (self.offset + skip, bytes.min(self.len() - skip));
         match &self.body {
-            Some(Body::Huge(page)) => page.drain_atomic(self.offset, bytes, dest),
-            Some(Body::Small(pages)) => pages.drain_atomic(self.offset, bytes, dest),
+            Some(Body::Huge(page)) => page.drain_atomic(from, bytes, dest),
+            Some(Body::Small(pages)) => pages.drain_atomic(from, bytes, dest),
             Some(Body::Frame(sent)) => sent
                 .frame()
-                .map_or(0, |frame| frame.drain_atomic(self.offset, bytes, dest)),
+                .map_or(0, |frame| frame.drain_atomic(from, bytes, dest)),
             None => 0,
         }
     }
@@ -381,7 +414,7 @@ impl HugeSlot {
     /// stops short, only whole 4 KiB count, and `dest` is as if the others had not been copied.
     pub(crate) fn consume_atomic(&mut self, bytes: usize, dest: &mut Dest<'_, '_>) -> usize {
         let bytes = bytes.min(self.len());
-        let copied = self.peek_atomic(bytes, dest);
+        let copied = self.peek_atomic(0, bytes, dest);
         let whole = if copied < bytes {
             // The end of the last 4 KiB that arrived.
             let end = (self.offset + copied) / PAGE_SIZE * PAGE_SIZE;

@@ -188,10 +188,25 @@ bool zpipe_frame_copy(struct folio *to, struct folio *from)
 	return !folio_mc_copy(to, from);
 }
 
-/* A part of a folio as what is read from, or written to. */
-void zpipe_import_folio(struct iov_iter *iter, struct bio_vec *vec, struct folio *folio,
-			size_t offset, size_t bytes, bool dest)
+/* The @bytes bytes of @from at @offset become the first of @to. */
+void zpipe_frame_copy_part(struct folio *to, struct folio *from, size_t offset,
+			   size_t bytes)
 {
-	bvec_set_folio(vec, folio, bytes, offset);
-	iov_iter_bvec(iter, dest ? ITER_DEST : ITER_SOURCE, vec, 1, bytes);
+	memcpy(folio_address(to), folio_address(from) + offset, bytes);
+}
+
+/* A part of a folio, for an iterator. */
+struct bio_vec zpipe_folio_part(struct folio *folio, size_t offset, size_t bytes)
+{
+	struct bio_vec vec;
+
+	bvec_set_folio(&vec, folio, bytes, offset);
+	return vec;
+}
+
+/* Some of them as what is read from, or written to: @bytes bytes in all. */
+void zpipe_import_parts(struct iov_iter *iter, const struct bio_vec *parts, size_t n,
+			size_t bytes, bool dest)
+{
+	iov_iter_bvec(iter, dest ? ITER_DEST : ITER_SOURCE, parts, n, bytes);
 }

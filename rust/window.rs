@@ -234,15 +234,31 @@ impl WriteWindow {
             }
             Place::Lent(frame) => {
                 file.unmap(index, 1);
-                Ok(SentFrame::new(frame, Some(home)))
+                // While it is in the pipe a second time it is no use at home.
+                let home = Some(home).filter(|_| frame.is_alone());
+                Ok(SentFrame::new(frame, home))
             }
             // Another thread has committed it just now.
             Place::Empty => Err(uapi::REASON_SMALL),
         }
     }
 
-    /// Has the frame at `index` leave the window, and be in the pipe; or says why its bytes from `from` to `to`
-    /// are to be copied. Waits as a write.
+    /// Why a piece is copied, as far as can be told beforehand.
+    fn refusal(&self, request: Request<'_>, piece: &Piece, lend: bool) -> Option<u32> {
+        let bytes = piece.bytes();
+        if 2 * bytes < Frame::SIZE || (lend && bytes != Frame::SIZE) {
+            Some(uapi::REASON_PART)
+        } else if request.kind() == Kind::Packet {
+            Some(uapi::REASON_PACKET)
+        } else if self.home.is_crowded() {
+            Some(uapi::REASON_PINNED)
+        } else {
+            None
+        }
+    }
+
+    /// Has the frame of `piece` leave the window, and be in the pipe; or says why its bytes are to be copied.
+    /// Waits as a write.
     fn send(
         &self,
         file: &OpenFile<'_>,
@@ -250,16 +266,6 @@ impl WriteWindow {
         piece: &Piece,
         lend: bool,
     ) -> Result<Result<(), u32>> {
-        let whole = piece.bytes() == Frame::SIZE;
-        if 2 * piece.bytes() < Frame::SIZE || (lend && !whole) {
-            return Ok(Err(uapi::REASON_PART));
-        }
-        if request.kind() == Kind::Packet {
-            return Ok(Err(uapi::REASON_PACKET));
-        }
-        if self.home.is_crowded() {
-            return Ok(Err(uapi::REASON_PINNED));
-        }
         let Ok(mut slot) = HugeSlot::new() else {
             return Ok(Err(uapi::REASON_MEMORY));
         };
@@ -272,6 +278,7 @@ impl WriteWindow {
             // CAST: A small number.
             Err(why) => return Ok(Err(why as u32)),
         };
+        let whole = piece.bytes() == Frame::SIZE;
         match self.take_out(file, piece.index, whole, lend) {
             Ok(mut sent) => {
                 sent.clear_around(piece.from, piece.to);
@@ -286,19 +293,38 @@ impl WriteWindow {
         }
     }
 
-    /// Writes a part of a frame, as write(2) does; returns how many bytes.
-    fn copy(&self, request: Request<'_>, piece: &Piece) -> Result<usize> {
-        let frame = self
-            .with_frame(piece.index, |place| match place {
+    /// Writes `parts`, which lie one after the other, as one write(2) does, and empties them. What was written
+    /// is added to `report`. Says whether all of it went.
+    fn copy(
+        &self,
+        request: Request<'_>,
+        parts: &mut KVec<(Piece, u32)>,
+        report: &mut Report,
+    ) -> Result<bool> {
+        let Some((first, _)) = parts.first() else {
+            return Ok(true);
+        };
+        let from = first.from;
+        let bytes = parts.iter().map(|(piece, _)| piece.bytes()).sum();
+        let mut frames = KVec::with_capacity(parts.len(), GFP_KERNEL_ACCOUNT)?;
+        for (piece, _) in parts.iter() {
+            let frame = self.with_frame(piece.index, |place| match place {
                 Place::Own(frame) | Place::Lent(frame) => Some(frame.share()),
                 Place::Empty => None,
-            })
-            .flatten()
-            .ok_or(ENOMEM)?;
+            });
+            frames.push(frame.flatten().ok_or(ENOMEM)?, GFP_KERNEL_ACCOUNT)?;
+        }
 
-        frame.read(piece.from, piece.bytes(), |source: &mut Source<'_, '_>| {
+        let mut left = Frame::read_all(&frames, from, bytes, |source: &mut Source<'_, '_>| {
             self.end.pipe.write(request, source)
-        })
+        })??;
+        let all = left == bytes;
+        for (piece, why) in parts.drain_all() {
+            let copied = piece.bytes().min(left);
+            left -= copied;
+            report.copied(copied, why as usize);
+        }
+        Ok(all)
     }
 
     /// Writes `bytes` bytes from `offset` on until something comes in between; what was written is in
@@ -313,6 +339,8 @@ impl WriteWindow {
     ) -> Result {
         let end = offset + bytes;
         let mut at = offset;
+        // What is to be copied before anything else.
+        let mut parts = KVec::new();
 
         while at < end {
             // Much may go without a wait.
@@ -320,18 +348,25 @@ impl WriteWindow {
                 return Err(ERESTARTSYS);
             }
             let piece = Piece::first_of(at, end);
-            match self.send(file, request, &piece, lend)? {
-                Ok(()) => report.moved(piece.bytes()),
-                Err(why) => {
-                    let copied = self.copy(request, &piece)?;
-                    report.copied(copied, why as usize);
-                    if copied < piece.bytes() {
+            at += piece.bytes();
+            let why = match self.refusal(request, &piece, lend) {
+                Some(why) => why,
+                None => {
+                    if !self.copy(request, &mut parts, report)? {
                         return Ok(());
                     }
+                    match self.send(file, request, &piece, lend)? {
+                        Ok(()) => {
+                            report.moved(piece.bytes());
+                            continue;
+                        }
+                        Err(why) => why,
+                    }
                 }
-            }
-            at += piece.bytes();
+            };
+            parts.push((piece, why), GFP_KERNEL_ACCOUNT)?;
         }
+        self.copy(request, &mut parts, report)?;
         Ok(())
     }
 

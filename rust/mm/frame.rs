@@ -8,6 +8,7 @@ use core::{mem::MaybeUninit, ptr::NonNull};
 use kernel::{
     bindings,
     iov::{IovIterDest, IovIterSource},
+    prelude::*,
 };
 
 /// Whether this kernel has pages of that size.
@@ -59,6 +60,22 @@ impl Frame {
         }
         // INVARIANT: It is new, of that size, and all of it was written.
         Some(Self { folio })
+    }
+
+    /// Copies the bytes of `from` between two offsets to the front of this one.
+    pub(crate) fn take_bytes(&mut self, from: &Self, start: usize, end: usize) {
+        let end = end.min(Self::SIZE);
+        let start = start.min(end);
+        // SAFETY: Both are folios of that size, and two if this one is not `from` shared, which is no overlap
+        // worse than of user space's.
+        unsafe {
+            sys::zpipe_frame_copy_part(
+                self.folio.as_ptr(),
+                from.folio.as_ptr(),
+                start,
+                end - start,
+            );
+        }
     }
 
     /// Another reference to the same frame.
@@ -118,20 +135,33 @@ impl Frame {
         unsafe { dest.copy_from_folio_atomic(self.folio.as_ptr(), offset, bytes) }
     }
 
-    /// Has `read` read at most `bytes` bytes from `offset` on.
-    pub(crate) fn read<R>(
-        &self,
+    /// Has `read` read `bytes` bytes of frames one after the other, from `offset` in the first on, as far as they
+    /// are there. Sleeps. `ENOMEM`.
+    pub(crate) fn read_all<R>(
+        frames: &[Self],
         offset: usize,
         bytes: usize,
         read: impl FnOnce(&mut Source<'_, '_>) -> R,
-    ) -> R {
-        let (mut iter, mut vec) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    ) -> Result<R> {
+        let mut iter = MaybeUninit::uninit();
+        let mut vecs = KVec::with_capacity(frames.len(), GFP_KERNEL_ACCOUNT)?;
+        let offset = offset.min(Self::SIZE);
+        let bytes = bytes.min(frames.len() * Self::SIZE - offset);
+        let (mut from, mut left) = (offset, bytes);
 
-        self.import(&mut iter, &mut vec, offset, bytes, false);
+        for frame in frames {
+            let part = left.min(Self::SIZE - from);
+            vecs.push(frame.part(from, part), GFP_KERNEL_ACCOUNT)?;
+            (from, left) = (0, left - part);
+        }
+        // SAFETY: There is room for it; the vectors are as many, and have so many bytes in all.
+        unsafe {
+            sys::zpipe_import_parts(iter.as_mut_ptr(), vecs.as_ptr(), vecs.len(), bytes, false);
+        }
         // SAFETY: It was initialised as one to read from. It and what it leads to stay here, and nobody else
         // has it. For the bytes see `drain_atomic()`.
         let iter = unsafe { IovIterSource::from_raw(iter.as_mut_ptr()) };
-        read(&mut Source::new(iter))
+        Ok(read(&mut Source::new(iter)))
     }
 
     /// Has `write` write at most `bytes` bytes from `offset` on.
@@ -141,35 +171,22 @@ impl Frame {
         bytes: usize,
         write: impl FnOnce(&mut Dest<'_, '_>) -> R,
     ) -> R {
-        let (mut iter, mut vec) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        let mut iter = MaybeUninit::uninit();
+        let offset = offset.min(Self::SIZE);
+        let bytes = bytes.min(Self::SIZE - offset);
+        let vec = self.part(offset, bytes);
 
-        self.import(&mut iter, &mut vec, offset, bytes, true);
-        // SAFETY: As in [`Self::read`], of one to write to.
+        // SAFETY: As in [`Self::read_all`], of one vector.
+        unsafe { sys::zpipe_import_parts(iter.as_mut_ptr(), &vec, 1, bytes, true) };
+        // SAFETY: As in [`Self::read_all`], of one to write to.
         let iter = unsafe { IovIterDest::from_raw(iter.as_mut_ptr()) };
         write(&mut Dest::new(iter))
     }
 
-    fn import(
-        &self,
-        iter: &mut MaybeUninit<bindings::iov_iter>,
-        vec: &mut MaybeUninit<bindings::bio_vec>,
-        offset: usize,
-        bytes: usize,
-        dest: bool,
-    ) {
-        let offset = offset.min(Self::SIZE);
-        let bytes = bytes.min(Self::SIZE - offset);
-        // SAFETY: There is room for both, the folio is valid, and the part is within its size.
-        unsafe {
-            sys::zpipe_import_folio(
-                iter.as_mut_ptr(),
-                vec.as_mut_ptr(),
-                self.folio.as_ptr(),
-                offset,
-                bytes,
-                dest,
-            );
-        }
+    /// A part of it that is within its size, for an iterator.
+    fn part(&self, offset: usize, bytes: usize) -> bindings::bio_vec {
+        // SAFETY: By the type invariants the folio is valid.
+        unsafe { sys::zpipe_folio_part(self.folio.as_ptr(), offset, bytes) }
     }
 
     /// The folio, for who maps it.

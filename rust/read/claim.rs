@@ -6,7 +6,7 @@
 //! front.
 
 use crate::{
-    pipe::{Pipe, Request, HUGE_MOST},
+    pipe::{Pipe, Request, FRAMES_MOST, HUGE_MOST},
     slot::{HugeSlots, Slot},
     sync::Event,
     trace::{self, Who},
@@ -18,15 +18,17 @@ impl Pipe {
     /// Takes the first slots out, as long as `takes` says so and `slots` has room, which it has for at least
     /// one. If there are none, and `waits`, waits for some as a read does.
     ///
-    /// None come at the end of the data, without a wait, or if the first is not to be taken: returns whether that
-    /// is why. Sleeps. Errors, without any: `EAGAIN`, `ERESTARTSYS`.
+    /// None come at the end of the data, or without a wait. Sleeps. Errors, without any: `EAGAIN`, `ERESTARTSYS`,
+    /// `ENOBUFS` if there is no room for more: the first is not to be taken, or the caller `shows` something
+    /// that writers may wait for to be gone.
     pub(crate) fn claim(
         &self,
         request: Request<'_>,
         waits: bool,
+        shows: bool,
         slots: &mut KVec<Slot>,
         mut takes: impl FnMut(&Slot) -> bool,
-    ) -> Result<bool> {
+    ) -> Result {
         let mut turn = ReaderTurn::default();
         let mut inner = self.lock_to_read(&mut turn);
         let result = loop {
@@ -46,8 +48,12 @@ impl Pipe {
                 // There is room.
                 let _ = slots.push_within_capacity(slot);
             }
+            if inner.ring.used() == 0 && self.huge() >= HUGE_MOST && !slots.is_empty() {
+                // There is nothing to be read first any more: who can be copied need not wait.
+                turn.emptied(true);
+            }
             if !slots.is_empty() || !waits {
-                break Ok(false);
+                break Ok(());
             }
             if landing {
                 // As in a read.
@@ -59,8 +65,14 @@ impl Pipe {
                 }
                 continue;
             }
-            if inner.ring.used() != 0 || !inner.has_writers() {
-                break Ok(inner.ring.used() != 0);
+            if inner.ring.used() != 0 {
+                break Err(ENOBUFS);
+            }
+            if !inner.has_writers() {
+                break Ok(());
+            }
+            if shows && (inner.ring.limit() == 0 || self.huge() >= FRAMES_MOST) {
+                break Err(ENOBUFS);
             }
             if request.nonblock() {
                 break Err(EAGAIN);
@@ -82,6 +94,19 @@ impl Pipe {
         };
         self.leave(inner, &mut turn);
         result
+    }
+
+    /// The bytes of so many slots that were claimed are in others now: their places are free. Sleeps, but only for
+    /// the lock.
+    pub(crate) fn merged(&self, slots: usize) {
+        let mut turn = ReaderTurn::default();
+        let mut inner = self.lock_to_read(&mut turn);
+        for _ in 0..slots {
+            turn.emptied(inner.ring.is_full());
+            inner.ring.let_go();
+        }
+        self.leave(inner, &mut turn);
+        self.fasync.writers.tell(Event::Output);
     }
 
     /// So many bytes of what was claimed are read, with them all of `slots`. Sleeps, but only for the lock.
@@ -106,6 +131,10 @@ impl Pipe {
                     let pages = self.huge();
                     turn.emptied(pages >= HUGE_MOST);
                     self.set_huge(&inner, pages.saturating_sub(1));
+                    // A frame is home by now.
+                    if slot.is_huge() {
+                        inner.homes.worth.copied();
+                    }
                     if inner.has_writers() {
                         inner.homes.put(slot, &mut gone);
                     } else {

@@ -124,6 +124,12 @@ impl WaitQueue {
         Ok(())
     }
 
+    /// The same, but nothing else ends it: for what is over soon, whatever others do.
+    pub(crate) fn wait_for_others(&self, ready: impl FnMut() -> bool) {
+        // CAST: Bits of a task's state. Without signals it does not fail.
+        let _ = self.wait_event(0, TASK_UNINTERRUPTIBLE as c_int, ready);
+    }
+
     /// As [`Self::wait`], but a wakeup ends with the first waiter of this kind it wakes.
     ///
     /// Who returns `Ok` may have consumed a wakeup, and passes it on if something is left. Returns

@@ -13,6 +13,7 @@ use super::WindowEnd;
 use crate::{
     fops::{FileOperations, OpenFile, OpeningFile},
     mm::{Fault, Frame, Served, UserPages},
+    pipe::Request,
     slot::{Kind, Slot},
     uapi::{self, UserStruct},
 };
@@ -29,18 +30,23 @@ struct Entry {
     slot: Slot,
     /// Where in the window its next byte is.
     at: usize,
-    /// Bytes that are shown: not all if the rest could not be copied.
+    /// Bytes that are shown: not all if there was no room for the rest, or it could not be copied.
     shown: usize,
 }
 
 /// What a read window shows. Place 0 of it is the area.
+///
+/// Of the entries the first `full` are shown in full, perhaps a part of the next, and nothing of those behind it.
+/// What is copied of them lies in the area in one piece, which ends at `area_used`.
 struct Shown {
     entries: Fifo<Entry>,
+    full: usize,
     /// Bytes in view.
     bytes: usize,
     area: Frame,
-    /// Bytes of the area that have been used since nothing of it was in view.
     area_used: usize,
+    /// An area that was used before, which others may still refer to.
+    other_area: Option<Frame>,
     /// Where the next frame goes, if that place is free.
     next_place: usize,
     /// For slots on their way in or out: nobody peeks, or consumes, as long as it is here.
@@ -87,12 +93,16 @@ impl<T> Fifo<T> {
     }
 
     fn first(&mut self) -> Option<&mut T> {
-        let index = self.index(0);
-        self.places.get_mut(index)?.as_mut()
+        self.get(0)
     }
 
     fn last(&mut self) -> Option<&mut T> {
-        let index = self.index(self.len.checked_sub(1)?);
+        self.get(self.len.checked_sub(1)?)
+    }
+
+    /// The one with so many before it.
+    fn get(&mut self, number: usize) -> Option<&mut T> {
+        let index = self.index(number);
         self.places.get_mut(index)?.as_mut()
     }
 
@@ -109,6 +119,10 @@ impl<T> Fifo<T> {
         let item = self.places.get_mut(index)?.take()?;
         self.len -= 1;
         Some(item)
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.places.iter_mut().flatten()
     }
 
     fn iter(&self) -> impl Iterator<Item = &T> {
@@ -151,16 +165,21 @@ impl Room {
     /// Whether there is room for `slot`; then there is less.
     fn takes(&mut self, slot: &Slot) -> bool {
         let bytes = slot.len();
-        let room = match slot.frame() {
-            Some(_) => &mut self.places,
-            None => &mut self.area,
+        let (room, needs, least) = match slot {
+            Slot::Huge(slot) if slot.frame().is_some() => (&mut self.places, 1, 1),
+            // A part of it can be shown.
+            Slot::Huge(_) => (&mut self.area, bytes, 1),
+            Slot::Page(_) => (&mut self.area, bytes, bytes),
         };
-        let needs = if slot.frame().is_some() { 1 } else { bytes };
-        let takes = self.bytes != 0 && self.slots != 0 && *room >= needs;
+        let takes = self.bytes != 0 && self.slots != 0 && *room >= least;
         if takes {
-            *room -= needs;
             self.slots -= 1;
             self.bytes = self.bytes.saturating_sub(bytes);
+            if *room < needs {
+                // Nothing is shown behind a part.
+                self.slots = 0;
+            }
+            *room = room.saturating_sub(needs);
         }
         takes
     }
@@ -176,6 +195,8 @@ impl Shown {
             bytes: 0,
             area: Frame::new().ok_or(ENOMEM)?,
             area_used: 0,
+            full: 0,
+            other_area: None,
             next_place: 1,
             list: Some(KVec::with_capacity(Self::MOST, GFP_KERNEL_ACCOUNT)?),
         })
@@ -195,9 +216,42 @@ impl Shown {
         })
     }
 
-    /// Whether all that was copied to the area is consumed.
-    fn area_is_free(&self) -> bool {
-        !self.entries.iter().any(Entry::is_copied)
+    /// Where in the area what is in view begins; [`None`] if there is nothing.
+    fn area_start(&self) -> Option<usize> {
+        let mut entries = self.entries.iter();
+        entries
+            .find(|entry| entry.is_copied() && entry.shown != 0)
+            .map(|entry| entry.at)
+    }
+
+    /// Whether the area is to be replaced, or may be used from its start on.
+    fn area_is_worn(&mut self) -> bool {
+        match self.area_start() {
+            // Who still refers to what was in it keeps that.
+            None if self.area_used == 0 || !self.area.is_mapped_only() => self.area_used != 0,
+            None => {
+                self.area_used = 0;
+                false
+            }
+            // What is in view is to be copied: not for nothing.
+            Some(start) => 2 * self.area_used > Frame::SIZE && 2 * start > self.area_used,
+        }
+    }
+
+    /// Goes on with another area, which has what is in view of this one.
+    fn replace_area(&mut self, mut area: Frame, file: &OpenFile<'_>) {
+        let start = self.area_start().unwrap_or(self.area_used);
+
+        area.take_bytes(&self.area, start, self.area_used);
+        file.unmap(0, 1);
+        core::mem::swap(&mut self.area, &mut area);
+        self.area_used -= start;
+        for entry in self.entries.iter_mut() {
+            if entry.is_copied() && entry.shown != 0 {
+                entry.at -= start;
+            }
+        }
+        self.other_area = Some(area);
     }
 
     /// What there is room for, if the window has `places` places for frames, and `bytes` bytes are wanted.
@@ -211,69 +265,71 @@ impl Shown {
         }
     }
 
-    /// Shows `slot` behind the others. Returns how many bytes were copied for that.
-    fn show(&mut self, slot: Slot, places: usize) -> usize {
-        let mut entry = Entry {
-            shown: slot.len(),
-            at: 0,
-            slot,
-        };
-        let mut copied = 0;
-        match &entry.slot {
-            Slot::Huge(huge) if huge.frame().is_some() => {
-                entry.at = self.next_place * Frame::SIZE + huge.offset();
-                self.next_place = self.next_place % places + 1;
-            }
-            _ => {
-                entry.at = self.area_used;
-                entry.shown = 0;
-                copied = self.copy(&mut entry);
-            }
+    /// Puts `slot` behind the others, of which nothing is shown yet.
+    fn push(&mut self, slot: Slot, places: usize) {
+        let mut at = 0;
+        if let Some(frame) = slot.frame_offset() {
+            at = self.next_place * Frame::SIZE + frame;
+            self.next_place = self.next_place % places + 1;
         }
-        self.bytes += entry.shown;
-        self.entries.push(entry);
-        copied
+        self.entries.push(Entry { slot, at, shown: 0 });
     }
 
-    /// Copies an entry of which nothing is shown to the area, as far as possible; returns how many bytes.
-    fn copy(&mut self, entry: &mut Entry) -> usize {
+    /// Adds the bytes of `slot` to the last one, and shows them, if these would have been one if they had not been
+    /// taken out in between; says whether. Then the slot is empty.
+    fn merge(&mut self, slot: &Slot) -> bool {
+        if self.full != self.entries.len {
+            return false;
+        }
+        let Some(last) = self.entries.last() else {
+            return false;
+        };
+        let end = last.at + last.shown;
+        let (area, at) = (&self.area, self.area_used);
+        let shows = |slot: &Slot| area.write(at, slot.len(), |dest| slot.peek_atomic(0, dest));
+        if !last.is_copied() || end != at || shows(slot) != slot.len() || !last.slot.append(slot) {
+            return false;
+        }
+        last.shown += slot.len();
+        self.area_used += slot.len();
+        self.bytes += slot.len();
+        true
+    }
+
+    /// Shows what is not shown yet, as far as possible. Returns how many bytes were copied for that.
+    fn show(&mut self) -> usize {
         // It comes short where memory is bad, or where tests cut it.
         const TRIES: usize = 64;
+        let before = self.area_used;
 
-        for _ in 0..TRIES {
-            let left = entry.slot.len();
-            let copied = self
-                .area
-                .write(self.area_used, left, |dest| entry.slot.peek_atomic(dest));
-            if copied != 0 || left == 0 {
-                self.area_used += copied;
-                entry.shown = copied;
-                return copied;
+        while let Some(entry) = self.entries.get(self.full) {
+            let len = entry.slot.len();
+            if !entry.is_copied() {
+                entry.shown = len;
+                self.bytes += len;
+            } else {
+                if entry.shown == 0 {
+                    entry.at = self.area_used;
+                }
+                for _ in 0..TRIES {
+                    let left = len - entry.shown;
+                    let copied = self.area.write(self.area_used, left, |dest| {
+                        entry.slot.peek_atomic(entry.shown, dest)
+                    });
+                    self.area_used += copied;
+                    self.bytes += copied;
+                    entry.shown += copied;
+                    if copied == left {
+                        break;
+                    }
+                }
+                if entry.shown != len {
+                    break;
+                }
             }
+            self.full += 1;
         }
-        0
-    }
-
-    /// Shows more of what is only shown in part, once that part is consumed.
-    fn show_rest(&mut self) -> usize {
-        let Some(mut entry) = self.entries.pop_last() else {
-            return 0;
-        };
-        let mut copied = 0;
-        if entry.shown == 0 && entry.slot.len() != 0 {
-            entry.at = self.area_used;
-            copied = self.copy(&mut entry);
-            self.bytes += entry.shown;
-        }
-        self.entries.push(entry);
-        copied
-    }
-
-    /// Whether the last slot is shown in full.
-    fn is_complete(&mut self) -> bool {
-        self.entries
-            .last()
-            .is_none_or(|entry| entry.shown == entry.slot.len())
+        self.area_used - before
     }
 
     /// Removes the first `bytes` bytes, which are in view. Slots of which nothing is left go to `gone`, and
@@ -296,6 +352,7 @@ impl Shown {
                 run.add((entry.at - 1) / Frame::SIZE, file);
             }
             if let Some(entry) = self.entries.pop() {
+                self.full -= 1;
                 // There is room for all.
                 let _ = gone.push_within_capacity(entry.slot);
             }
@@ -432,33 +489,32 @@ impl Call<'_> {
         }
     }
 
-    /// Has an area to copy to, of which nothing is in use, if nothing of it is in view. Who still refers to what
-    /// was in it keeps that.
+    /// Has an area with room for more, if that is possible. `ENOMEM` if there is none at all.
     fn clean_area(&self, file: &OpenFile<'_>) -> Result {
-        {
+        let (other, is_empty) = {
             let shown = &mut *self.window.shown.lock();
-            if shown.area_used == 0 || !shown.area_is_free() {
+            if !shown.area_is_worn() {
                 return Ok(());
             }
-            if shown.area.is_mapped_only() {
-                shown.area_used = 0;
-                return Ok(());
-            }
+            (shown.other_area.take(), shown.bytes == 0)
+        };
+        match other.filter(Frame::is_alone).or_else(Frame::new) {
+            Some(area) => self.window.shown.lock().replace_area(area, file),
+            None if is_empty => return Err(ENOMEM),
+            None => (),
         }
-        let mut area = Frame::new().ok_or(ENOMEM)?;
-        let shown = &mut *self.window.shown.lock();
-        file.unmap(0, 1);
-        core::mem::swap(&mut shown.area, &mut area);
-        shown.area_used = 0;
         Ok(())
     }
 
     /// Takes slots out of the pipe until at least `most` bytes are in view, as far as there are any; waits for
     /// some if none are in view, or if `more` are wanted than are. Returns how many bytes were copied.
+    ///
+    /// Errors, with nothing taken out: `EAGAIN`, `ERESTARTSYS`, `ENOMEM`, `ENOBUFS` (there is no room for more),
+    /// `EFAULT` (bad memory).
     fn claim(
         &mut self,
         file: &OpenFile<'_>,
-        request: crate::pipe::Request<'_>,
+        request: Request<'_>,
         most: usize,
         more: bool,
     ) -> Result<usize> {
@@ -466,30 +522,47 @@ impl Call<'_> {
         self.clean_area(file)?;
         let (before, mut room, rest) = {
             let shown = &mut *window.shown.lock();
-            let rest = shown.show_rest();
-            let before = shown.bytes;
-            if !shown.is_complete() {
-                return if before == 0 { Err(EFAULT) } else { Ok(rest) };
+            let rest = shown.show();
+            if shown.full != shown.entries.len {
+                return match (shown.bytes, rest) {
+                    (0, _) => Err(EFAULT),
+                    (_, 0) if more => Err(ENOBUFS),
+                    _ => Ok(rest),
+                };
             }
             let wanted = if more {
                 most
             } else {
-                most.saturating_sub(before)
+                most.saturating_sub(shown.bytes)
             };
-            (before, shown.room(window.places, wanted), rest)
+            (shown.bytes, shown.room(window.places, wanted), rest)
         };
         let waits = before == 0 || (more && rest == 0);
         let pipe = &window.end.pipe;
-        if pipe.claim(request, waits, &mut self.list, |slot| room.takes(slot))? {
-            return Err(ENOBUFS);
-        }
+        pipe.claim(request, waits, before != 0, &mut self.list, |slot| {
+            room.takes(slot)
+        })?;
 
-        let shown = &mut *window.shown.lock();
+        let mut merged = 0;
         let mut copied = rest;
-        for slot in self.list.drain_all() {
-            copied += shown.show(slot, window.places);
+        let is_bad = {
+            let shown = &mut *window.shown.lock();
+            for slot in self.list.drain_all() {
+                let bytes = slot.len();
+                if shown.merge(&slot) {
+                    copied += bytes;
+                    merged += 1;
+                } else {
+                    shown.push(slot, window.places);
+                    copied += shown.show();
+                }
+            }
+            shown.bytes == 0 && shown.entries.len != 0
+        };
+        if merged != 0 {
+            pipe.merged(merged);
         }
-        if shown.bytes == 0 && shown.entries.len != 0 {
+        if is_bad {
             // Nothing of what there is could be copied.
             return Err(EFAULT);
         }
