@@ -279,6 +279,21 @@ static inline bool full_of(const unsigned char *at, unsigned char byte)
 	return *at == byte && !memcmp(at, at + 1, FRAME - 1);
 }
 
+static inline long available(void)
+{
+	return number_in("/proc/meminfo", "MemAvailable");
+}
+
+/* Whether at most @lost KiB are missing, when what was freed has been counted. */
+static inline bool comes_back(long before, long lost)
+{
+	int i;
+
+	for (i = 0; i < 50 && available() <= before - lost; i++)
+		usleep(100000);
+	return available() > before - lost;
+}
+
 /* All of it went in frames, none was copied. */
 #define EXPECT_MOVED(g, bytes)						\
 ({									\
