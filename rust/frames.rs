@@ -5,7 +5,7 @@
 //! A frame that was committed and read comes home to its window, and takes the place of another that is
 //! committed. It need not be cleared for that: it holds what was in that window. It goes nowhere else.
 
-use crate::mm::Frame;
+use crate::{mm::Frame, pipe::FRAMES_MOST};
 use kernel::{
     new_spinlock,
     prelude::*,
@@ -32,8 +32,9 @@ impl Home {
     /// Frames that wait at most.
     const MOST: usize = 24;
 
-    /// Frames that readers hold, at most, before no others are sent: they are charged to the writer.
-    const KEPT_MOST: usize = 4;
+    /// Frames that others hold, at most, before no others are sent, for they are charged to the writer: such as are
+    /// in the pipe though they were lent, and such that readers pinned.
+    const KEPT_MOST: usize = FRAMES_MOST as usize + 4;
 
     /// An empty one. Sleeps.
     pub(crate) fn new() -> Result<Arc<Self>> {
@@ -70,7 +71,15 @@ impl Home {
         drop(refused);
     }
 
-    /// Whether readers hold so many frames that no more are to be sent.
+    /// Puts a frame in that turned out not to be needed, unless there are enough.
+    pub(crate) fn put_spare(&self, frame: Frame) {
+        let enough = self.stock.lock().frames.len() >= FRAMES_MOST as usize;
+        if !enough {
+            self.put(frame);
+        }
+    }
+
+    /// Whether others hold so many frames that no more are to be sent.
     pub(crate) fn is_crowded(&self) -> bool {
         let stock = self.stock.lock();
         let kept = stock.frames.iter().filter(|frame| !frame.is_alone());

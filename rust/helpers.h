@@ -94,7 +94,7 @@ bool zpipe_frame_alone(struct folio *folio);
 bool zpipe_frame_mapped_only(struct folio *folio);
 void zpipe_frame_clear(struct folio *folio, size_t from, size_t to);
 bool zpipe_frame_copy(struct folio *to, struct folio *from);
-void zpipe_frame_copy_part(struct folio *to, struct folio *from, size_t offset,
+bool zpipe_frame_copy_part(struct folio *to, struct folio *from, size_t offset,
 			   size_t bytes);
 struct bio_vec zpipe_folio_part(struct folio *folio, size_t offset, size_t bytes);
 void zpipe_import_parts(struct iov_iter *iter, const struct bio_vec *parts, size_t n,
@@ -102,6 +102,7 @@ void zpipe_import_parts(struct iov_iter *iter, const struct bio_vec *parts, size
 bool zpipe_fault_is_huge(struct vm_fault *vmf, unsigned int order);
 size_t zpipe_fault_pgoff(struct vm_fault *vmf);
 bool zpipe_fault_writes(struct vm_fault *vmf);
+bool zpipe_fault_is_mkwrite(struct vm_fault *vmf);
 struct file *zpipe_fault_file(struct vm_fault *vmf);
 vm_fault_t zpipe_frame_place(struct vm_fault *vmf, struct folio *folio, bool write);
 

@@ -156,6 +156,11 @@ bool zpipe_fault_writes(struct vm_fault *vmf)
 	return vmf->flags & FAULT_FLAG_WRITE;
 }
 
+bool zpipe_fault_is_mkwrite(struct vm_fault *vmf)
+{
+	return vmf->flags & FAULT_FLAG_MKWRITE;
+}
+
 struct file *zpipe_fault_file(struct vm_fault *vmf)
 {
 	return vmf->vma->vm_file;
@@ -188,11 +193,11 @@ bool zpipe_frame_copy(struct folio *to, struct folio *from)
 	return !folio_mc_copy(to, from);
 }
 
-/* The @bytes bytes of @from at @offset become the first of @to. */
-void zpipe_frame_copy_part(struct folio *to, struct folio *from, size_t offset,
+/* The @bytes bytes of @from at @offset become the first of @to. False as above. */
+bool zpipe_frame_copy_part(struct folio *to, struct folio *from, size_t offset,
 			   size_t bytes)
 {
-	memcpy(folio_address(to), folio_address(from) + offset, bytes);
+	return !copy_mc_to_kernel(folio_address(to), folio_address(from) + offset, bytes);
 }
 
 /* A part of a folio, for an iterator. */

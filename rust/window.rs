@@ -147,27 +147,27 @@ impl WriteWindow {
         };
         // Another thread was faster.
         if let Some(frame) = spare {
-            self.home.put(frame);
+            self.home.put_spare(frame);
         }
         Some(result)
     }
 
-    /// Makes the frame at `index` the writer's own if it is lent: by a copy, if it still is in the pipe.
-    /// Sleeps. False if there is no memory for that.
-    fn unlend(&self, file: &OpenFile<'_>, index: usize) -> bool {
+    /// Makes the frame at `index` the writer's own if it is lent: by a copy, if it still is in the pipe. Says
+    /// whether nothing came in between. Sleeps. [`None`] if there is no memory for that.
+    fn unlend(&self, file: &OpenFile<'_>, index: usize) -> Option<bool> {
         // A frame that was lent, and a copy of it.
         let mut made: Option<(Frame, Frame)> = None;
         loop {
             let lent = {
                 let mut places = self.places.lock();
                 let Some(place) = places.get_mut(index) else {
-                    return true;
+                    return Some(true);
                 };
                 let frame = match mem::replace(place, Place::Empty) {
                     Place::Lent(frame) => frame,
                     other => {
                         *place = other;
-                        return true;
+                        return Some(true);
                     }
                 };
                 file.unmap(index, 1);
@@ -175,22 +175,29 @@ impl WriteWindow {
                     // Nobody could store to it meanwhile.
                     Some((of, copy)) if of.is(&frame) => {
                         *place = Place::Own(copy);
-                        return true;
+                        drop(places);
+                        drop(of);
+                        // It is of use again when nobody has it any more.
+                        self.home.put(frame);
+                        return Some(true);
                     }
-                    _ if frame.is_alone() => {
+                    // Another was lent there.
+                    Some(_) => {
+                        *place = Place::Lent(frame);
+                        return Some(false);
+                    }
+                    None if frame.is_alone() => {
                         *place = Place::Own(frame);
-                        return true;
+                        return Some(true);
                     }
-                    _ => (),
+                    None => (),
                 }
                 let lent = frame.share();
                 *place = Place::Lent(frame);
                 lent
             };
-            match lent.copy() {
-                Some(copy) => made = Some((lent, copy)),
-                None => return false,
-            }
+            let copy = lent.copy()?;
+            made = Some((lent, copy));
         }
     }
 
@@ -234,9 +241,7 @@ impl WriteWindow {
             }
             Place::Lent(frame) => {
                 file.unmap(index, 1);
-                // While it is in the pipe a second time it is no use at home.
-                let home = Some(home).filter(|_| frame.is_alone());
-                Ok(SentFrame::new(frame, home))
+                Ok(SentFrame::new(frame, Some(home)))
             }
             // Another thread has committed it just now.
             Place::Empty => Err(uapi::REASON_SMALL),
@@ -380,7 +385,7 @@ impl WriteWindow {
         Ok((offset as usize, bytes as usize))
     }
 
-    fn reserve(&self, arg: usize) -> Result {
+    fn reserve(&self, file: &OpenFile<'_>, arg: usize) -> Result {
         let (_, args) = UserStruct::read::<uapi::Reserve>(arg)?;
         if args.flags != 0 {
             return Err(EINVAL);
@@ -393,6 +398,11 @@ impl WriteWindow {
                 return Err(ERESTARTSYS);
             }
             self.with_frame(index, |_| ()).ok_or(ENOMEM)?;
+            while self.lends && !self.unlend(file, index).ok_or(ENOMEM)? {
+                if killed() {
+                    return Err(ERESTARTSYS);
+                }
+            }
         }
         Ok(())
     }
@@ -472,7 +482,7 @@ impl FileOperations for WriteWindow {
 
     fn ioctl(&self, file: &OpenFile<'_>, cmd: u32, arg: usize) -> Result<i32> {
         match cmd {
-            uapi::RESERVE => self.reserve(arg).map(|()| 0),
+            uapi::RESERVE => self.reserve(file, arg).map(|()| 0),
             uapi::COMMIT => self.commit(file, arg).map(|()| 0),
             _ => Err(ENOIOCTLCMD),
         }
@@ -480,8 +490,18 @@ impl FileOperations for WriteWindow {
 
     fn fault(&self, file: &OpenFile<'_>, fault: &Fault<'_>) -> Served {
         let (index, writes) = (fault.frame(), fault.writes());
-        if self.lends && writes && !self.unlend(file, index) {
-            return Served::BUS;
+        if fault.is_of_mapped_page() {
+            // With the reference that it has for us the frame is not alone. Without a mapping it comes again.
+            file.unmap(index, 1);
+            return Served::AGAIN;
+        }
+        if self.lends && writes {
+            match self.unlend(file, index) {
+                Some(true) => (),
+                // Signals are looked at first.
+                Some(false) => return Served::AGAIN,
+                None => return Served::BUS,
+            }
         }
         self.with_frame(index, |place| match place {
             Place::Own(frame) => fault.place(frame, writes || !self.lends),

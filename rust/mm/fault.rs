@@ -64,6 +64,12 @@ impl Fault<'_> {
         unsafe { sys::zpipe_fault_writes(self.vmf) }
     }
 
+    /// Whether it is the first store to a small page that is mapped: then the kernel holds a reference to that.
+    pub(crate) fn is_of_mapped_page(&self) -> bool {
+        // SAFETY: Valid by the type invariants.
+        unsafe { sys::zpipe_fault_is_mkwrite(self.vmf) }
+    }
+
     /// The file that is mapped.
     pub(crate) fn file(&self) -> *mut bindings::file {
         // SAFETY: Valid by the type invariants; the mapping holds its file.

@@ -62,8 +62,8 @@ impl Frame {
         Some(Self { folio })
     }
 
-    /// Copies the bytes of `from` between two offsets to the front of this one.
-    pub(crate) fn take_bytes(&mut self, from: &Self, start: usize, end: usize) {
+    /// Copies the bytes of `from` between two offsets to the front of this one. False if there is bad memory.
+    pub(crate) fn take_bytes(&mut self, from: &Self, start: usize, end: usize) -> bool {
         let end = end.min(Self::SIZE);
         let start = start.min(end);
         // SAFETY: Both are folios of that size, and two if this one is not `from` shared, which is no overlap
@@ -74,7 +74,7 @@ impl Frame {
                 from.folio.as_ptr(),
                 start,
                 end - start,
-            );
+            )
         }
     }
 

@@ -71,7 +71,10 @@ impl Pipe {
             if !inner.has_writers() {
                 break Ok(());
             }
-            if shows && (inner.ring.limit() == 0 || self.huge() >= FRAMES_MOST) {
+            // What writers have reserved will be filled, or free.
+            let reserved = inner.ring.reserved();
+            let frames = self.huge().saturating_sub(reserved.into());
+            if shows && (inner.ring.limit() + reserved == 0 || frames >= FRAMES_MOST) {
                 break Err(ENOBUFS);
             }
             if request.nonblock() {

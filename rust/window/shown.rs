@@ -45,8 +45,8 @@ struct Shown {
     bytes: usize,
     area: Frame,
     area_used: usize,
-    /// An area that was used before, which others may still refer to.
-    other_area: Option<Frame>,
+    /// Areas that were used before, which others may still refer to.
+    other_areas: [Option<Frame>; Self::OTHER_AREAS],
     /// Where the next frame goes, if that place is free.
     next_place: usize,
     /// For slots on their way in or out: nobody peeks, or consumes, as long as it is here.
@@ -189,6 +189,9 @@ impl Shown {
     /// Slots that are in view at most: as many small ones as the area has room for if they are full.
     const MOST: usize = 520;
 
+    /// Areas beside the one in use, at most.
+    const OTHER_AREAS: usize = 3;
+
     fn new() -> Result<Self> {
         Ok(Self {
             entries: Fifo::new(Self::MOST)?,
@@ -196,7 +199,7 @@ impl Shown {
             area: Frame::new().ok_or(ENOMEM)?,
             area_used: 0,
             full: 0,
-            other_area: None,
+            other_areas: [const { None }; Self::OTHER_AREAS],
             next_place: 1,
             list: Some(KVec::with_capacity(Self::MOST, GFP_KERNEL_ACCOUNT)?),
         })
@@ -238,20 +241,33 @@ impl Shown {
         }
     }
 
-    /// Goes on with another area, which has what is in view of this one.
+    /// An area that was used before and that nobody refers to; or [`None`] in place of one, and whether there may
+    /// be a new one.
+    fn other_area(&mut self) -> (Option<Frame>, bool) {
+        let mut areas = self.other_areas.iter_mut();
+        let area = areas.find_map(|area| area.take_if(|area| area.is_alone()));
+
+        (area, self.other_areas.iter().any(Option::is_none))
+    }
+
+    /// Goes on with another area, which has what is in view of this one; unless that has bad memory.
     fn replace_area(&mut self, mut area: Frame, file: &OpenFile<'_>) {
         let start = self.area_start().unwrap_or(self.area_used);
 
-        area.take_bytes(&self.area, start, self.area_used);
-        file.unmap(0, 1);
-        core::mem::swap(&mut self.area, &mut area);
-        self.area_used -= start;
-        for entry in self.entries.iter_mut() {
-            if entry.is_copied() && entry.shown != 0 {
-                entry.at -= start;
+        if area.take_bytes(&self.area, start, self.area_used) {
+            file.unmap(0, 1);
+            core::mem::swap(&mut self.area, &mut area);
+            self.area_used -= start;
+            for entry in self.entries.iter_mut() {
+                if entry.is_copied() && entry.shown != 0 {
+                    entry.at -= start;
+                }
             }
         }
-        self.other_area = Some(area);
+        // There is room for it.
+        if let Some(place) = self.other_areas.iter_mut().find(|place| place.is_none()) {
+            *place = Some(area);
+        }
     }
 
     /// What there is room for, if the window has `places` places for frames, and `bytes` bytes are wanted.
@@ -394,7 +410,7 @@ pub(crate) struct ReadWindow {
 impl ReadWindow {
     /// One that shows so many frames at once. Sleeps. Errors: `EPERM`, `ENOMEM`.
     pub(crate) fn new(end: WindowEnd, frames: usize) -> Result<Self> {
-        let account = super::account(&end.pipe, 1)?;
+        let account = super::account(&end.pipe, 1 + Shown::OTHER_AREAS)?;
         let shown = Shown::new()?;
         let shown = KBox::pin_init(new_mutex!(shown, "zpipe::window"), GFP_KERNEL_ACCOUNT)?;
 
@@ -491,14 +507,16 @@ impl Call<'_> {
 
     /// Has an area with room for more, if that is possible. `ENOMEM` if there is none at all.
     fn clean_area(&self, file: &OpenFile<'_>) -> Result {
-        let (other, is_empty) = {
+        let (other, may_be_new, is_empty) = {
             let shown = &mut *self.window.shown.lock();
             if !shown.area_is_worn() {
                 return Ok(());
             }
-            (shown.other_area.take(), shown.bytes == 0)
+            let (other, may_be_new) = shown.other_area();
+            (other, may_be_new, shown.area_start().is_none())
         };
-        match other.filter(Frame::is_alone).or_else(Frame::new) {
+        // Who makes the kernel keep all of them gets no more.
+        match other.or_else(|| if may_be_new { Frame::new() } else { None }) {
             Some(area) => self.window.shown.lock().replace_area(area, file),
             None if is_empty => return Err(ENOMEM),
             None => (),

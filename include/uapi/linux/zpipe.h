@@ -318,12 +318,16 @@ struct zpipe_view {
  * nothing new is. At the end of the data it shows no more than is in view already.
  *
  * What is in view belongs to the window: it does not change, others do not read it, and it
- * takes up room in the pipe. It goes back to the front of the pipe when the window's
- * descriptors and mappings are gone.
+ * takes up room in the pipe. Where in the window it is may change with the next call that
+ * peeks: only the views of the last one are good. It goes back to the front of the pipe
+ * when the window's descriptors and mappings are gone; of several windows in the order in
+ * which they go.
  *
  * Returns 0. Beside the errors above those of read(2), EINVAL (@consume is more than is in
- * view: nothing is consumed), EBUSY (another thread is in this call), EFAULT (@views, and
- * what is in view can be asked for again).
+ * view: nothing is consumed), EBUSY (another thread is in this call), ENOBUFS (with
+ * ZPIPE_MORE: there is no room for more, in the window or in the pipe), ENOMEM, EFAULT
+ * (@views, and what is in view can be asked for again). When @consume is 0 after an error,
+ * so many bytes were consumed.
  */
 struct zpipe_peek {
 	__u32 size;
