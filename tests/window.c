@@ -97,6 +97,37 @@ TEST_F(window, sizes_of_structs)
 	EXPECT_EQ(-E2BIG, sys(ioctl(fd, ZPIPE_IOC_WINDOW, &arg)));
 }
 
+TEST_F(window, short_structs)
+{
+	struct window w = write_window(&self->e, 1), r = read_window(&self->e, 1);
+	const struct {
+		int fd;
+		unsigned int cmd, size;
+	} commands[] = {
+		{ w.fd, ZPIPE_IOC_RESERVE, sizeof(struct zpipe_reserve) },
+		{ w.fd, ZPIPE_IOC_COMMIT, sizeof(struct zpipe_commit) },
+		{ r.fd, ZPIPE_IOC_PEEK, sizeof(struct zpipe_peek) },
+		{ r.fd, ZPIPE_IOC_CONSUME, sizeof(struct zpipe_consume) },
+	};
+	unsigned int arg[PAGE / 4 + 1] = {}, i;
+
+	ASSERT_LE(0, w.fd);
+	ASSERT_LE(0, r.fd);
+	for (i = 0; i < ARRAY_SIZE(commands); i++) {
+		int fd = commands[i].fd;
+		unsigned int cmd = commands[i].cmd;
+
+		for (arg[0] = 0; arg[0] < commands[i].size; arg[0]++) {
+			EXPECT_EQ(-EINVAL, sys(ioctl(fd, cmd, arg))) {
+				TH_LOG("command %x of %u bytes", cmd, arg[0]);
+			}
+		}
+		arg[0] = PAGE + 1;
+		EXPECT_EQ(-E2BIG, sys(ioctl(fd, cmd, arg)));
+		EXPECT_EQ(-EFAULT, sys(ioctl(fd, cmd, NULL)));
+	}
+}
+
 /* Each command is one of its own kind of window, and no other is. */
 TEST_F(window, commands_of_others)
 {
@@ -120,7 +151,7 @@ TEST_F(window, bad_ranges)
 	struct window w = write_window(&self->e, 2);
 	struct zpipe_reserve arg = { .size = sizeof(arg), .bytes = PAGE, .flags = 1 };
 	const unsigned long ranges[][2] = {
-		{ 0, w.bytes + 1 }, { 1, w.bytes }, { w.bytes, 1 }, { w.bytes + 1, 0 },
+		{ 0, w.bytes + 1 }, { 1, w.bytes }, { w.bytes, 1 },
 		{ -1UL, 1 }, { -1UL, 2 }, { PAGE, -1UL }, { 1UL << 63, 1UL << 63 },
 	};
 	unsigned int i;

@@ -9,6 +9,7 @@
 
 #define FRAME		((long)ZPIPE_FRAME)
 #define VIEWS		64	/* that a peek has room for */
+#define LOST		40960	/* KiB of memory that may be missing afterwards */
 
 FIXTURE(window) {
 	struct ends e;

@@ -10,8 +10,6 @@
 
 #include <linux/io_uring.h>
 
-#define LOST		40960	/* KiB that may be missing afterwards */
-
 /* What may be done to the mapping of a window, of two frames at least. */
 enum odd {
 	NOTHING,
