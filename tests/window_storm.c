@@ -266,18 +266,24 @@ static long consume_numbers(struct child *c)
 			return p.ret ?: -1;
 		if (!p.bytes)
 			return *done;
-		for (i = 0; i < p.n; i++, first = false) {
-			if (p.views[i].bytes != FRAME)
+		for (i = 0; i < p.n; i++) {
+			const struct zpipe_view *v = &p.views[i];
+			unsigned long at;
+
+			/* Frames one after the other are one view. */
+			if (v->bytes % FRAME)
 				return -2;
-			if (tag_of(r.at + p.views[i].offset, &number) != FIRST)
-				return -3;
-			if (first && number == *done + 2)
+			for (at = 0; at < v->bytes; at += FRAME, first = false) {
+				if (tag_of(r.at + v->offset + at, &number) != FIRST)
+					return -3;
+				if (first && number == *done + 2)
+					++*done;
+				if (number != *done + 1)
+					return -4;
+				if (consume(&r, FRAME))
+					return -5;
 				++*done;
-			if (number != *done + 1)
-				return -4;
-			if (consume(&r, FRAME))
-				return -5;
-			++*done;
+			}
 		}
 	}
 }

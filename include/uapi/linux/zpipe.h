@@ -262,8 +262,8 @@ struct zpipe_reserve {
  * Command of a write window. It is write(2) at the end that the window was made from, but
  * that frames of which at least half is committed leave the window as they are: the next
  * touch finds another frame there, and what was not committed of it is lost. With
- * ZPIPE_LEND, in a window that was made with ZPIPE_WINDOW_LEND, they stay to be read; to
- * store to one copies it first. Who still holds a frame (I/O, io_uring's registered
+ * ZPIPE_LEND, in a window that was made with ZPIPE_WINDOW_LEND, whole frames stay to be
+ * read, and parts are copied; to store to a frame that is lent copies it first. Who still holds a frame (I/O, io_uring's registered
  * buffers, vmsplice(2)) has it copied, and the window keeps it.
  *
  * Returns 0 if anything was written, or there was nothing to do, and else fails as
