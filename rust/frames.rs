@@ -49,10 +49,10 @@ impl Home {
         )
     }
 
-    /// Takes a frame out that nobody else has.
+    /// Takes a frame out that nobody else has, the last that came: more of it is in the caches.
     pub(crate) fn take(&self) -> Option<Frame> {
         let frames = &mut self.stock.lock().frames;
-        let index = frames.iter().position(Frame::is_alone)?;
+        let index = frames.iter().rposition(Frame::is_alone)?;
 
         frames.remove(index).ok()
     }

@@ -21,6 +21,9 @@
 //! Beside them, never with one of them held: the mmap_lock of the caller's own memory, taken by faults and
 //! by gifts. Who needs a slot and an mmap_lock reserves the slot first, see [`gift`](crate::gift).
 //!
+//! The lock of a window stands below an mmap_lock, and above nothing of the above: who has it takes no pipe's
+//! lock, see [`window`](crate::window).
+//!
 //! The lock of the SIGIO lists, [`FasyncLists`], is taken with none of these held. Under it memory is
 //! allocated and the kernel's fasync locks are taken.
 //!
