@@ -89,8 +89,8 @@ set_options()
 	gifts-small:*)	echo "$(cells $gifts_small 65536,2097152) $few -T page -t 40 -l 0 -H off" ;;
 	# Data that is made in memory of the pipe, and looked at there. Of small messages
 	# only some of these can be had.
-	windows:*)	echo "$(cells $windows 65536,2097152,16777216) $few -T page -t 40 -l 0" ;;
-	windows-line:*)	echo "$(cells $windows 65536,2097152,16777216) $few -T line -t 40 -l 0" ;;
+	windows:*)	echo "$(cells $windows 65536,2097152,16777216) $few -T page -t 200 -l 0" ;;
+	windows-line:*)	echo "$(cells $windows 65536,2097152,16777216) $few -T line -t 200 -l 0" ;;
 	placements:*)	echo "$(cells $usual $sizes_few) -r 7" ;;
 	*)		die "there is no set $1; there are ${sets_full[*]}" ;;
 	esac
