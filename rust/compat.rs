@@ -28,14 +28,30 @@ mod since_7_3 {
     pub(crate) fn poll_wants_every_write(reads: bool, edge_triggered: bool) -> bool {
         reads && edge_triggered
     }
+
+    /// No space for more.
+    pub(crate) fn no_buffers() -> Error {
+        ENOBUFS
+    }
+
+    /// It cannot be done on this kernel.
+    pub(crate) fn not_supported() -> Error {
+        EOPNOTSUPP
+    }
 }
 #[cfg(zpipe_since_7_3)]
-pub(crate) use since_7_3::{parameter, poll_wants_every_write, THIS_MODULE};
+pub(crate) use since_7_3::{
+    no_buffers, not_supported, parameter, poll_wants_every_write, THIS_MODULE,
+};
 
 /// Here `module!` puts a static into the crate's root, and a parameter is lent.
 #[cfg(not(zpipe_since_7_3))]
 mod until_7_2 {
-    use kernel::module_param::{ModuleParam, ModuleParamAccess};
+    use kernel::{
+        bindings,
+        error::Error,
+        module_param::{ModuleParam, ModuleParamAccess},
+    };
 
     /// This module, as the owner of what the kernel calls.
     pub(crate) use crate::THIS_MODULE;
@@ -50,6 +66,18 @@ mod until_7_2 {
     pub(crate) fn poll_wants_every_write(_reads: bool, _edge_triggered: bool) -> bool {
         true
     }
+
+    /// No space for more. CAST: A small number.
+    pub(crate) fn no_buffers() -> Error {
+        Error::from_errno(-(bindings::ENOBUFS as i32))
+    }
+
+    /// It cannot be done on this kernel. CAST: As above.
+    pub(crate) fn not_supported() -> Error {
+        Error::from_errno(-(bindings::EOPNOTSUPP as i32))
+    }
 }
 #[cfg(not(zpipe_since_7_3))]
-pub(crate) use until_7_2::{parameter, poll_wants_every_write, THIS_MODULE};
+pub(crate) use until_7_2::{
+    no_buffers, not_supported, parameter, poll_wants_every_write, THIS_MODULE,
+};

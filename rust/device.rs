@@ -186,7 +186,7 @@ impl End {
             return Err(EBADF);
         }
         if !has_frames() {
-            return Err(EOPNOTSUPP);
+            return Err(compat::not_supported());
         }
 
         // CAST: At most `WINDOW_MOST`.

@@ -101,6 +101,8 @@ TEST_F_TIMEOUT(window, gift_behind_a_byte, TIMEOUT)
 	struct peeked p;
 
 	ASSERT_LE(0, r.fd);
+	if (!moves(&self->e))
+		SKIP(return, "a write of that size would wait");
 	ASSERT_EQ(1, stream_write(self->e.fd[1], 0, 1));
 	ASSERT_EQ(0, consume(&r, 0));
 	p = peek(&r, 0);

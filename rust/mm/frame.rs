@@ -69,12 +69,7 @@ impl Frame {
         // SAFETY: Both are folios of that size, and two if this one is not `from` shared, which is no overlap
         // worse than of user space's.
         unsafe {
-            sys::zpipe_frame_copy_part(
-                self.folio.as_ptr(),
-                from.folio.as_ptr(),
-                start,
-                end - start,
-            )
+            sys::zpipe_frame_copy_part(self.folio.as_ptr(), from.folio.as_ptr(), start, end - start)
         }
     }
 

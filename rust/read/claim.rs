@@ -6,6 +6,7 @@
 //! front.
 
 use crate::{
+    compat,
     pipe::{Pipe, Request, FRAMES_MOST, HUGE_MOST},
     slot::{HugeSlots, Slot},
     sync::Event,
@@ -66,7 +67,7 @@ impl Pipe {
                 continue;
             }
             if inner.ring.used() != 0 {
-                break Err(ENOBUFS);
+                break Err(compat::no_buffers());
             }
             if !inner.has_writers() {
                 break Ok(());
@@ -75,7 +76,7 @@ impl Pipe {
             let reserved = inner.ring.reserved();
             let frames = self.huge().saturating_sub(reserved.into());
             if shows && (inner.ring.limit() + reserved == 0 || frames >= FRAMES_MOST) {
-                break Err(ENOBUFS);
+                break Err(compat::no_buffers());
             }
             if request.nonblock() {
                 break Err(EAGAIN);

@@ -11,6 +11,7 @@
 
 use super::WindowEnd;
 use crate::{
+    compat,
     fops::{FileOperations, OpenFile, OpeningFile},
     mm::{Fault, Frame, Served, UserPages},
     pipe::Request,
@@ -544,7 +545,7 @@ impl Call<'_> {
             if shown.full != shown.entries.len {
                 return match (shown.bytes, rest) {
                     (0, _) => Err(EFAULT),
-                    (_, 0) if more => Err(ENOBUFS),
+                    (_, 0) if more => Err(compat::no_buffers()),
                     _ => Ok(rest),
                 };
             }

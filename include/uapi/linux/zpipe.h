@@ -263,8 +263,9 @@ struct zpipe_reserve {
  * that frames of which at least half is committed leave the window as they are: the next
  * touch finds another frame there, and what was not committed of it is lost. With
  * ZPIPE_LEND, in a window that was made with ZPIPE_WINDOW_LEND, whole frames stay to be
- * read, and parts are copied; to store to a frame that is lent copies it first. Who still holds a frame (I/O, io_uring's registered
- * buffers, vmsplice(2)) has it copied, and the window keeps it.
+ * read, and parts are copied; to store to a frame that is lent copies it first. A frame
+ * that somebody else holds (I/O, io_uring's registered buffers, vmsplice(2)) is copied,
+ * and stays in the window.
  *
  * Returns 0 if anything was written, or there was nothing to do, and else fails as
  * write(2). Beside the errors above EINVAL (no range of the window, or ZPIPE_LEND and the
