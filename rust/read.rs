@@ -211,11 +211,8 @@ impl<'r> Read<'r, '_, '_> {
 
     /// Drops the lock, and wakes whom it owes that; returns who that is.
     fn leave_for_good(&mut self, inner: Locked<'_>) -> Wakes {
-        let wakes = self.pipe.unlock(inner, &mut self.turn);
-        // Who is woken may want these again.
-        self.huge.free();
-        self.pipe.wake(wakes);
-        wakes
+        self.pipe
+            .leave_freeing(inner, &mut self.turn, &mut self.huge)
     }
 
     /// Takes the lock again.
@@ -294,12 +291,16 @@ impl Pipe {
 
     /// Drops the lock and wakes whom a reader owes it.
     fn leave(&self, inner: Locked<'_>, turn: &mut ReaderTurn) {
-        let wakes = self.unlock(inner, turn);
-        self.wake(wakes);
+        self.leave_freeing(inner, turn, &mut HugeSlots::new());
     }
 
-    /// Drops the lock; returns whom a reader owes it to be woken.
-    fn unlock(&self, mut inner: Locked<'_>, turn: &mut ReaderTurn) -> Wakes {
+    /// Drops the lock, frees `huge`, and wakes whom a reader owes it; returns who that is.
+    fn leave_freeing(
+        &self,
+        mut inner: Locked<'_>,
+        turn: &mut ReaderTurn,
+        huge: &mut HugeSlots,
+    ) -> Wakes {
         if inner.recall_spent(|| self.wr_wait.has_waiters()) {
             turn.missed();
         }
@@ -310,7 +311,13 @@ impl Pipe {
             due: offered.due,
         };
         drop(inner);
-        turn.pause(left)
+        let wakes = turn.pause(left);
+        if !huge.is_empty() {
+            // Who is woken may want these again.
+            huge.free();
+        }
+        self.wake(wakes);
+        wakes
     }
 
     /// Reads to `dest`; returns how many bytes, 0 at the end of the data with no writer left.
@@ -411,7 +418,7 @@ impl Pipe {
                 // for the mutex of the pipe.
                 Step::Busy if job.busy < BUSY_MOST => {
                     job.busy += 1;
-                    self.leave(inner, &mut job.turn);
+                    job.leave_for_good(inner);
                     job.huge.free();
                     fsleep(BUSY_SLEEP);
                     inner = self.lock_to_read(&mut job.turn);
@@ -460,7 +467,7 @@ impl Pipe {
                 Step::Empty => {
                     inner.stats.read.waits += 1;
                     let (ticket, demands) = inner.begin_reader_wait(&mut demand);
-                    self.leave(inner, &mut job.turn);
+                    job.leave_for_good(inner);
                     trace::wait(self.id(), Who::Reader);
                     let waited = self.rd_wait.wait_exclusive(|| {
                         let state = self.state();

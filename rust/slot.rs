@@ -438,6 +438,11 @@ impl HugeSlots {
         Self(None)
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Frees them. Not with a lock held.
     pub(crate) fn free(&mut self) {
         // Not one inside the other: the stack is short.

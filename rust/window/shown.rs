@@ -190,6 +190,9 @@ impl Shown {
     /// Slots that are in view at most: as many small ones as the area has room for if they are full.
     const MOST: usize = 520;
 
+    /// Times that a slot is copied: it comes short where memory is bad, or where tests cut it.
+    const TRIES: usize = 64;
+
     /// Areas beside the one in use, at most.
     const OTHER_AREAS: usize = 3;
 
@@ -303,8 +306,12 @@ impl Shown {
         };
         let end = last.at + last.shown;
         let (area, at) = (&self.area, self.area_used);
-        let shows = |slot: &Slot| area.write(at, slot.len(), |dest| slot.peek_atomic(0, dest));
-        if !last.is_copied() || end != at || shows(slot) != slot.len() || !last.slot.append(slot) {
+        let shows = |_| {
+            let copied = area.write(at, slot.len(), |dest| slot.peek_atomic(0, dest));
+            copied == slot.len()
+        };
+        let shown = last.is_copied() && end == at && (0..Self::TRIES).any(shows);
+        if !shown || !last.slot.append(slot) {
             return false;
         }
         last.shown += slot.len();
@@ -315,8 +322,6 @@ impl Shown {
 
     /// Shows what is not shown yet, as far as possible. Returns how many bytes were copied for that.
     fn show(&mut self) -> usize {
-        // It comes short where memory is bad, or where tests cut it.
-        const TRIES: usize = 64;
         let before = self.area_used;
 
         while let Some(entry) = self.entries.get(self.full) {
@@ -328,7 +333,7 @@ impl Shown {
                 if entry.shown == 0 {
                     entry.at = self.area_used;
                 }
-                for _ in 0..TRIES {
+                for _ in 0..Self::TRIES {
                     let left = len - entry.shown;
                     let copied = self.area.write(self.area_used, left, |dest| {
                         entry.slot.peek_atomic(entry.shown, dest)

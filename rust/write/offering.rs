@@ -52,7 +52,9 @@ impl Write<'_, '_, '_> {
 
     /// Copies to a reader that waits, if one does: what would be in the pipe then.
     pub(super) fn push(&mut self, inner: &mut Inner) {
-        let slots_only = inner.slots_only();
+        if inner.demand.is_none() || inner.slots_only() {
+            return;
+        }
         let Some(demand) = &mut inner.demand else {
             return;
         };
@@ -61,7 +63,6 @@ impl Write<'_, '_, '_> {
             && self.staged.is_none()
             && inner.ring.used() == 0
             && !inner.ring.is_occupied()
-            && !slots_only
             && self.request.kind() == Kind::Stream;
         if pushes {
             let most = self.left().min(direct::most());
