@@ -397,4 +397,23 @@ MUTANTS = [
     ("read/landing.rs", "to_next != 0 || ", "", ["small"]),
     ("device.rs", "        file.may_read(call.bytes())?;\n", "", ["asked"]),
     ("device.rs", "        file.may_write(call.bytes())?;\n", "", ["asked"]),
+
+    # Windows.
+    ("core/seats.rs", "self.limit + self.reserved + self.held", "self.limit + self.reserved", []),
+    ("core/seats.rs", "checked_sub(self.reserved + self.held)", "checked_sub(self.reserved)", []),
+    ("window.rs", "if !frame.is_alone() {", "if false {", ["window_memory"]),
+    ("window.rs", "sent.clear_around(piece.from, piece.to);", "let _ = &mut sent;",
+     ["window_full"]),
+    ("window.rs", "Place::Lent(frame) if !writes => fault.place(frame, false),",
+     "Place::Lent(frame) if !writes => fault.place(frame, true),", ["window_lend"]),
+    ("frames.rs", "frames.iter().rposition(Frame::is_alone)?", "frames.len().checked_sub(1)?",
+     ["window_memory"]),
+    ("window/shown.rs", "entry.at -= start;", "", ["window_full"]),
+    ("window/shown.rs", "!self.area.is_mapped_only() => self.area_used != 0",
+     "false => self.area_used != 0", ["window_memory"]),
+    ("read/claim.rs", "inner.ring.limit() + reserved == 0 || frames >= FRAMES_MOST", "false",
+     ["window_full"]),
+    ("pipe.rs", "inner.ring.give_back(slot);", "drop(slot);", ["window_peek"]),
+    ("slot.rs", "self.len().min(PAGE_SIZE - self.offset % PAGE_SIZE)",
+     "PAGE_SIZE - self.offset % PAGE_SIZE", ["window_full"]),
 ]

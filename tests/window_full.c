@@ -22,6 +22,33 @@ TEST_F(window, odd_end_of_a_frame)
 	EXPECT_EQ(-1, stream_diff(to, FRAME / 2, 10));
 }
 
+/* What was not committed of a frame that left is not shown, wherever it is. */
+TEST_F(window, rest_of_a_frame)
+{
+	struct window w = write_window(&self->e, 1), r = read_window(&self->e, 2);
+	const long part = FRAME / 4 + 8;
+	struct peeked p;
+	unsigned char *at;
+
+	ASSERT_LE(0, w.fd);
+	ASSERT_LE(0, r.fd);
+	EXPECT_MOVED(commit_stream(&w, 0, FRAME - part, 0), FRAME - part);
+	p = peek(&r, 0);
+	ASSERT_EQ(FRAME - part, (long)p.bytes);
+	EXPECT_TRUE(views_show(&r, &p, 0));
+	EXPECT_TRUE(all_zero(r.at + p.views[0].offset + FRAME - part, part));
+	EXPECT_EQ(0, consume(&r, FRAME - part));
+
+	stream_fill(w.at, 0, FRAME);
+	EXPECT_MOVED(commit(&w, part, FRAME - part, 0), FRAME - part);
+	p = peek(&r, 0);
+	ASSERT_EQ(FRAME - part, (long)p.bytes);
+	EXPECT_TRUE(views_show(&r, &p, part));
+	at = r.at + p.views[0].offset - part;
+	EXPECT_EQ(0, (at - r.at) % FRAME);
+	EXPECT_TRUE(all_zero(at, part));
+}
+
 /* A child that commits the first bytes of a window that it makes, with the stream. */
 static long commits(struct child *c)
 {
