@@ -255,7 +255,7 @@ MUTANTS = [
     ("write/offering.rs", "            inner.ring.passed(bytes);\n", "", ["stuck", "push_ends"]),
     ("lock.rs", "            demand.wake_reader();\n", "let _ = demand;", ["push", "push_order"]),
     ("write/offering.rs", "            && inner.ring.used() == 0\n"
-     "            && !inner.ring.is_occupied()\n            && !inner.buffer_only\n"
+     "            && !inner.ring.is_occupied()\n"
      "            && self.request.kind() == Kind::Stream;",
      "            && self.request.kind() == Kind::Stream;", ["push", "push_ends"]),
     ("write/offering.rs", "            && self.request.kind() == Kind::Stream;\n        if pushes",
@@ -313,9 +313,9 @@ MUTANTS = [
      ["direct_flags"]),
     ("pipe.rs", "        if wakes.output {", "        if false {", ["direct_room"]),
     # Pipes that only buffer.
-    ("lock.rs", "            Some(direct) if on => {", "            Some(direct) if false => {",
+    ("lock.rs", "            Some(direct) if only => {", "            Some(direct) if false => {",
      ["buffer_only"]),
-    ("write/offering.rs", "            && !inner.buffer_only\n            // Nothing",
+    ("write/offering.rs", "            && !inner.slots_only()\n            // Nothing",
      "            // Nothing", ["buffer_only"]),
     ("device.rs", "                if !self.access.read {\n                    return Err(EBADF);\n"
      "                }\n", "", ["buffer_only", "abi"]),
@@ -375,7 +375,7 @@ MUTANTS = [
     ("read/landing.rs", "                slot.set_origin(Origin::Returned);\n", "", ["homes"]),
     ("read/landing.rs", "        inner.homes.worth.landed();\n", "", ["homes"]),
     ("read.rs", "        while self.left != 0 {", "        while true {", ["move"]),
-    ("read.rs", "            huge_left: HUGE_MOST,", "            huge_left: 99,", ["move"]),
+    ("read.rs", "            huge_left: FRAMES_MOST,", "            huge_left: 99,", ["move"]),
     ("read/landing.rs", "} else if buffer_only {", "} else if false {", ["move"]),
     ("read/landing.rs", "slot.is_whole() && ", "", ["gift", "move"]),
     ("gift.c", "\tif (pmd_special(pmd))\n\t\treturn STANDS_NOTHING;\n", "", ["move"]),
