@@ -318,4 +318,79 @@ TEST_F_TIMEOUT(window, others_are_woken, TIMEOUT)
 	EXPECT_EQ(-1, stream_diff(c.buf, PAGE, (SLOTS - 1) * PAGE));
 }
 
+/* Memory that whoever touches it waits for ever. */
+static void *stuck_memory(void)
+{
+	void *at = hole(1);
+
+	watch(at);
+	return at;
+}
+
+/* A child that peeks, but never gets to tell what it has in view. */
+static long peeks_stuck(struct child *c)
+{
+	struct zpipe_window win = {
+		.size = sizeof(win), .flags = ZPIPE_WINDOW_READ, .bytes = FRAME,
+	};
+	struct zpipe_peek arg = {
+		.size = sizeof(arg), .views = (unsigned long)stuck_memory(), .nr_views = 1,
+	};
+
+	if (ioctl(c->fd, ZPIPE_IOC_WINDOW, &win))
+		return -1;
+	return ioctl(win.fd, ZPIPE_IOC_PEEK, &arg);
+}
+
+/* Who is stuck in a peek holds up nobody, and gives back what it had. */
+TEST_F_TIMEOUT(window, a_stuck_peeker, TIMEOUT)
+{
+	struct child c = {
+		.nr = SYS_ioctl, .fn = peeks_stuck, .fd = self->e.fd[0],
+		.drop = self->e.fd[1],
+	};
+	struct window w = write_window(&self->e, 1);
+
+	ASSERT_LE(0, w.fd);
+	ASSERT_EQ(100, stream_write(self->e.fd[1], 0, 100));
+	child_start(&c, 0);
+	ASSERT_TRUE(eventually(!fionread(self->e.fd[0])));
+	ASSERT_EQ(10, stream_write(self->e.fd[1], 100, 10));
+	EXPECT_MOVED(commit_stream(&w, 110, FRAME, 0), FRAME);
+	EXPECT_EQ(10 + FRAME, read_stream(self->e.fd[0], 100, 10 + FRAME));
+	EXPECT_EQ(KILLED(SIGKILL), child_kill(&c));
+	EXPECT_TRUE(eventually(fionread(self->e.fd[0]) == 100));
+	EXPECT_EQ(100, read_stream(self->e.fd[0], 0, 100));
+}
+
+static long writes_stuck(struct child *c)
+{
+	c->report->done = 2;
+	return write(c->fd, stuck_memory(), 3 * PAGE);
+}
+
+/* Nor does a writer whose memory is stuck hold up windows. */
+TEST_F_TIMEOUT(window, beside_a_stuck_writer, TIMEOUT)
+{
+	struct child c = {
+		.nr = SYS_write, .fn = writes_stuck, .fd = self->e.fd[1],
+		.drop = self->e.fd[0],
+	};
+	struct window w, r;
+	int i;
+
+	child_start(&c, 0);
+	ASSERT_TRUE(eventually(c.report->done == 2));
+	usleep(20000 * SLOWER);
+	w = write_window(&self->e, 1);
+	r = read_window(&self->e, 1);
+	ASSERT_LE(0, w.fd);
+	ASSERT_LE(0, r.fd);
+	for (i = 0; i < 3; i++) {
+		EXPECT_MOVED(commit_stream(&w, i * FRAME, FRAME, 0), FRAME);
+		EXPECT_EQ(FRAME, take(&r, i * FRAME, FRAME, FRAME / 3));
+	}
+	EXPECT_EQ(KILLED(SIGKILL), child_kill(&c));
+}
+
 TEST_HARNESS_MAIN
