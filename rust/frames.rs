@@ -24,8 +24,28 @@ pub(crate) struct Home {
 struct Stock {
     /// Some of them may still be held by who read them: these are no use yet.
     frames: KVec<Frame>,
+    /// Frames that others had when there was no room for them: they are not known any more.
+    lost: usize,
     /// The window is there.
     open: bool,
+}
+
+impl Stock {
+    /// Puts a frame in; returns one that is to be freed.
+    fn put(&mut self, frame: Frame) -> Option<Frame> {
+        let Err(frame) = self.frames.push_within_capacity(frame) else {
+            return None;
+        };
+        let frame = frame.0;
+        if !frame.is_alone() {
+            // It is to be remembered, rather than one that nobody has.
+            match self.frames.iter_mut().find(|frame| frame.is_alone()) {
+                Some(place) => return Some(core::mem::replace(place, frame)),
+                None => self.lost += 1,
+            }
+        }
+        Some(frame)
+    }
 }
 
 impl Home {
@@ -39,7 +59,11 @@ impl Home {
     /// An empty one. Sleeps.
     pub(crate) fn new() -> Result<Arc<Self>> {
         let frames = KVec::with_capacity(Self::MOST, GFP_KERNEL_ACCOUNT)?;
-        let stock = Stock { frames, open: true };
+        let stock = Stock {
+            frames,
+            lost: 0,
+            open: true,
+        };
 
         Arc::pin_init(
             pin_init!(Self {
@@ -62,7 +86,7 @@ impl Home {
         let refused = {
             let stock = &mut *self.stock.lock();
             if stock.open {
-                stock.frames.push_within_capacity(frame).err().map(|e| e.0)
+                stock.put(frame)
             } else {
                 Some(frame)
             }
@@ -84,7 +108,7 @@ impl Home {
         let stock = self.stock.lock();
         let kept = stock.frames.iter().filter(|frame| !frame.is_alone());
 
-        kept.count() >= Self::KEPT_MOST
+        kept.count() + stock.lost >= Self::KEPT_MOST
     }
 
     /// Frees all there are, and all that come.

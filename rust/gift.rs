@@ -448,10 +448,13 @@ impl<'p> Seat<'p> {
             } else {
                 // What is room to others is none for this: it would keep wakeups that are theirs.
                 pipe.wr_wait.wait(|| {
+                    let room = pipe.state().room;
+                    let free = room.limit.saturating_sub(room.used) as usize;
                     pipe.huge() < what.most()
+                        || free >= what.pages()
                         || pipe.state().ends.readers == 0
                         || (pipe.is_buffer_only() && !what.is_buffered())
-                        || (pipe.state().room.used == 0 && !what.waits_for_windows())
+                        || (room.used == 0 && !what.waits_for_windows())
                 })
             };
             turn.waited();

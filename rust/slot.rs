@@ -89,6 +89,14 @@ impl Slot {
         }
     }
 
+    /// Whether [`Self::append`] would.
+    pub(crate) fn can_append(&self, other: &Slot) -> bool {
+        match (self, other) {
+            (Slot::Page(slot), Slot::Page(other)) => slot.has_room_for(other),
+            _ => false,
+        }
+    }
+
     /// Appends the bytes of `other`, if both are parts of a stream in pages of the pipe's own and there is room
     /// behind those here; says whether.
     pub(crate) fn append(&mut self, other: &Slot) -> bool {
@@ -175,15 +183,19 @@ impl PageSlot {
         self.page.fill_from_page(self.page.valid(), bytes, page);
     }
 
-    /// Appends the bytes of another slot, if both are parts of a stream, and there is room; says whether.
-    fn append_slot(&mut self, other: &Self) -> bool {
-        let bytes = other.len();
-        let fits = self.kind == Kind::Stream
+    /// Whether both are parts of a stream, and there is room behind this one for the other.
+    fn has_room_for(&self, other: &Self) -> bool {
+        self.kind == Kind::Stream
             && other.kind == Kind::Stream
             && other.offset == 0
-            && self.page.valid() + bytes <= PAGE_SIZE;
+            && self.page.valid() + other.len() <= PAGE_SIZE
+    }
+
+    /// Appends the bytes of another slot, if there is room; says whether.
+    fn append_slot(&mut self, other: &Self) -> bool {
+        let fits = self.has_room_for(other);
         if fits {
-            self.append_page(bytes, &other.page);
+            self.append_page(other.len(), &other.page);
         }
         fits
     }

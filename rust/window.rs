@@ -196,7 +196,10 @@ impl WriteWindow {
                 *place = Place::Lent(frame);
                 lent
             };
-            let copy = lent.copy()?;
+            let copy = match self.home.take() {
+                Some(mut frame) => frame.take_bytes(&lent, 0, Frame::SIZE).then_some(frame)?,
+                None => lent.copy()?,
+            };
             made = Some((lent, copy));
         }
     }
@@ -310,20 +313,26 @@ impl WriteWindow {
             return Ok(true);
         };
         let from = first.from;
-        let bytes = parts.iter().map(|(piece, _)| piece.bytes()).sum();
+        let mut bytes = 0;
         let mut frames = KVec::with_capacity(parts.len(), GFP_KERNEL_ACCOUNT)?;
         for (piece, _) in parts.iter() {
             let frame = self.with_frame(piece.index, |place| match place {
                 Place::Own(frame) | Place::Lent(frame) => Some(frame.share()),
                 Place::Empty => None,
             });
-            frames.push(frame.flatten().ok_or(ENOMEM)?, GFP_KERNEL_ACCOUNT)?;
+            match frame.flatten() {
+                Some(frame) => frames.push(frame, GFP_KERNEL_ACCOUNT)?,
+                // There is no memory for the next: as far as it goes.
+                None if bytes != 0 => break,
+                None => return Err(ENOMEM),
+            }
+            bytes += piece.bytes();
         }
 
         let mut left = Frame::read_all(&frames, from, bytes, |source: &mut Source<'_, '_>| {
             self.end.pipe.write(request, source)
         })??;
-        let all = left == bytes;
+        let all = left == bytes && frames.len() == parts.len();
         for (piece, why) in parts.drain_all() {
             let copied = piece.bytes().min(left);
             left -= copied;

@@ -233,6 +233,28 @@ TEST_F(window, capacity)
 	EXPECT_EQ(2 * PAGE, read_stream(self->e.fd[0], PAGE, 2 * PAGE));
 }
 
+/* As many slots as can be in view at once. */
+TEST_F_TIMEOUT(window, many_slots, TIMEOUT)
+{
+	struct zpipe_capacity arg = { .size = sizeof(arg), .bytes = 1024 * PAGE };
+	struct window r = read_window(&self->e, 1);
+	const long len = 700 * 2049, most = 520 * 2049;
+	struct peeked p;
+	long off;
+
+	ASSERT_LE(0, r.fd);
+	ASSERT_EQ(0, sys(ioctl(self->e.fd[1], ZPIPE_IOC_SET_CAPACITY, &arg)));
+	for (off = 0; off < len; off += 2049)
+		ASSERT_EQ(2049, stream_write(self->e.fd[1], off, 2049));
+	p = peek(&r, 0);
+	EXPECT_EQ(0, p.ret);
+	EXPECT_GE(most, (long)p.bytes);
+	EXPECT_LE(FRAME / 4, (long)p.bytes);
+	EXPECT_TRUE(views_show(&r, &p, 0));
+	EXPECT_EQ(-ENOBUFS, peek(&r, ZPIPE_MORE | ZPIPE_NONBLOCK).ret);
+	EXPECT_EQ(len, take(&r, 0, len, 100000));
+}
+
 /* What a small commit has in two frames is one write, and one packet. */
 TEST_F(window, across_frames)
 {

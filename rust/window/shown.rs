@@ -17,6 +17,7 @@ use crate::{
     pipe::Request,
     slot::{Kind, Slot},
     uapi::{self, UserStruct},
+    zcore::PAGE_SIZE,
 };
 use kernel::{
     new_mutex,
@@ -103,6 +104,10 @@ impl<T> Fifo<T> {
 
     /// The one with so many before it.
     fn get(&mut self, number: usize) -> Option<&mut T> {
+        if number >= self.len {
+            // It would come round to the first.
+            return None;
+        }
         let index = self.index(number);
         self.places.get_mut(index)?.as_mut()
     }
@@ -234,12 +239,13 @@ impl Shown {
     /// Whether the area is to be replaced, or may be used from its start on.
     fn area_is_worn(&mut self) -> bool {
         match self.area_start() {
-            // Who still refers to what was in it keeps that.
-            None if self.area_used == 0 || !self.area.is_mapped_only() => self.area_used != 0,
-            None => {
+            None if self.area_used == 0 => false,
+            None if self.area.is_mapped_only() => {
                 self.area_used = 0;
                 false
             }
+            // Who still refers to what was in it keeps that; there may be room behind it.
+            None => 2 * self.area_used > Frame::SIZE,
             // What is in view is to be copied: not for nothing.
             Some(start) => 2 * self.area_used > Frame::SIZE && 2 * start > self.area_used,
         }
@@ -304,6 +310,9 @@ impl Shown {
         let Some(last) = self.entries.last() else {
             return false;
         };
+        if !last.slot.can_append(slot) {
+            return false;
+        }
         let end = last.at + last.shown;
         let (area, at) = (&self.area, self.area_used);
         let shows = |_| {
@@ -513,18 +522,19 @@ impl Call<'_> {
 
     /// Has an area with room for more, if that is possible. `ENOMEM` if there is none at all.
     fn clean_area(&self, file: &OpenFile<'_>) -> Result {
-        let (other, may_be_new, is_empty) = {
+        let (other, may_be_new, is_full) = {
             let shown = &mut *self.window.shown.lock();
             if !shown.area_is_worn() {
                 return Ok(());
             }
             let (other, may_be_new) = shown.other_area();
-            (other, may_be_new, shown.area_start().is_none())
+            let is_full = shown.bytes == 0 && Frame::SIZE - shown.area_used < PAGE_SIZE;
+            (other, may_be_new, is_full)
         };
         // Who makes the kernel keep all of them gets no more.
         match other.or_else(|| if may_be_new { Frame::new() } else { None }) {
             Some(area) => self.window.shown.lock().replace_area(area, file),
-            None if is_empty => return Err(ENOMEM),
+            None if is_full => return Err(ENOMEM),
             None => (),
         }
         Ok(())
