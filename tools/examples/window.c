@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
- * window: a parent fills frames of a write window and commits them; its child
- * looks at them in a read window. The last 8 bytes of each frame are a sum of
- * the others, which the child checks where they are.
+ * window: a parent fills frames of a write window and commits them. Its child peeks at them
+ * in a read window. The last 8 bytes of each frame are a sum of the other bytes. The child
+ * checks it in place.
  */
 #include <err.h>
 #include <fcntl.h>
@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 #define WINDOW	(4 * ZPIPE_FRAME)	/* bytes of the windows */
-#define SUMMED	(ZPIPE_FRAME - 8)	/* bytes of a frame in its sum */
-#define FRAMES	32			/* that are sent */
-#define FNV_1A	0xcbf29ce484222325	/* a sum of no bytes */
+#define SUMMED	(ZPIPE_FRAME - 8)	/* bytes of a frame that the sum covers */
+#define FRAMES	32			/* number of frames to send */
+#define FNV_1A	0xcbf29ce484222325	/* the sum of no bytes */
 
 static uint64_t add(uint64_t sum, unsigned char byte)
 {
@@ -30,7 +30,9 @@ static void command(int fd, unsigned long number, void *args, const char *what)
 		err(1, "%s", what);
 }
 
-/* Makes a window and maps it. It is an end of the pipe, too: @end is closed. */
+/*
+ * Makes a window and maps it. The window is an end of the pipe itself, so @end is closed.
+ */
 static struct zpipe_window map(int end, int flag, int prot, unsigned char **at)
 {
 	struct zpipe_window args = {
@@ -72,7 +74,7 @@ static void writer(int end, pid_t child)
 		reserve.bytes = ZPIPE_FRAME;
 		command(own.fd, ZPIPE_IOC_RESERVE, &reserve, "reserve");
 		fill(at + reserve.offset, n);
-		/* As write(2), it may write less. */
+		/* Like write(2), a commit may write less. */
 		commit.offset = reserve.offset;
 		commit.bytes = ZPIPE_FRAME;
 		while (commit.bytes) {
@@ -83,7 +85,7 @@ static void writer(int end, pid_t child)
 			copied += commit.copied;
 		}
 	}
-	/* The end of the data. */
+	/* Closing the window ends the data. */
 	munmap(at, own.bytes);
 	close(own.fd);
 	if (waitpid(child, &status, 0) != child || status)
@@ -92,7 +94,10 @@ static void writer(int end, pid_t child)
 	       FRAMES, moved, copied);
 }
 
-/* Bytes that come after @all others: a view may begin and end anywhere. */
+/*
+ * Checks bytes that come after the first @all bytes. A view may begin and end anywhere in a
+ * frame.
+ */
 static void check(uint64_t all, const unsigned char *at, uint64_t bytes)
 {
 	static uint64_t sum;
@@ -117,7 +122,7 @@ static void reader(int end)
 
 	own = map(end, ZPIPE_WINDOW_READ, PROT_READ, &at);
 	do {
-		/* What was shown is done with; show whatever is behind it. */
+		/* Consume the bytes in view, and show the next ones. */
 		peek.consume = peek.bytes;
 		peek.bytes = 0;
 		peek.views = (uintptr_t)views;
@@ -139,7 +144,7 @@ int main(void)
 	pid_t child;
 
 	command(control, ZPIPE_IOC_PIPE2, &pair, "/dev/zpipe-control");
-	/* Mappings of windows are not inherited: each makes its own. */
+	/* fork() does not copy the mapping of a window, so each process makes its own. */
 	child = fork();
 	if (child < 0)
 		err(1, "fork");

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""A parent fills frames of a write window and commits them; its child looks at
-them in a read window. The last 4 bytes of each frame are a CRC of the others,
-which the child checks where they are."""
+"""A parent fills frames of a write window and commits them. Its child peeks at them in a read
+window. The last 4 bytes of each frame are a CRC of the other bytes. The child checks it in
+place.
+"""
 
 import array
 import fcntl
@@ -15,14 +16,15 @@ import zlib
 PIPE2, WINDOW, RESERVE, COMMIT, PEEK = 0xE900, 0xE930, 0xE931, 0xE932, 0xE933
 WINDOW_WRITE, WINDOW_READ = 1, 2
 FRAME = 2 << 20
-SUMMED = FRAME - 4  # bytes of a frame that the CRC is of
-BYTES = 4 * FRAME  # of the windows
-FRAMES = 32  # that are sent
+SUMMED = FRAME - 4  # bytes of a frame that the CRC covers
+BYTES = 4 * FRAME  # of each window
+FRAMES = 32  # to send
 
 
 def command(fd, number, layout, *members):
-    """Gives a command its struct, whose first member is its size, and returns
-    the other members."""
+    """Runs a command and returns the members of its struct, except the first one, its
+    size.
+    """
     args = bytearray(struct.calcsize(layout))
     struct.pack_into(layout, args, 0, len(args), *members)
     fcntl.ioctl(fd, number, args)
@@ -30,7 +32,7 @@ def command(fd, number, layout, *members):
 
 
 def pair():
-    """The read end and the write end of a new pipe."""
+    """Makes a pipe and returns its read end and its write end."""
     control = os.open("/dev/zpipe-control", os.O_RDWR | os.O_CLOEXEC)
     _, read, write = command(control, PIPE2, "=IIii", os.O_CLOEXEC, -1, -1)
     os.close(control)
@@ -38,27 +40,30 @@ def pair():
 
 
 def window(end, flag, access):
-    """A window's descriptor and memory. It is an end of the pipe itself, so
-    that one is closed."""
+    """Makes and maps a window; returns its descriptor and memory. The window is an end of the
+    pipe itself, so "end" is closed.
+    """
     _, size, fd, _ = command(end, WINDOW, "=IIQiI", flag, BYTES, -1, 0)
     os.close(end)
     return fd, mmap.mmap(fd, size, mmap.MAP_SHARED, access)
 
 
 def reserve(fd, offset, size):
-    """Has this range of the window there: to touch it without is SIGBUS if
-    there is no memory."""
+    """Allocates a range of the window. An access to memory that is not reserved is a SIGBUS if
+    there is no memory for it.
+    """
     command(fd, RESERVE, "=IIQQ", 0, offset, size)
 
 
 def commit(fd, offset, size):
-    """Writes a range of the window; returns bytes written, moved and copied."""
+    """Commits a range of the window; returns the bytes written, moved and copied."""
     return command(fd, COMMIT, "=II5Q16I", 0, offset, size, 0, 0, 0, *[0] * 16)[3:6]
 
 
 def peek(fd, consume):
-    """Consumes bytes that were shown and returns what there is behind them: a
-    list of (offset in the window, bytes)."""
+    """Consumes "consume" bytes in view. Returns the views after them: a list of (offset in the
+    window, bytes).
+    """
     views = array.array("Q", [0] * 3 * 16)
     address, _ = views.buffer_info()
     _, _, _, count, *_ = command(fd, PEEK, "=IIQQIIQQ", 0, consume, address, 16, 0, 0, 0)
@@ -74,11 +79,11 @@ def writer(end):
         memory[at:at + SUMMED] = (bytes(range(number, number + 128)) * (FRAME // 128))[:SUMMED]
         with memoryview(memory) as view, view[at:at + SUMMED] as summed:
             struct.pack_into("<I", memory, at + SUMMED, zlib.crc32(summed, number))
-        while left:  # As write(2), it may write less.
+        while left:  # Like write(2), a commit may write less.
             done, *how = commit(fd, at, left)
             at, left = at + done, left - done
             moved, copied = moved + how[0], copied + how[1]
-    memory.close()  # This and the next are the end of the data.
+    memory.close()  # This and the next call end the data.
     os.close(fd)
     return f"Python: {FRAMES} frames: {moved} bytes moved, {copied} copied"
 
@@ -105,7 +110,7 @@ def reader(end):
 
 def main():
     read, write = pair()
-    # The mapping of a window is not inherited: each has to make its own.
+    # fork() does not copy the mapping of a window, so each process makes its own.
     child = os.fork()
     if not child:
         os.close(write)

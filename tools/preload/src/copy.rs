@@ -1,11 +1,11 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What splice(2), sendfile(2) and vmsplice(2) do to a pipe, with copies.
+//! Replaces splice(2), sendfile(2) and vmsplice(2) on a pipe by copies.
 //!
-//! All three wait until there is any room (or data), and then take what fits (or is there)
-//! without waiting again: a program that fills a pipe in that way and then empties it itself must
-//! not hang. The waiting is a write(2) or read(2), and not a poll(2), because only those are
-//! started again after a signal where they should be.
+//! All three wait until the pipe has any free space (or data). Then they transfer as many
+//! bytes as fit (or as the pipe holds) without waiting again: a program that fills a pipe
+//! in this way and then empties it itself must not hang. They wait in write(2) or read(2),
+//! not in poll(2). Only these two are restarted after a signal where they should be.
 
 use core::ffi::{c_int, c_long, c_uint, c_void};
 use libc::{PIPE_BUF, iovec, off64_t};
@@ -14,17 +14,17 @@ use zpipe_uapi::sys::{self, Errno, Memory, call, poll, status_flags};
 pub(crate) const SPLICE_F_ALL: c_uint =
     libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MORE | libc::SPLICE_F_GIFT;
 
-/// As much as a pipe of the usual size holds.
+/// As many bytes as a pipe of the default capacity holds.
 const CHUNK: usize = 64 << 10;
 
-/// The kernel's MAX_RW_COUNT, what one read or write moves at most.
+/// The kernel's MAX_RW_COUNT: the most bytes that one read or write transfers.
 const MAX_RW_COUNT: usize = 0x7fff_f000;
 
-/// Of <linux/fs.h>: no SIGPIPE.
+/// The flag RWF_NOSIGNAL of <linux/fs.h>: no SIGPIPE.
 const RWF_NOSIGNAL: c_int = 0x100;
 
-/// preadv2(2) or pwritev2(2) at no offset, which a pipe has not. Addresses are the caller's, whom
-/// the kernel tells if they are not valid.
+/// Calls preadv2(2) or pwritev2(2) without an offset, because a pipe has none. The
+/// addresses come from the caller. The kernel returns an error if they are invalid.
 fn vector(
     number: c_long,
     fd: c_int,
@@ -41,11 +41,12 @@ fn vector(
         nowhere,
         flags as usize,
     ];
-    // SAFETY: It moves bytes between the pipe and memory that was given to us for that.
+    // SAFETY: It transfers bytes between the pipe and memory that the caller provides for
+    // this.
     unsafe { call(number, args) }
 }
 
-/// A descriptor that is ours.
+/// A descriptor that this library owns.
 struct Own(c_int);
 
 impl Drop for Own {
@@ -55,8 +56,9 @@ impl Drop for Own {
 }
 
 impl Own {
-    /// Opens a pipe again that never waits. Only files that come straight from pipe2(2) know
-    /// RWF_NOWAIT: not those of FIFOs, nor of pipes that were opened again.
+    /// Opens a pipe again with O_NONBLOCK. RWF_NOWAIT works only on files that pipe2(2)
+    /// itself made. It does not work on those of FIFOs, nor on pipes that were opened
+    /// again.
     fn nonblock(fd: c_int, access: c_int) -> Result<Self, Errno> {
         Self::again(fd, access | libc::O_NONBLOCK)
     }
@@ -69,13 +71,13 @@ impl Own {
     }
 }
 
-/// What has been written, of one segment after the other.
+/// The progress of a write of several segments, one after another.
 struct Output {
-    /// Where a write may wait.
+    /// The descriptor on which a write may wait.
     fd: c_int,
-    /// Where a write does not wait, if not there with RWF_NOWAIT.
+    /// A descriptor on which a write does not wait, if `fd` does not support RWF_NOWAIT.
     quick: Option<Own>,
-    /// What stands behind `fd`, if it is not the caller's.
+    /// Owns `fd`, if that is not the caller's.
     _own: Option<Own>,
     written: usize,
 }
@@ -83,8 +85,8 @@ struct Output {
 impl Output {
     /// Starts writing to a zpipe with these status flags.
     ///
-    /// On a packet pipe a write is a packet and spliced pages are not: it is opened again without
-    /// that, which leaves the caller's descriptor as it is.
+    /// On a packet pipe each write is a packet, but spliced pages are not packets. So such
+    /// a pipe is opened again without O_DIRECT. The caller's descriptor does not change.
     fn new(fd: c_int, status: c_int) -> Result<Self, Errno> {
         let own = if status & libc::O_DIRECT != 0 {
             Some(Own::again(fd, libc::O_WRONLY | status & libc::O_NONBLOCK)?)
@@ -99,9 +101,9 @@ impl Output {
         })
     }
 
-    /// Writes without waiting; false when there is no more room.
+    /// Writes without waiting. Returns false if the pipe is full.
     ///
-    /// Failing is the result of the whole only if nothing was written before.
+    /// A failure is the result of the whole call only if nothing was written before.
     fn fill(&mut self, base: *mut c_void, len: usize) -> Result<bool, Errno> {
         if len == 0 {
             return Ok(true);
@@ -135,14 +137,14 @@ impl Output {
         vector(libc::SYS_pwritev2, fd, &iov, 1, signal)
     }
 
-    /// The same, but waits for room for the first byte if `wait`.
+    /// Like `fill()`, but waits for free space for the first byte if `wait` is true.
     fn push(&mut self, base: *mut c_void, len: usize, wait: bool) -> Result<bool, Errno> {
         if !wait || self.written != 0 || len == 0 {
             return self.fill(base, len);
         }
-        // What is this short goes in at once and whole, or waits.
+        // So few bytes are written at once and completely, or the write waits.
         let short = len.min(PIPE_BUF);
-        // SAFETY: It reads memory that was given to us for that.
+        // SAFETY: It reads memory that the caller provides for this.
         let bytes = unsafe { call(libc::SYS_write, [self.fd as usize, base as usize, short])? };
         self.written += bytes;
         if bytes != short {
@@ -156,7 +158,7 @@ impl Output {
 ///
 /// # Safety
 ///
-/// `iov` can be read.
+/// `iov` must be readable.
 unsafe fn write_memory(
     fd: c_int,
     iov: *const iovec,
@@ -169,7 +171,7 @@ unsafe fn write_memory(
         let mut output = Output::new(fd, status)?;
         let mut result = Ok(true);
         for index in 0..segments {
-            // SAFETY: The caller's promise.
+            // SAFETY: By this function's safety requirements.
             let segment = unsafe { iov.add(index).read_unaligned() };
             let len = segment.iov_len.min(MAX_RW_COUNT - output.written);
             result = output.push(segment.iov_base, len, wait);
@@ -179,7 +181,7 @@ unsafe fn write_memory(
         }
         match result {
             Ok(_) => return Ok(output.written),
-            // vmsplice(2) does not look at O_NONBLOCK.
+            // vmsplice(2) ignores O_NONBLOCK.
             Err(Errno(libc::EAGAIN)) if !nonblock => poll(fd, libc::POLLOUT)?,
             Err(error) => return Err(error),
         }
@@ -206,11 +208,12 @@ fn read_memory(
     }
 }
 
-/// vmsplice(2) of a zpipe, by which way the descriptor was opened.
+/// Replaces vmsplice(2) on a zpipe: reads or writes, depending on how the descriptor was
+/// opened.
 ///
 /// # Safety
 ///
-/// `iov` can be read.
+/// `iov` must be readable.
 pub(crate) unsafe fn memory(
     fd: c_int,
     iov: *const iovec,
@@ -220,17 +223,18 @@ pub(crate) unsafe fn memory(
     if status_flags(fd)? & libc::O_ACCMODE == libc::O_RDONLY {
         read_memory(fd, iov, segments, nonblock)
     } else {
-        // SAFETY: The caller's promise.
+        // SAFETY: By this function's safety requirements.
         unsafe { write_memory(fd, iov, segments, nonblock) }
     }
 }
 
-/// splice(2) or sendfile(2) from a file to a zpipe: as much as there is room for, once there is
-/// any. Only from what can be read again if it does not fit, else EINVAL.
+/// Replaces splice(2) or sendfile(2) from a file to a zpipe. It waits for free space and
+/// then copies as many bytes as fit. It fails with EINVAL unless the file can be read again
+/// from the same offset, because not all bytes may fit.
 ///
 /// # Safety
 ///
-/// `offset` is null or can be read and written.
+/// `offset` must be null, or readable and writable.
 pub(crate) unsafe fn from_file(
     from: c_int,
     offset: *mut off64_t,
@@ -245,19 +249,19 @@ pub(crate) unsafe fn from_file(
         return Err(Errno(libc::EINVAL));
     }
     let seek = |by: usize, whence: c_int| {
-        // SAFETY: Only numbers.
+        // SAFETY: It takes only numbers.
         unsafe { call(libc::SYS_lseek, [from as usize, by, whence as usize]) }
     };
     let position = if offset.is_null() {
         seek(0, libc::SEEK_CUR)?
     } else {
-        // SAFETY: The caller's promise.
+        // SAFETY: By this function's safety requirements.
         unsafe { offset.read_unaligned() as usize }
     };
 
     let buffer = Memory::new(len.min(CHUNK))?;
     let args = [from as usize, buffer.base as usize, buffer.len, position];
-    // SAFETY: It writes what it reads to our buffer.
+    // SAFETY: It writes the bytes it reads to our buffer.
     let bytes = unsafe { call(libc::SYS_pread64, args)? };
     let mut output = Output::new(out, status)?;
     let wait = !nonblock && status & libc::O_NONBLOCK == 0;
@@ -265,10 +269,11 @@ pub(crate) unsafe fn from_file(
 
     let position = position + output.written;
     if offset.is_null() {
-        // What was read is not taken back if this fails; the kernel would not look.
+        // The bytes are in the pipe even if this fails. The kernel would ignore the
+        // failure, too.
         let _ = seek(position, libc::SEEK_SET);
     } else {
-        // SAFETY: The caller's promise.
+        // SAFETY: By this function's safety requirements.
         unsafe { offset.write_unaligned(position as off64_t) };
     }
     Ok(output.written)

@@ -1,18 +1,19 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `libzpipe_preload.so`: for a program that is started with it in `LD_PRELOAD`, pipe(2) and
-//! pipe2(2) make private pairs of zpipe, and the calls that are for pipes alone work on them as
-//! far as they can. docs/zpipe-preload.7 says what that means to a user.
+//! `libzpipe_preload.so`: a library for `LD_PRELOAD`. In a program that is started with it,
+//! pipe(2) and pipe2(2) make private pairs of zpipe. The calls that are for pipes only work
+//! on these pairs as far as possible. docs/zpipe-preload.7 describes the effects for users.
 //!
-//! The functions here stand before the C library's in every program, also in signal handlers,
-//! children of vfork(2) and threads that are being cancelled. So they keep no state, allocate
-//! nothing, take no lock, and change `errno` only where they fail. What they do not care for they pass on, and they look at a descriptor only
-//! after the kernel refused it: programs that use no pipes pay nothing.
+//! The functions here replace the C library's in any program, also in signal handlers, in
+//! children of vfork(2) and in threads that are being cancelled. So they keep no state,
+//! allocate nothing, take no lock, and change `errno` only if they fail. They pass on all
+//! calls that they do not handle. They look at a descriptor only after the kernel has
+//! refused it, so programs without pipes pay nothing.
 //!
-//! It has no part of Rust's own runtime, so that it loads nothing else with it. A thread that is
-//! cancelled in the C library's function unwinds over ours, which have nothing to drop then. That
-//! takes no more than the unwind tables that every function here has; "C-unwind" would have the
-//! compiler put an abort in the way.
+//! The library does not contain Rust's runtime, so it loads no other library. A thread that
+//! is cancelled in a function of the C library unwinds over the functions here, which have
+//! nothing to drop then. This needs only the unwind tables, which every function here has.
+//! With "C-unwind" the compiler would insert an abort.
 
 #![no_std]
 
@@ -29,60 +30,63 @@ use zpipe_uapi::{is_zpipe, sys, sys::Errno};
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    // SAFETY: It may always be called.
+    // SAFETY: It may be called at any time.
     unsafe { libc::abort() }
 }
 
-/// This thread's `errno`.
+/// Returns this thread's `errno`.
 fn errno() -> c_int {
-    // SAFETY: It always points to this thread's own.
+    // SAFETY: The pointer is valid and points to this thread's own.
     unsafe { *libc::__errno_location() }
 }
 
-/// What a call returns: -1 with `errno` for an error, which otherwise is what it was `before`.
+/// Converts a result to a return value. An error is -1 with `errno` set; otherwise `errno`
+/// is restored to `before`.
 fn returned(result: Result<usize, Errno>, before: c_int) -> ssize_t {
     let (ret, errno) = match result {
         Ok(ret) => (ret as ssize_t, before),
         Err(Errno(error)) => (-1, error),
     };
-    // SAFETY: It always points to this thread's own.
+    // SAFETY: The pointer is valid and points to this thread's own.
     unsafe { *libc::__errno_location() = errno };
     ret
 }
 
-/// pipe(2).
+/// Replaces pipe(2).
 ///
 /// # Safety
 ///
-/// As the C library's: `fds` has room for two, or is no valid address at all.
+/// As the C library's: `fds` has space for two descriptors, or is not a valid address at
+/// all.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pipe(fds: *mut c_int) -> c_int {
-    // SAFETY: The caller's promise.
+    // SAFETY: By this function's safety requirements.
     unsafe { pipe2(fds, 0) }
 }
 
-/// pipe2(2).
+/// Replaces pipe2(2).
 ///
-/// Whatever goes wrong, the kernel's own pipe is what there is instead, and it is the kernel that
-/// says what is wrong: so that two free descriptors are enough, and every error is pipe2(2)'s.
+/// After any failure it calls the kernel's pipe2(2). So two free descriptors are enough,
+/// and all errors are those of pipe2(2).
 ///
 /// # Safety
 ///
-/// As the C library's: `fds` has room for two, or is no valid address at all.
+/// As the C library's: `fds` has space for two descriptors, or is not a valid address at
+/// all.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pipe2(fds: *mut c_int, flags: c_int) -> c_int {
     let known = libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_DIRECT;
     if flags & !known == 0 && !fds.is_null() {
         if let Ok(pair) = zpipe_uapi::pipe2(flags) {
-            // A bad address is an error and no crash. The kernel finds out, with a call that only
-            // writes eight bytes there.
+            // A bad address must cause an error, not a crash. The kernel checks it with a
+            // call that only writes eight bytes there.
             let probe = [
                 libc::SIG_BLOCK as usize,
                 0,
                 fds as usize,
                 size_of_val(&pair),
             ];
-            // SAFETY: The caller's promise; no signal is blocked by it.
+            // SAFETY: By this function's safety requirements; the call blocks no signal.
             if unsafe { sys::call(libc::SYS_rt_sigprocmask, probe) }.is_ok() {
                 // SAFETY: The kernel could write there.
                 unsafe { fds.cast::<[c_int; 2]>().write_unaligned(pair) };
@@ -91,12 +95,12 @@ pub unsafe extern "C" fn pipe2(fds: *mut c_int, flags: c_int) -> c_int {
             pair.map(sys::close);
         }
     }
-    // SAFETY: The caller's promise.
+    // SAFETY: By this function's safety requirements.
     unsafe { real::pipe2(fds, flags) }
 }
 
-/// fcntl(2). Its third argument is a number or a pointer, or not there at all; on this machine
-/// all of them come in the same register.
+/// Replaces fcntl(2). The third argument is a number, a pointer, or missing. On this
+/// machine it is in the same register in all cases.
 ///
 /// # Safety
 ///
@@ -104,37 +108,39 @@ pub unsafe extern "C" fn pipe2(fds: *mut c_int, flags: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fcntl(fd: c_int, command: c_int, arg: c_ulong) -> c_int {
     if command == libc::F_GETPIPE_SZ || command == libc::F_SETPIPE_SZ {
-        // SAFETY: The caller's promise.
+        // SAFETY: By this function's safety requirements.
         return unsafe { capacity(fd, command, arg) };
     }
-    // SAFETY: The caller's promise.
+    // SAFETY: By this function's safety requirements.
     unsafe { real::fcntl(fd, command, arg) }
 }
 
-/// fcntl(2), by its other name.
+/// Replaces the other name of fcntl(2).
 ///
 /// # Safety
 ///
 /// As the C library's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fcntl64(fd: c_int, command: c_int, arg: c_ulong) -> c_int {
-    // SAFETY: The caller's promise.
+    // SAFETY: By this function's safety requirements.
     unsafe { fcntl(fd, command, arg) }
 }
 
+/// Gets or sets the capacity.
+///
 /// # Safety
 ///
 /// As fcntl's.
 #[cold]
 unsafe fn capacity(fd: c_int, command: c_int, arg: c_ulong) -> c_int {
     let before = errno();
-    // SAFETY: The caller's promise.
+    // SAFETY: By this function's safety requirements.
     let ret = unsafe { real::fcntl(fd, command, arg) };
     if ret != -1 || errno() != libc::EBADF || !is_zpipe(fd) {
         return ret;
     }
     let bytes = if command == libc::F_SETPIPE_SZ {
-        // The kernel takes no more of it either.
+        // The kernel ignores the upper bits, too.
         zpipe_uapi::set_capacity(fd, (arg as u32).into())
     } else {
         zpipe_uapi::get_capacity(fd)
@@ -143,7 +149,7 @@ unsafe fn capacity(fd: c_int, command: c_int, arg: c_ulong) -> c_int {
     returned(bytes.map(|bytes| bytes as usize), before) as c_int
 }
 
-/// sendfile(2): from a file to a zpipe it copies.
+/// Replaces sendfile(2): copies if it is from a file to a zpipe.
 ///
 /// # Safety
 ///
@@ -156,17 +162,17 @@ pub unsafe extern "C" fn sendfile(
     count: size_t,
 ) -> ssize_t {
     let before = errno();
-    // SAFETY: The caller's promise.
+    // SAFETY: By this function's safety requirements.
     let ret = unsafe { real::sendfile(out, from, offset, count) };
     if ret != -1 || errno() != libc::EINVAL || !is_zpipe(out) {
         return ret;
     }
-    // SAFETY: The kernel has read `offset` before it refused the descriptors.
+    // SAFETY: The kernel read `offset` before it refused the descriptors.
     let moved = unsafe { copy::from_file(from, offset, out, count, false) };
     returned(moved, before)
 }
 
-/// sendfile(2), by its other name.
+/// Replaces the other name of sendfile(2).
 ///
 /// # Safety
 ///
@@ -178,12 +184,13 @@ pub unsafe extern "C" fn sendfile64(
     offset: *mut off64_t,
     count: size_t,
 ) -> ssize_t {
-    // SAFETY: The caller's promise.
+    // SAFETY: By this function's safety requirements.
     unsafe { sendfile(out, from, offset, count) }
 }
 
-/// splice(2): from a file to a zpipe it copies; anything else with a zpipe stays EINVAL, because
-/// what was taken out of a pipe could not be put back if the other side did not take it.
+/// Replaces splice(2): copies if it is from a file to a zpipe. Any other splice with a
+/// zpipe stays EINVAL: bytes that were read from a pipe could not be returned to it if the
+/// other side refused them.
 ///
 /// # Safety
 ///
@@ -198,7 +205,7 @@ pub unsafe extern "C" fn splice(
     flags: c_uint,
 ) -> ssize_t {
     let before = errno();
-    // SAFETY: The caller's promise.
+    // SAFETY: By this function's safety requirements.
     let ret = unsafe { real::splice(from, off_from, out, off_out, len, flags) };
     if ret != -1 || errno() != libc::EINVAL || flags & !copy::SPLICE_F_ALL != 0 {
         return ret;
@@ -211,12 +218,12 @@ pub unsafe extern "C" fn splice(
         return ret;
     }
     let nonblock = flags & libc::SPLICE_F_NONBLOCK != 0;
-    // SAFETY: The kernel has read `off_from` before it refused the descriptors.
+    // SAFETY: The kernel read `off_from` before it refused the descriptors.
     let moved = unsafe { copy::from_file(from, off_from, out, len, nonblock) };
     returned(moved, before)
 }
 
-/// vmsplice(2): it copies, in both directions.
+/// Replaces vmsplice(2): copies, in both directions.
 ///
 /// # Safety
 ///
@@ -229,13 +236,13 @@ pub unsafe extern "C" fn vmsplice(
     flags: c_uint,
 ) -> ssize_t {
     let before = errno();
-    // SAFETY: The caller's promise.
+    // SAFETY: By this function's safety requirements.
     let ret = unsafe { real::vmsplice(fd, iov, segments, flags) };
     if ret != -1 || errno() != libc::EBADF || !is_zpipe(fd) {
         return ret;
     }
     let nonblock = flags & libc::SPLICE_F_NONBLOCK != 0;
-    // SAFETY: The kernel has read the segments before it refused the descriptor.
+    // SAFETY: The kernel read the segments before it refused the descriptor.
     let moved = unsafe { copy::memory(fd, iov, segments, nonblock) };
     returned(moved, before)
 }

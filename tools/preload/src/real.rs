@@ -1,8 +1,8 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The functions that stand behind ours: the next library's, found when this one is loaded, since
-//! looking for them later would not be safe in a signal handler. Called before that (by another
-//! library that is loaded), they are the system calls.
+//! The functions that this library replaces. Those of the next library are looked up when
+//! this one is loaded, since a later lookup would not be safe in a signal handler. Before
+//! that (when another library is being loaded), a call is the system call.
 
 use core::{
     ffi::{CStr, c_int, c_uint, c_ulong, c_void},
@@ -14,18 +14,18 @@ use libc::{iovec, off64_t, size_t, ssize_t};
 
 #[link(name = "c")]
 unsafe extern "C" {
-    // The C library's own other name for it.
+    // Another name of fcntl in the C library.
     fn __fcntl(fd: c_int, command: c_int, ...) -> c_int;
 }
 
-/// fcntl(2).
+/// Calls fcntl(2).
 ///
 /// # Safety
 ///
 /// As the C library's.
 #[inline]
 pub(crate) unsafe fn fcntl(fd: c_int, command: c_int, arg: c_ulong) -> c_int {
-    // SAFETY: The caller's promise.
+    // SAFETY: By this function's safety requirements.
     unsafe { __fcntl(fd, command, arg) }
 }
 
@@ -53,7 +53,7 @@ extern "C" fn find_all() {
 #[unsafe(link_section = ".init_array")]
 static AT_LOAD: extern "C" fn() = find_all;
 
-/// Defines a function that calls what `find_all()` found, or else the system call.
+/// Defines a function that calls the one found by `find_all()`, or else the system call.
 macro_rules! real {
     ($place:ident, $number:ident, $name:ident($($arg:ident: $type:ty),*) -> $ret:ty) => {
         /// # Safety
@@ -64,12 +64,12 @@ macro_rules! real {
 
             let found = $place.load(Relaxed);
             if found.is_null() {
-                // SAFETY: The caller's promise.
+                // SAFETY: By this function's safety requirements.
                 return unsafe { libc::syscall(libc::$number, $($arg),*) as $ret };
             }
             // SAFETY: It is the function of this name, which has this type.
             let function = unsafe { transmute::<*mut c_void, Function>(found) };
-            // SAFETY: The caller's promise.
+            // SAFETY: By this function's safety requirements.
             unsafe { function($($arg),*) }
         }
     };

@@ -1,13 +1,14 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The ABI of zpipe and the calls made of it.
+//! The ABI of zpipe, and calls that use it.
 //!
-//! Everything here is what a signal handler or a child of vfork(2) may do: system calls, no
-//! allocation, no lock, no `errno`.
+//! All functions are safe in signal handlers and in children of vfork(2): they make system
+//! calls, allocate nothing, take no lock, and do not change `errno`.
 
 #![no_std]
 
-use core::ffi::{CStr, c_int, c_ulong};
+use core::ffi::{CStr, c_int};
+use rustix::fs::{FileType, major, minor};
 use sys::Errno;
 
 pub mod sys;
@@ -20,14 +21,14 @@ mod bindings {
 /// The device that makes private pairs.
 pub const CONTROL: &CStr = c"/dev/zpipe-control";
 
-/// Makes a private pair as pipe2(2): the read end, then the write end, at the two lowest free
-/// descriptors.
+/// Makes a private pair as pipe2(2) does: the read end, then the write end, at the two
+/// lowest free descriptors.
 ///
 /// # Errors
 ///
-/// Whatever opening the control device or its command say; pipe2(2) may still succeed.
+/// Those of opening the control device and of its command. pipe2(2) may still succeed.
 pub fn pipe2(flags: c_int) -> Result<[c_int; 2], Errno> {
-    // O_NONBLOCK is for whatever else might be at that path.
+    // O_NONBLOCK protects against another file at that path.
     let open = libc::O_RDWR | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
     let control = sys::open(CONTROL, open)?;
     let mut args = bindings::zpipe_pipe2 {
@@ -36,13 +37,14 @@ pub fn pipe2(flags: c_int) -> Result<[c_int; 2], Errno> {
         fds: [-1; 2],
     };
     // SAFETY: The command takes this struct.
-    if let Err(error) = unsafe { sys::ioctl(control, bindings::PIPE2, &mut args) } {
+    if let Err(error) = unsafe { sys::ioctl::<{ bindings::PIPE2 }, _>(control, &mut args) } {
         sys::close(control);
         return Err(error);
     }
 
-    // The control device has the lowest descriptor, which is to be the read end's; all three are
-    // ours, so nobody else's is ever in the way. Other threads may have shuffled them.
+    // The control device has the lowest descriptor, which the read end must get. All three
+    // descriptors are ours, so nothing of others is closed. Other threads may have changed
+    // their order.
     let [read, write] = args.fds;
     if control > read || control > write {
         sys::close(control);
@@ -61,55 +63,58 @@ pub fn pipe2(flags: c_int) -> Result<[c_int; 2], Errno> {
     Ok([control, read.min(write)])
 }
 
-/// Is this an open descriptor of a zpipe: of a private pair, or of a device node?
+/// Returns true if this is an open descriptor of a zpipe: of a private pair, or of a device
+/// node.
 ///
-/// It asks for what a file is, never for what it answers to a command, which might be another
+/// It checks the type of the file. It does not try a command, which might be another
 /// driver's.
 pub fn is_zpipe(fd: c_int) -> bool {
     let Ok(stat) = sys::fstat(fd) else {
         return false;
     };
-    match stat.st_mode & libc::S_IFMT {
-        libc::S_IFIFO => sys::fstatfs(fd).is_ok_and(|fs| fs.f_type == bindings::SUPER_MAGIC),
-        // Nodes are minor 0, the control device is minor 1.
-        libc::S_IFCHR if libc::minor(stat.st_rdev) == 0 => {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Fifo => sys::fstatfs(fd).is_ok_and(|fs| fs.f_type == bindings::SUPER_MAGIC),
+        // Nodes have minor number 0, the control device has minor number 1.
+        FileType::CharacterDevice if minor(stat.st_rdev) == 0 => {
             sys::stat(CONTROL).is_ok_and(|control| {
-                control.st_mode & libc::S_IFMT == libc::S_IFCHR
-                    && libc::minor(control.st_rdev) == 1
-                    && libc::major(control.st_rdev) == libc::major(stat.st_rdev)
+                FileType::from_raw_mode(control.st_mode) == FileType::CharacterDevice
+                    && minor(control.st_rdev) == 1
+                    && major(control.st_rdev) == major(stat.st_rdev)
             })
         }
         _ => false,
     }
 }
 
-fn capacity(fd: c_int, command: c_ulong, bytes: u64) -> Result<u64, Errno> {
+fn capacity<const COMMAND: u32>(fd: c_int, bytes: u64) -> Result<u64, Errno> {
     let mut args = bindings::zpipe_capacity {
         size: size_of::<bindings::zpipe_capacity>() as u32,
         flags: 0,
         bytes,
     };
     // SAFETY: Both commands take this struct.
-    unsafe { sys::ioctl(fd, command, &mut args)? };
+    unsafe { sys::ioctl::<COMMAND, _>(fd, &mut args)? };
     Ok(args.bytes)
 }
 
-/// The capacity of a zpipe in bytes, as `F_GETPIPE_SZ`.
+/// Returns the capacity of a zpipe in bytes, as `F_GETPIPE_SZ`. Ask [`is_zpipe`] first: the command
+/// of another driver with this number may do anything.
 ///
 /// # Errors
 ///
-/// EBADF of what is not open.
+/// EBADF if the descriptor is not open.
 pub fn get_capacity(fd: c_int) -> Result<u64, Errno> {
-    capacity(fd, bindings::GET_CAPACITY, 0)
+    capacity::<{ bindings::GET_CAPACITY }>(fd, 0)
 }
 
-/// Sets the capacity of a zpipe, as `F_SETPIPE_SZ`, and returns what it has become.
+/// Sets the capacity of a zpipe, as `F_SETPIPE_SZ`, and returns the new one. Ask [`is_zpipe`]
+/// first, as for [`get_capacity`].
 ///
 /// # Errors
 ///
 /// As `F_SETPIPE_SZ`.
 pub fn set_capacity(fd: c_int, bytes: u64) -> Result<u64, Errno> {
-    capacity(fd, bindings::SET_CAPACITY, bytes)
+    capacity::<{ bindings::SET_CAPACITY }>(fd, bytes)
 }
 
 #[cfg(test)]
@@ -126,15 +131,16 @@ mod tests {
     }
 
     #[test]
-    fn calls_say_what_is_wrong() {
+    fn calls_return_errors() {
         assert_eq!(sys::dup3(-1, 5, 0), Err(Errno(libc::EBADF)));
         assert_eq!(sys::status_flags(-1), Err(Errno(libc::EBADF)));
         assert_eq!(sys::open(c"/nonexistent", 0), Err(Errno(libc::ENOENT)));
-        assert!(sys::stat(c"/").is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR));
+        let root = sys::stat(c"/").unwrap();
+        assert_eq!(FileType::from_raw_mode(root.st_mode), FileType::Directory);
     }
 
     #[test]
-    fn opened_again() {
+    fn open_again_opens_the_same_file() {
         let null = sys::open(c"/dev/null", libc::O_RDONLY | libc::O_CLOEXEC).unwrap();
         for fd in [40, 123, 1000] {
             sys::dup3(null, fd, libc::O_CLOEXEC).unwrap();
@@ -148,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_there_and_empty() {
+    fn new_memory_contains_zeros() {
         let memory = sys::Memory::new(10000).unwrap();
         // SAFETY: That many bytes were mapped.
         let bytes = unsafe { core::slice::from_raw_parts(memory.base.cast::<u8>(), memory.len) };
@@ -156,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_zpipe() {
+    fn other_files_are_no_zpipes() {
         let mut fds = [-1; 2];
 
         assert!(!is_zpipe(-1));

@@ -1,31 +1,49 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! System calls, without what the C library's do beside: they are no points of thread
-//! cancellation, and leave `errno` alone.
+//! System calls that do not change `errno` or the cancellation state of a thread, and
+//! allocate nothing.
+//!
+//! They use rustix with its backend that makes system calls directly. [`call`] is for calls
+//! with addresses from a caller in C. rustix accepts only valid memory, but the kernel has
+//! to check these addresses.
 
 use core::{
     arch::asm,
-    ffi::{CStr, c_int, c_long, c_ulong, c_void},
-    mem::zeroed,
+    ffi::{CStr, c_int, c_long, c_void},
+    ptr::null_mut,
+};
+use rustix::{
+    event::{PollFd, PollFlags},
+    fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd},
+    fs::{CWD, Mode, OFlags},
+    io::DupFlags,
+    ioctl::{BadOpcode, Updater},
+    mm::{MapFlags, ProtFlags},
 };
 
 /// An error number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Errno(pub c_int);
 
+impl From<rustix::io::Errno> for Errno {
+    fn from(error: rustix::io::Errno) -> Self {
+        Self(error.raw_os_error())
+    }
+}
+
 /// Makes a system call.
 ///
 /// # Safety
 ///
-/// What the call does with its arguments must be sound. That addresses are valid is no part of
-/// it: those that are not are EFAULT.
+/// The effect of the call on this process must be sound. Addresses need not be valid: the
+/// kernel checks them and returns EFAULT.
 pub unsafe fn call<const N: usize>(number: c_long, args: [usize; N]) -> Result<usize, Errno> {
     let mut all = [0; 6];
     all[..N].copy_from_slice(&args);
     let ret: isize;
 
-    // SAFETY: These are the registers of a system call, and those it changes; the caller answers
-    // for the rest.
+    // SAFETY: These are the registers of a system call and those that it changes. Its
+    // effect is sound by this function's safety requirements.
     unsafe {
         asm!(
             "syscall",
@@ -42,9 +60,14 @@ pub unsafe fn call<const N: usize>(number: c_long, args: [usize; N]) -> Result<u
     }
 }
 
-/// A descriptor as an argument.
-fn arg(fd: c_int) -> usize {
-    fd as usize
+/// Borrows a descriptor for the time of a call. EBADF if the number is negative.
+fn borrow<'a>(fd: c_int) -> Result<BorrowedFd<'a>, Errno> {
+    if fd < 0 {
+        return Err(Errno(libc::EBADF));
+    }
+    // SAFETY: It is not -1. rustix only passes the number to the kernel, which returns EBADF if it
+    // is not open.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
 /// open(2).
@@ -53,21 +76,16 @@ fn arg(fd: c_int) -> usize {
 ///
 /// As open(2).
 pub fn open(path: &CStr, flags: c_int) -> Result<c_int, Errno> {
-    let args = [
-        arg(libc::AT_FDCWD),
-        path.as_ptr() as usize,
-        flags as usize,
-        0,
-    ];
-    // SAFETY: It only reads the path.
-    Ok(unsafe { call(libc::SYS_openat, args)? } as c_int)
+    let flags = OFlags::from_bits_retain(flags as u32);
+    // openat(2), as the C library uses: filters of system calls may allow only this one.
+    Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?.into_raw_fd())
 }
 
-/// Opens what a descriptor is open on, anew.
+/// Opens the file of a descriptor again.
 ///
 /// # Errors
 ///
-/// As open(2); ENOENT where there is no /proc.
+/// As open(2); ENOENT if /proc is not mounted.
 pub fn open_again(fd: c_int, flags: c_int) -> Result<c_int, Errno> {
     let mut path = *b"/proc/thread-self/fd/0000000000\0";
     let mut rest = fd;
@@ -75,7 +93,7 @@ pub fn open_again(fd: c_int, flags: c_int) -> Result<c_int, Errno> {
         *digit = b'0' + (rest % 10) as u8;
         rest /= 10;
     }
-    // Numbers there have no zeroes in front.
+    // Names in that directory have no leading zeros.
     let zeroes = path[21..30]
         .iter()
         .take_while(|digit| **digit == b'0')
@@ -87,35 +105,43 @@ pub fn open_again(fd: c_int, flags: c_int) -> Result<c_int, Errno> {
     }
 }
 
-/// close(2) of a descriptor that is ours.
+/// close(2) of a descriptor that the caller owns. It ignores errors, unlike rustix.
 pub fn close(fd: c_int) {
-    // SAFETY: Only numbers; whose the descriptor is, is the caller's business.
-    let _ = unsafe { call(libc::SYS_close, [arg(fd)]) };
+    // SAFETY: The caller gives the descriptor up.
+    let _ = unsafe { call(libc::SYS_close, [fd as usize]) };
 }
 
-/// dup3(2), onto a descriptor that is ours.
+/// dup3(2) to a descriptor that the caller owns, or that is not open.
 ///
 /// # Errors
 ///
 /// As dup3(2).
 pub fn dup3(from: c_int, to: c_int, flags: c_int) -> Result<(), Errno> {
-    // SAFETY: As close().
-    unsafe { call(libc::SYS_dup3, [arg(from), arg(to), flags as usize]) }.map(drop)
+    let from = borrow(from)?;
+    borrow(to)?;
+    // SAFETY: It is not -1. rustix only passes the number to the kernel, and `into_raw_fd()` below
+    // prevents that it is closed here.
+    let mut to = unsafe { OwnedFd::from_raw_fd(to) };
+    let result = rustix::io::dup3(from, &mut to, DupFlags::from_bits_retain(flags as u32));
+    let _ = to.into_raw_fd();
+    Ok(result?)
 }
 
-/// ioctl(2).
+/// ioctl(2) with the command `NUMBER`.
 ///
 /// # Safety
 ///
-/// The command reads and writes no more than `args`.
+/// The command must read and write nothing but `args`.
 ///
 /// # Errors
 ///
 /// As ioctl(2).
-pub unsafe fn ioctl<T>(fd: c_int, command: c_ulong, args: &mut T) -> Result<(), Errno> {
-    let args = [arg(fd), command as usize, &raw mut *args as usize];
-    // SAFETY: The caller's promise.
-    unsafe { call(libc::SYS_ioctl, args) }.map(drop)
+pub unsafe fn ioctl<const NUMBER: u32, T>(fd: c_int, args: &mut T) -> Result<(), Errno> {
+    // SAFETY: By this function's safety requirements.
+    let command = unsafe { Updater::<BadOpcode<NUMBER>, T>::new(args) };
+    // SAFETY: By this function's safety requirements.
+    unsafe { rustix::ioctl::ioctl(borrow(fd)?, command)? };
+    Ok(())
 }
 
 /// fstat(2).
@@ -123,12 +149,8 @@ pub unsafe fn ioctl<T>(fd: c_int, command: c_ulong, args: &mut T) -> Result<(), 
 /// # Errors
 ///
 /// As fstat(2).
-pub fn fstat(fd: c_int) -> Result<libc::stat, Errno> {
-    // SAFETY: All zeroes are a value of this type.
-    let mut stat: libc::stat = unsafe { zeroed() };
-    // SAFETY: It writes such a struct.
-    unsafe { call(libc::SYS_fstat, [arg(fd), &raw mut stat as usize])? };
-    Ok(stat)
+pub fn fstat(fd: c_int) -> Result<rustix::fs::Stat, Errno> {
+    Ok(rustix::fs::fstat(borrow(fd)?)?)
 }
 
 /// stat(2).
@@ -136,13 +158,8 @@ pub fn fstat(fd: c_int) -> Result<libc::stat, Errno> {
 /// # Errors
 ///
 /// As stat(2).
-pub fn stat(path: &CStr) -> Result<libc::stat, Errno> {
-    // SAFETY: All zeroes are a value of this type.
-    let mut stat: libc::stat = unsafe { zeroed() };
-    let args = [path.as_ptr() as usize, &raw mut stat as usize];
-    // SAFETY: It reads the path and writes such a struct.
-    unsafe { call(libc::SYS_stat, args)? };
-    Ok(stat)
+pub fn stat(path: &CStr) -> Result<rustix::fs::Stat, Errno> {
+    Ok(rustix::fs::stat(path)?)
 }
 
 /// fstatfs(2).
@@ -150,12 +167,8 @@ pub fn stat(path: &CStr) -> Result<libc::stat, Errno> {
 /// # Errors
 ///
 /// As fstatfs(2).
-pub fn fstatfs(fd: c_int) -> Result<libc::statfs, Errno> {
-    // SAFETY: All zeroes are a value of this type.
-    let mut stat: libc::statfs = unsafe { zeroed() };
-    // SAFETY: It writes such a struct.
-    unsafe { call(libc::SYS_fstatfs, [arg(fd), &raw mut stat as usize])? };
-    Ok(stat)
+pub fn fstatfs(fd: c_int) -> Result<rustix::fs::StatFs, Errno> {
+    Ok(rustix::fs::fstatfs(borrow(fd)?)?)
 }
 
 /// `F_GETFL` of fcntl(2).
@@ -164,30 +177,26 @@ pub fn fstatfs(fd: c_int) -> Result<libc::statfs, Errno> {
 ///
 /// As fcntl(2).
 pub fn status_flags(fd: c_int) -> Result<c_int, Errno> {
-    // SAFETY: Only numbers.
-    Ok(unsafe { call(libc::SYS_fcntl, [arg(fd), libc::F_GETFL as usize])? } as c_int)
+    Ok(rustix::fs::fcntl_getfl(borrow(fd)?)?.bits() as c_int)
 }
 
-/// poll(2) of one descriptor, without a limit.
+/// poll(2) of one descriptor, without a time limit.
 ///
 /// # Errors
 ///
 /// As poll(2).
 pub fn poll(fd: c_int, events: i16) -> Result<(), Errno> {
-    let mut poll = libc::pollfd {
-        fd,
-        events,
-        revents: 0,
-    };
-    // SAFETY: It reads and writes one such struct.
-    unsafe { call(libc::SYS_poll, [&raw mut poll as usize, 1, usize::MAX]) }.map(drop)
+    let fd = borrow(fd)?;
+    let events = PollFlags::from_bits_retain(events as u16);
+    rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, events)], -1)?;
+    Ok(())
 }
 
-/// New memory, all zeroes.
+/// New memory that contains zeros.
 pub struct Memory {
-    /// Where it is.
+    /// Its address.
     pub base: *mut c_void,
-    /// How many bytes.
+    /// Its length in bytes.
     pub len: usize,
 }
 
@@ -198,20 +207,17 @@ impl Memory {
     ///
     /// As mmap(2).
     pub fn new(len: usize) -> Result<Self, Errno> {
-        let access = (libc::PROT_READ | libc::PROT_WRITE) as usize;
-        let kind = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as usize;
-        // SAFETY: It maps where nothing is yet.
-        let base = unsafe { call(libc::SYS_mmap, [0, len, access, kind, usize::MAX, 0])? };
-        Ok(Self {
-            base: base as *mut c_void,
-            len,
-        })
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: The kernel chooses an address at which nothing is mapped.
+        let base =
+            unsafe { rustix::mm::mmap_anonymous(null_mut(), len, access, MapFlags::PRIVATE)? };
+        Ok(Self { base, len })
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: We mapped it.
-        let _ = unsafe { call(libc::SYS_munmap, [self.base as usize, self.len]) };
+        // SAFETY: `new` mapped it, and nothing uses it any more.
+        let _ = unsafe { rustix::mm::munmap(self.base, self.len) };
     }
 }

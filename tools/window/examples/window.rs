@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A parent fills frames of a write window and commits them; its child, which has the read end as
-//! its standard input, looks at them in a read window. The last 8 bytes of each frame are a sum of
-//! the others, which the child checks where they are.
+//! A parent fills frames of a write window and commits them. Its child, which has the read
+//! end as its standard input, peeks at them in a read window. The last 8 bytes of each
+//! frame are a sum of the other bytes. The child checks it in place.
 
 use std::{
     env,
@@ -12,14 +12,14 @@ use std::{
 };
 use zpipe_window::{FRAME, ReadWindow, WriteWindow, pair};
 
-/// Bytes of the windows.
+/// Bytes of each window.
 const WINDOW: usize = 4 * FRAME;
-/// Frames that are sent.
+/// Number of frames to send.
 const FRAMES: usize = 32;
-/// Bytes of a frame that the sum is of.
+/// Bytes of a frame that the sum covers.
 const SUMMED: usize = FRAME - size_of::<u64>();
 
-/// A sum of no bytes.
+/// The sum of no bytes.
 const FNV_1A: u64 = 0xcbf2_9ce4_8422_2325;
 
 fn add(sum: u64, byte: u8) -> u64 {
@@ -81,7 +81,7 @@ fn writer() -> Result<(), Box<dyn Error>> {
         moved += committed.moved;
         copied += committed.copied;
     }
-    // The end of the data.
+    // Closing the window ends the data.
     drop(window);
     if !child.wait()?.success() {
         return Err("the reader failed".into());

@@ -5,13 +5,13 @@
 use crate::sys::{Memory, bindings, errno, size};
 use std::{io, iter::FusedIterator, os::fd::AsFd, slice};
 
-/// How many spans there is room for at first.
+/// The initial number of spans for which there is space.
 const SPANS: usize = 16;
 
-/// A window that shows what is in the pipe.
+/// A window that shows the bytes in the pipe.
 ///
-/// It counts as a read end of the pipe until it is dropped. What it showed and was not consumed
-/// goes back into the pipe then.
+/// It counts as a read end of the pipe until it is dropped. Bytes in view that were not
+/// consumed then return to the pipe.
 #[derive(Debug)]
 pub struct ReadWindow {
     memory: Memory,
@@ -20,15 +20,15 @@ pub struct ReadWindow {
 }
 
 impl ReadWindow {
-    /// Makes a window at the read end of a pipe that shows at least `bytes` bytes of frames at
-    /// once.
+    /// Makes a window at the read end of a pipe. It can show at least `bytes` bytes of
+    /// frames at once.
     ///
     /// The end may be closed afterwards.
     ///
     /// # Errors
     ///
-    /// ENOTTY if it is no zpipe, EBADF if it is not open for reading, EINVAL if `bytes` is 0 or
-    /// too many, and others, see zpipe(4).
+    /// ENOTTY if `end` is not a zpipe, EBADF if it is not open for reading, EINVAL if
+    /// `bytes` is 0 or too large, and others, see zpipe(4).
     pub fn new(end: impl AsFd, bytes: usize) -> io::Result<Self> {
         let flags = bindings::ZPIPE_WINDOW_READ;
         let memory = Memory::new(end.as_fd(), flags, bytes, libc::PROT_READ)?;
@@ -43,8 +43,8 @@ impl ReadWindow {
         }
     }
 
-    /// Whether peeks fail with [`io::ErrorKind::WouldBlock`] where they would wait, whatever the
-    /// end of the pipe is set to.
+    /// Sets whether peeks fail with [`io::ErrorKind::WouldBlock`] instead of waiting. If
+    /// true, they do so whatever the flags of the pipe's end are.
     pub fn set_nonblocking(&mut self, nonblocking: bool) {
         self.flags = if nonblocking {
             bindings::ZPIPE_NONBLOCK
@@ -53,12 +53,12 @@ impl ReadWindow {
         };
     }
 
-    /// Shows about `most` bytes at most, or all that can be shown if that is 0.
+    /// Shows at most about `most` bytes, or all that can be shown if `most` is 0.
     ///
-    /// What was shown before and is not consumed comes first. If there is nothing to show, it
-    /// waits as read(2) does; at the end of the data the view is empty.
+    /// The view starts with the bytes that were shown before and not consumed. If there are
+    /// no bytes, it waits as read(2) does. At the end of the data the view is empty.
     ///
-    /// The bytes are out of reach once they are consumed:
+    /// Consumed bytes are no longer accessible:
     ///
     /// ```no_run
     /// # fn main() -> std::io::Result<()> {
@@ -84,7 +84,8 @@ impl ReadWindow {
     /// # }
     /// ```
     ///
-    /// Nor can they be kept for longer than the view, since a later one may be consumed:
+    /// The bytes cannot outlive the view either, since they may be consumed through a later
+    /// one:
     ///
     /// ```compile_fail,E0505
     /// # fn main() -> std::io::Result<()> {
@@ -98,7 +99,7 @@ impl ReadWindow {
     /// # }
     /// ```
     ///
-    /// And nothing can be stored to them:
+    /// And they are read-only:
     ///
     /// ```compile_fail,E0594
     /// # fn main() -> std::io::Result<()> {
@@ -112,18 +113,19 @@ impl ReadWindow {
     ///
     /// # Errors
     ///
-    /// As read(2): EINTR, too.
+    /// As read(2), including EINTR.
     pub fn peek(&mut self, most: usize) -> io::Result<View<'_>> {
         self.show(most, 0)
     }
 
-    /// As [`ReadWindow::peek`], but waits for more than was shown before and is not consumed.
+    /// Like [`ReadWindow::peek`], but waits for more bytes than were shown before and not
+    /// consumed.
     ///
-    /// At the end of the data the view has no more than before.
+    /// At the end of the data the view has no more bytes than before.
     ///
     /// # Errors
     ///
-    /// As read(2): EINTR, too.
+    /// As read(2), including EINTR.
     pub fn peek_more(&mut self, most: usize) -> io::Result<View<'_>> {
         self.show(most, bindings::ZPIPE_MORE)
     }
@@ -137,8 +139,8 @@ impl ReadWindow {
             bytes: most as u64,
             ..Default::default()
         };
-        // SAFETY: The command takes this struct, and writes to as many of the spans as there are;
-        // we have the only reference to the window.
+        // SAFETY: The command takes this struct and writes to at most `nr_views` spans. We
+        // have the only reference to the window.
         unsafe { self.memory.call(bindings::PEEK, &mut args)? };
 
         let count = args.nr_views as usize;
@@ -147,7 +149,7 @@ impl ReadWindow {
             .map(|span| span.bytes)
             .sum::<u64>() as usize;
         if count == self.spans.len() {
-            // There may have been more of them: the next peek has room.
+            // There may be more spans: the next peek has space for them.
             self.spans.resize_with(2 * count, Default::default);
         }
         Ok(View {
@@ -167,14 +169,15 @@ impl ReadWindow {
             flags: 0,
             bytes: bytes as u64,
         };
-        // SAFETY: The command takes this struct, and we have the only reference to the window.
+        // SAFETY: The command takes this struct, and we have the only reference to the
+        // window.
         unsafe { self.memory.call(bindings::CONSUME, &mut args) }
     }
 }
 
 /// Bytes that a [`ReadWindow`] shows: spans, in the order of the pipe.
 ///
-/// Dropped, it consumes nothing: the next peek shows the same bytes, and what there is behind
+/// Dropping a view consumes nothing: the next peek shows the same bytes, and those behind
 /// them.
 #[derive(Debug)]
 #[must_use = "nothing is read until it is consumed"]
@@ -186,22 +189,22 @@ pub struct View<'window> {
 }
 
 impl View<'_> {
-    /// How many bytes there are in all spans.
+    /// The number of bytes in all spans.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// The end of the data.
+    /// True at the end of the data.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// How many bytes this peek copied to show them.
+    /// The number of bytes that this peek copied to show them.
     pub fn copied(&self) -> usize {
         self.copied
     }
 
-    /// The spans, one after the other.
+    /// Iterates over the spans, in order.
     pub fn iter(&self) -> Iter<'_> {
         Iter {
             memory: &self.window.memory,
@@ -209,7 +212,7 @@ impl View<'_> {
         }
     }
 
-    /// Whether span `number` is a packet or what is left of it, see `O_DIRECT` of pipe(2).
+    /// True if span `number` is a packet, or the rest of one. See `O_DIRECT` in pipe(2).
     ///
     /// # Panics
     ///
@@ -222,11 +225,11 @@ impl View<'_> {
         &self.window.spans[..self.count]
     }
 
-    /// Reads the first `bytes` bytes: they are gone from the pipe.
+    /// Consumes the first `bytes` bytes: removes them from the pipe.
     ///
     /// # Errors
     ///
-    /// EINVAL if there are not so many; nothing is consumed then.
+    /// EINVAL if the view has fewer bytes; nothing is consumed then.
     pub fn consume(self, bytes: usize) -> io::Result<()> {
         if bytes > self.len {
             return Err(errno(libc::EINVAL));
@@ -234,11 +237,11 @@ impl View<'_> {
         self.window.consume(bytes)
     }
 
-    /// Reads all of them.
+    /// Consumes all bytes of the view.
     ///
     /// # Errors
     ///
-    /// None that is known of.
+    /// None is known.
     pub fn consume_all(self) -> io::Result<()> {
         self.window.consume(self.len)
     }
@@ -253,7 +256,7 @@ impl<'view> IntoIterator for &'view View<'_> {
     }
 }
 
-/// The spans of a [`View`].
+/// Iterator over the spans of a [`View`].
 #[derive(Clone, Debug)]
 pub struct Iter<'view> {
     memory: &'view Memory,
@@ -265,8 +268,8 @@ impl<'view> Iterator for Iter<'view> {
 
     fn next(&mut self) -> Option<&'view [u8]> {
         let span = self.spans.next()?;
-        // SAFETY: What is in view is there and does not change until it is consumed or shown
-        // anew, which the borrow of the window excludes.
+        // SAFETY: Bytes in view are mapped and do not change until they are consumed or
+        // shown again. The borrow of the window excludes both.
         Some(unsafe { self.memory.slice(span.offset as usize, span.bytes as usize) })
     }
 

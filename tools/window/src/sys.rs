@@ -2,6 +2,7 @@
 
 //! The system calls, and the memory of a window.
 
+use rustix::fs::{major, minor};
 use std::{
     ffi::{c_int, c_ulong, c_void},
     fs::{self, OpenOptions},
@@ -21,7 +22,7 @@ pub(crate) mod bindings {
 
 const CONTROL: &str = "/dev/zpipe-control";
 
-/// The first member of every struct.
+/// The value of the first member of every struct.
 pub(crate) const fn size<T>() -> u32 {
     size_of::<T>() as u32
 }
@@ -34,14 +35,14 @@ pub(crate) fn errno(number: c_int) -> io::Error {
 ///
 /// # Safety
 ///
-/// The command takes a `T`, and writes to no other memory; whatever it does to the memory of a
-/// window is sound.
+/// The command must take a `T` and write to no other memory. Its effect on the memory of a
+/// window must be sound.
 unsafe fn ioctl<T>(fd: BorrowedFd<'_>, command: c_ulong, args: &mut T) -> io::Result<()> {
     #[cfg(test)]
     if let Some(answer) = crate::tests::answer(command, (&raw mut *args).cast()) {
         return answer;
     }
-    // SAFETY: The caller's promise.
+    // SAFETY: By this function's safety requirements.
     match unsafe { libc::ioctl(fd.as_raw_fd(), command, &raw mut *args) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
@@ -56,39 +57,39 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
         flags: libc::O_CLOEXEC as u32,
         fds: [-1; 2],
     };
-    // SAFETY: The command takes this struct, and there is no window yet.
+    // SAFETY: The command takes this struct, and no window exists yet.
     unsafe { ioctl(control.as_fd(), bindings::PIPE2, &mut args)? };
     let [read, write] = args.fds;
     // SAFETY: The descriptors are new, and ours.
     Ok(unsafe { (OwnedFd::from_raw_fd(read), OwnedFd::from_raw_fd(write)) })
 }
 
-/// Is this a descriptor of a zpipe: of a private pair, or of a device node?
+/// Returns true if this is a descriptor of a zpipe: of a private pair, or of a device node.
 ///
-/// It asks for what a file is: the number of a command may be another driver's, which takes
-/// another struct.
+/// It checks the type of the file. The number of a command may be another driver's, which
+/// takes another struct.
 fn is_zpipe(fd: BorrowedFd<'_>) -> io::Result<bool> {
     let mut fs = MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: It writes such a struct.
     if unsafe { libc::fstatfs(fd.as_raw_fd(), fs.as_mut_ptr()) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: It succeeded, so it did.
+    // SAFETY: The call succeeded, so it wrote the struct.
     if unsafe { fs.assume_init() }.f_type == bindings::SUPER_MAGIC {
         return Ok(true);
     }
-    // Nodes are minor 0, the control device is minor 1.
+    // Nodes have minor number 0, the control device has minor number 1.
     let file = fs::File::from(fd.try_clone_to_owned()?).metadata()?;
     Ok(file.file_type().is_char_device()
-        && libc::minor(file.rdev()) == 0
+        && minor(file.rdev()) == 0
         && fs::metadata(CONTROL).is_ok_and(|control| {
             control.file_type().is_char_device()
-                && libc::minor(control.rdev()) == 1
-                && libc::major(control.rdev()) == libc::major(file.rdev())
+                && minor(control.rdev()) == 1
+                && major(control.rdev()) == major(file.rdev())
         }))
 }
 
-/// A window: its descriptor, and where it is mapped.
+/// A window: its descriptor and its mapping.
 #[derive(Debug)]
 pub(crate) struct Memory {
     fd: OwnedFd,
@@ -96,13 +97,13 @@ pub(crate) struct Memory {
     len: usize,
 }
 
-// SAFETY: It owns what it points to; any thread may use it and unmap it.
+// SAFETY: It owns the mapping. Any thread may use it and unmap it.
 unsafe impl Send for Memory {}
-// SAFETY: What is shared has no access to the memory but by unsafe functions.
+// SAFETY: A shared reference gives access to the memory only through unsafe functions.
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// Makes a window: `flags` is one of `ZPIPE_WINDOW_*`, `access` is that of mmap(2).
+    /// Makes a window. `flags` is one of `ZPIPE_WINDOW_*`, `access` is that of mmap(2).
     pub(crate) fn new(
         end: BorrowedFd<'_>,
         flags: u32,
@@ -119,7 +120,7 @@ impl Memory {
             fd: -1,
             reserved: 0,
         };
-        // SAFETY: It is a zpipe, whose command takes this struct and makes a window of its own.
+        // SAFETY: It is a zpipe. The command takes this struct and makes a new window.
         unsafe { ioctl(end, bindings::WINDOW, &mut args)? };
         // SAFETY: The descriptor is new, and ours.
         let fd = unsafe { OwnedFd::from_raw_fd(args.fd) };
@@ -129,7 +130,7 @@ impl Memory {
     /// Maps `len` bytes of a descriptor.
     pub(crate) fn map(fd: OwnedFd, len: usize, access: c_int) -> io::Result<Self> {
         let (anywhere, shared) = (ptr::null_mut(), libc::MAP_SHARED);
-        // SAFETY: It maps where nothing is yet.
+        // SAFETY: The kernel chooses an address at which nothing is mapped.
         let base = unsafe { libc::mmap(anywhere, len, access, shared, fd.as_raw_fd(), 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
@@ -144,14 +145,14 @@ impl Memory {
         self.len
     }
 
-    /// A command of the window.
+    /// Runs a command of the window.
     ///
     /// # Safety
     ///
-    /// The command takes a `T`, and writes to no other memory but that of the window, to which
-    /// nobody has a reference.
+    /// The command must take a `T`. It must write to no other memory except that of the
+    /// window, to which no reference may exist.
     pub(crate) unsafe fn call<T>(&self, command: c_ulong, args: &mut T) -> io::Result<()> {
-        // SAFETY: The caller's promise.
+        // SAFETY: By this function's safety requirements.
         unsafe { ioctl(self.fd.as_fd(), command, args) }
     }
 
@@ -159,35 +160,36 @@ impl Memory {
         start.checked_add(len).is_some_and(|end| end <= self.len)
     }
 
-    /// Bytes of the window.
+    /// Returns bytes of the window.
     ///
     /// # Safety
     ///
-    /// They can be touched without a fault, and do not change, for as long as the slice is used.
+    /// As long as the slice is used, the bytes must be accessible without a fault, and must
+    /// not change.
     ///
     /// # Panics
     ///
     /// If the window has no such range.
     pub(crate) unsafe fn slice(&self, start: usize, len: usize) -> &[u8] {
         assert!(self.contains(start, len), "no range of the window");
-        // SAFETY: They are in the mapping, and a byte has any value; the rest is the caller's
-        // promise.
+        // SAFETY: The bytes are in the mapping, and any value is valid for a byte. The rest
+        // holds by this function's safety requirements.
         unsafe { std::slice::from_raw_parts(self.base.add(start).as_ptr(), len) }
     }
 
-    /// The same, to be stored to.
+    /// Returns bytes of the window, for stores.
     ///
     /// # Safety
     ///
-    /// They can be touched without a fault, and nobody else does so, for as long as the slice is
-    /// used. The window was mapped for writing.
+    /// As long as the slice is used, the bytes must be accessible without a fault, and
+    /// nobody else may access them. The window must be mapped for writing.
     ///
     /// # Panics
     ///
     /// If the window has no such range.
     pub(crate) unsafe fn slice_mut(&mut self, start: usize, len: usize) -> &mut [u8] {
         assert!(self.contains(start, len), "no range of the window");
-        // SAFETY: As above.
+        // SAFETY: As in `slice()`.
         unsafe { std::slice::from_raw_parts_mut(self.base.add(start).as_ptr(), len) }
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What a window asks of the kernel, and what it makes of the answers. Its memory here is that of
-//! a memfd.
+//! Tests of the commands that a window gives the kernel, and of its handling of the
+//! answers. The memory of the windows is a memfd's.
 
 use crate::{
     FRAME, ReadWindow, WriteWindow,
@@ -22,7 +22,7 @@ use std::{
 type Answer = Box<dyn FnOnce(c_ulong, *mut c_void) -> io::Result<()>>;
 
 thread_local! {
-    /// What is called in place of the next calls of ioctl(2).
+    /// Functions that replace the next calls of ioctl(2).
     static ANSWERS: RefCell<VecDeque<Answer>> = const { RefCell::new(VecDeque::new()) };
 }
 
@@ -31,13 +31,14 @@ pub(crate) fn answer(command: c_ulong, args: *mut c_void) -> Option<io::Result<(
     Some(answer(command, args))
 }
 
-/// The next call is to be this command, whose struct `with` sees and changes.
+/// Expects the next call to be this command. `with` reads and changes its struct.
 fn expect<T: 'static>(number: c_ulong, with: impl FnOnce(&mut T) -> io::Result<()> + 'static) {
     let answer: Answer = Box::new(move |command, args| {
         assert_eq!(command, number);
-        // SAFETY: Each command has one struct, and the caller of ioctl() gave it a whole one.
+        // SAFETY: Each command has one struct, and the caller of ioctl() passed a whole
+        // one.
         let args = unsafe { &mut *args.cast::<T>() };
-        // SAFETY: It begins with a number that is its size.
+        // SAFETY: The struct begins with a number, its size.
         let size = unsafe { *(&raw const *args).cast::<u32>() };
         assert_eq!(size as usize, size_of::<T>());
         with(args)
@@ -93,7 +94,7 @@ fn expect_commit(offset: usize, bytes: usize, result: Result<usize, c_int>) {
     );
 }
 
-/// Shows these spans, as many as there is room for.
+/// Expects a peek and shows these spans, as many as there is space for.
 fn expect_peek(flags: u32, spans: &'static [(u64, u64)]) {
     expect(bindings::PEEK, move |args: &mut bindings::zpipe_peek| {
         assert_eq!((args.flags, args.consume), (flags, 0));
@@ -107,7 +108,7 @@ fn expect_peek(flags: u32, spans: &'static [(u64, u64)]) {
                 flags: i as u32 % 2 * bindings::ZPIPE_VIEW_PACKET,
                 reserved: 0,
             };
-            // SAFETY: There is room for so many.
+            // SAFETY: There is space for so many spans.
             unsafe { views.add(i).write(span) };
         }
         Ok(())
@@ -140,7 +141,7 @@ fn numbers_of_the_commands() {
 }
 
 #[test]
-fn nothing_is_asked_of_what_is_no_zpipe() {
+fn other_files_get_no_commands() {
     let (read, write) = UnixStream::pair().unwrap();
     let null = File::open("/dev/null").unwrap();
     expect_consume(0);
@@ -177,7 +178,7 @@ fn ranges() {
 }
 
 #[test]
-fn what_is_stored_is_in_the_window() {
+fn stores_reach_the_window() {
     let (mut window, file) = write_window();
     let mut bytes = [0; 4];
 
@@ -186,7 +187,7 @@ fn what_is_stored_is_in_the_window() {
     reservation.copy_from_slice(b"abcd");
     file.read_exact_at(&mut bytes, FRAME as u64).unwrap();
     assert_eq!(&bytes, b"abcd");
-    // It sends nothing.
+    // Dropping it sends nothing.
     drop(reservation);
 
     expect_reserve(FRAME + 1, 4);
@@ -219,7 +220,7 @@ fn one_commit_is_one_write() {
 }
 
 #[test]
-fn commit_all_goes_on() {
+fn commit_all_continues_after_short_writes() {
     let (mut window, _) = write_window();
 
     expect_reserve(100, 10000);
@@ -279,7 +280,7 @@ fn spans_are_shown_in_order() {
     assert_eq!(view.iter().len(), 2);
     assert_eq!(view.iter().collect::<Vec<_>>(), [b"def" as &[u8], b"ab"]);
     assert_eq!((&view).into_iter().map(<[u8]>::len).sum::<usize>(), 5);
-    // It consumes nothing.
+    // Dropping it consumes nothing.
     drop(view);
 
     expect_peek(bindings::ZPIPE_MORE, &[(0, 9)]);
@@ -294,7 +295,7 @@ fn spans_are_shown_in_order() {
     let error = window.peek(0).unwrap().consume(6).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
 
-    // The end: there is nothing to consume.
+    // At the end of the data there is nothing to consume.
     expect_peek(0, &[]);
     let view = window.peek(0).unwrap();
     assert!(view.is_empty() && view.iter().next().is_none());
@@ -303,12 +304,12 @@ fn spans_are_shown_in_order() {
 }
 
 #[test]
-fn there_is_room_for_more_spans_next_time() {
+fn space_for_spans_grows() {
     let (mut window, _) = read_window();
 
-    for room in [16, 32, 40, 40] {
+    for space in [16, 32, 40, 40] {
         expect_peek(0, &[(0, 1); 40]);
-        assert_eq!(window.peek(0).unwrap().iter().count(), room);
+        assert_eq!(window.peek(0).unwrap().iter().count(), space);
     }
     assert!(all_was_asked());
 }

@@ -9,7 +9,7 @@ use std::{
     os::fd::AsFd,
 };
 
-/// A window that is filled and committed.
+/// A window that a writer fills and commits.
 ///
 /// It counts as a write end of the pipe until it is dropped.
 #[derive(Debug)]
@@ -21,12 +21,12 @@ pub struct WriteWindow {
 impl WriteWindow {
     /// Makes a window of at least `bytes` bytes at the write end of a pipe.
     ///
-    /// It is rounded up to whole frames. The end may be closed afterwards.
+    /// `bytes` is rounded up to whole frames. The end may be closed afterwards.
     ///
     /// # Errors
     ///
-    /// ENOTTY if it is no zpipe, EBADF if it is not open for writing, EINVAL if `bytes` is 0 or
-    /// too many, and others, see zpipe(4).
+    /// ENOTTY if `end` is not a zpipe, EBADF if it is not open for writing, EINVAL if
+    /// `bytes` is 0 or too large, and others, see zpipe(4).
     pub fn new(end: impl AsFd, bytes: usize) -> io::Result<Self> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let memory = Memory::new(end.as_fd(), bindings::ZPIPE_WINDOW_WRITE, bytes, access)?;
@@ -37,13 +37,13 @@ impl WriteWindow {
         Self { memory, flags: 0 }
     }
 
-    /// How many bytes the window has.
+    /// The size of the window in bytes.
     pub fn capacity(&self) -> usize {
         self.memory.len()
     }
 
-    /// Whether commits fail with [`io::ErrorKind::WouldBlock`] where they would wait, whatever the
-    /// end of the pipe is set to.
+    /// Sets whether commits fail with [`io::ErrorKind::WouldBlock`] instead of waiting. If
+    /// true, they do so whatever the flags of the pipe's end are.
     pub fn set_nonblocking(&mut self, nonblocking: bool) {
         self.flags = if nonblocking {
             bindings::ZPIPE_NONBLOCK
@@ -52,12 +52,12 @@ impl WriteWindow {
         };
     }
 
-    /// Has the memory of a range there, to be filled and committed.
+    /// Allocates the memory of a range, so that the caller can fill and commit it.
     ///
-    /// What it holds is what was stored there before or, in frames that were committed, zeros or
-    /// bytes of any other frame that this window had.
+    /// The range holds the bytes that were stored there before. In frames that were
+    /// committed it holds zeros, or bytes of any other frame that this window had.
     ///
-    /// The bytes are out of reach once they are committed:
+    /// Committed bytes are no longer accessible:
     ///
     /// ```no_run
     /// # fn main() -> std::io::Result<()> {
@@ -83,7 +83,7 @@ impl WriteWindow {
     /// # }
     /// ```
     ///
-    /// Nor can there be two reservations at a time, which might overlap:
+    /// Two reservations cannot exist at the same time, since they might overlap:
     ///
     /// ```compile_fail,E0499
     /// # fn main() -> std::io::Result<()> {
@@ -99,7 +99,7 @@ impl WriteWindow {
     ///
     /// # Errors
     ///
-    /// ENOMEM if there is no memory for it, EINVAL if it is no range of the window.
+    /// ENOMEM if there is no memory for the range, EINVAL if the window has no such range.
     pub fn reserve(&mut self, range: impl RangeBounds<usize>) -> io::Result<Reservation<'_>> {
         let (start, len) = bounds(range, self.memory.len()).ok_or_else(|| errno(libc::EINVAL))?;
         if len != 0 {
@@ -109,7 +109,8 @@ impl WriteWindow {
                 offset: start as u64,
                 bytes: len as u64,
             };
-            // SAFETY: The command takes this struct, and we have the only reference.
+            // SAFETY: The command takes this struct, and we have the only reference to the
+            // window.
             unsafe { self.memory.call(bindings::RESERVE, &mut args)? };
         }
         Ok(Reservation {
@@ -119,7 +120,7 @@ impl WriteWindow {
         })
     }
 
-    /// Writes bytes that are in the window. They may be gone from there.
+    /// Commits bytes of the window. Whole frames may leave the window.
     fn commit(&mut self, start: usize, len: usize) -> io::Result<Committed> {
         if len == 0 {
             return Ok(Committed::default());
@@ -131,7 +132,8 @@ impl WriteWindow {
             bytes: len as u64,
             ..Default::default()
         };
-        // SAFETY: The command takes this struct, and we have the only reference.
+        // SAFETY: The command takes this struct, and we have the only reference to the
+        // window.
         unsafe { self.memory.call(bindings::COMMIT, &mut args)? };
         Ok(Committed {
             done: args.done as usize,
@@ -141,7 +143,7 @@ impl WriteWindow {
     }
 }
 
-/// Where a range begins and how long it is, if that is within `len`.
+/// Returns the start and the length of a range, if it is within `len`.
 fn bounds(range: impl RangeBounds<usize>, len: usize) -> Option<(usize, usize)> {
     let start = match range.start_bound() {
         Bound::Included(start) => *start,
@@ -157,21 +159,21 @@ fn bounds(range: impl RangeBounds<usize>, len: usize) -> Option<(usize, usize)> 
     (end <= len).then_some((start, bytes))
 }
 
-/// What became of bytes that were to be committed.
+/// The result of a commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Committed {
-    /// How many were written, from the first on.
+    /// Number of bytes that were written, from the first one on.
     pub done: usize,
-    /// Of these, those in frames that left the window.
+    /// Of these, bytes of frames that left the window.
     pub moved: usize,
-    /// Of these, those that were copied.
+    /// Of these, bytes that were copied.
     pub copied: usize,
 }
 
 /// Memory of a [`WriteWindow`] that can be filled.
 ///
-/// Dropped, it sends nothing, and the bytes stay in the window.
+/// Dropping a reservation sends nothing, and the bytes stay in the window.
 #[derive(Debug)]
 #[must_use = "nothing is sent until it is committed"]
 pub struct Reservation<'window> {
@@ -181,11 +183,12 @@ pub struct Reservation<'window> {
 }
 
 impl Reservation<'_> {
-    /// Writes all of it: one write(2), which may be interrupted and may write less.
+    /// Commits all of it: one write(2), which may be interrupted and may write less.
     ///
-    /// What was not done, all of it after an error, is still in the window: reserve that range
-    /// again, and commit it. The bytes of a frame of which at least half is committed leave the
-    /// window, those of it that are not in this reservation too.
+    /// Bytes that were not written stay in the window, after an error all of them. To write
+    /// them, reserve that range again and commit it. A frame of which at least half is
+    /// committed leaves the window. Then its bytes outside of this reservation leave the
+    /// window, too.
     ///
     /// # Errors
     ///
@@ -194,11 +197,11 @@ impl Reservation<'_> {
         self.window.commit(self.start, self.len)
     }
 
-    /// Writes the first `bytes` bytes of it, as [`Reservation::commit`].
+    /// Commits the first `bytes` bytes of it, as [`Reservation::commit`].
     ///
     /// # Errors
     ///
-    /// As write(2), and EINVAL if there are not so many: nothing is written then.
+    /// As write(2). EINVAL if the reservation has fewer bytes; nothing is written then.
     pub fn commit_first(self, bytes: usize) -> io::Result<Committed> {
         if bytes > self.len {
             return Err(errno(libc::EINVAL));
@@ -206,12 +209,13 @@ impl Reservation<'_> {
         self.window.commit(self.start, bytes)
     }
 
-    /// Writes all of it, also if that takes several writes or one is interrupted, as
+    /// Commits all of it. It goes on after a short or interrupted write, as
     /// [`io::Write::write_all`] does.
     ///
     /// # Errors
     ///
-    /// As write(2), but EINTR. How much was written before is not known then.
+    /// As write(2), except EINTR. After an error, the number of bytes written before is
+    /// unknown.
     pub fn commit_all(self) -> io::Result<Committed> {
         let mut all = Committed::default();
         while all.done < self.len {
@@ -237,15 +241,15 @@ impl Deref for Reservation<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: The range is reserved, so there is no fault. Only a commit takes it away, which
-        // this borrow of the window excludes, as it does other references to it.
+        // SAFETY: The range is reserved, so an access does not fault. Only a commit removes
+        // the memory. The borrow of the window excludes that, and other references to it.
         unsafe { self.window.memory.slice(self.start, self.len) }
     }
 }
 
 impl DerefMut for Reservation<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: As above; it is a write window.
+        // SAFETY: As in `deref()`. And it is a write window.
         unsafe { self.window.memory.slice_mut(self.start, self.len) }
     }
 }

@@ -1,6 +1,6 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The command `zpipe`, see docs/zpipe.1. A file for each subcommand.
+//! The command `zpipe`, see docs/zpipe.1. Each subcommand has its own file.
 
 mod run;
 
@@ -19,7 +19,7 @@ fn command() -> Command {
 fn main() -> ExitCode {
     let matches = command().try_get_matches().unwrap_or_else(|error| {
         let _ = error.print();
-        // What a wrong command line is to env(1) and timeout(1).
+        // The exit status of env(1) and timeout(1) for a wrong command line.
         std::process::exit(if error.use_stderr() {
             run::FAILED.into()
         } else {

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! `zpipe run`: replaces itself with a program that has the library in `LD_PRELOAD`.
 
@@ -14,18 +14,18 @@ use std::{
 
 /// The subcommand.
 pub const NAME: &str = "run";
-/// Exit status: it was not even tried. These three are env(1)'s.
+/// Exit status: zpipe failed and did not try to run the program. These three are env(1)'s.
 pub const FAILED: u8 = 125;
-/// Exit status: the program is there but does not start.
+/// Exit status: the program exists but does not start.
 const NOT_STARTED: u8 = 126;
-/// Exit status: there is no such program.
+/// Exit status: the program was not found.
 const NOT_FOUND: u8 = 127;
 
 const LIBRARY: &str = "libzpipe_preload.so";
-/// Where the library was installed, if not near this program.
+/// The directory in which the library was installed, if not near this program.
 const LIBDIR: Option<&str> = option_env!("ZPIPE_LIBDIR");
 
-/// What the command line may say.
+/// The command line of the subcommand.
 pub fn command() -> Command {
     Command::new(NAME)
         .about("Runs a program whose pipes are zpipe's")
@@ -55,12 +55,12 @@ pub fn command() -> Command {
         .after_help("Exit status: 125 if zpipe fails, 126 and 127 if COMMAND does not start or is not found, else COMMAND's")
 }
 
-/// Why the program does not have its pipes from zpipe.
+/// The reason why the program's pipes are not zpipe's.
 #[derive(Debug)]
 enum Missing {
-    /// The library is at none of these places.
+    /// The library is at none of these paths.
     Library(Vec<PathBuf>),
-    /// The dynamic linker could not be told of this path.
+    /// `LD_PRELOAD` cannot hold this path.
     Path(PathBuf),
     /// No pair can be made.
     Device(io::Error),
@@ -90,7 +90,8 @@ impl fmt::Display for Missing {
     }
 }
 
-/// Where the library may be: where the user says, beside this program, or where it was installed.
+/// The paths at which the library may be: the one that the user chose, or else beside this
+/// program and where it was installed.
 fn places(chosen: Option<&OsStr>, program: Option<&Path>) -> Vec<PathBuf> {
     if let Some(chosen) = chosen.filter(|chosen| !chosen.is_empty()) {
         return vec![chosen.into()];
@@ -106,11 +107,11 @@ fn places(chosen: Option<&OsStr>, program: Option<&Path>) -> Vec<PathBuf> {
 fn find(chosen: Option<&OsStr>) -> Result<PathBuf, Missing> {
     let program = env::current_exe().ok();
     let places = places(chosen, program.as_deref());
-    // A whole path: the program may be one that starts others somewhere else.
+    // An absolute path, because the program may start others in other directories.
     let Some(path) = places.iter().find_map(|place| place.canonicalize().ok()) else {
         return Err(Missing::Library(places));
     };
-    // What separates the entries of LD_PRELOAD. A dollar would be expanded.
+    // Characters that separate entries of LD_PRELOAD. A dollar would be expanded.
     if path
         .as_os_str()
         .as_bytes()
@@ -122,7 +123,7 @@ fn find(chosen: Option<&OsStr>) -> Result<PathBuf, Missing> {
     Ok(path)
 }
 
-/// LD_PRELOAD with `library` in front of what is there already.
+/// Returns LD_PRELOAD with `library` before its present entries.
 fn preload(library: &Path, before: Option<&OsStr>) -> OsString {
     let mut list = library.as_os_str().to_owned();
     for entry in before
@@ -138,7 +139,7 @@ fn preload(library: &Path, before: Option<&OsStr>) -> OsString {
     list
 }
 
-/// Can a pair be made?
+/// Checks that a pair can be made.
 fn try_device() -> Result<(), Missing> {
     match zpipe_uapi::pipe2(libc::O_CLOEXEC) {
         Ok(pair) => {
@@ -149,7 +150,7 @@ fn try_device() -> Result<(), Missing> {
     }
 }
 
-/// Runs the program in place of this one; returns only if that fails.
+/// Replaces this program by the given one. Returns only if that fails.
 pub fn run(matches: &ArgMatches) -> ExitCode {
     let mut words = matches
         .get_many::<OsString>("command")
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn in_front_of_others() {
+    fn library_comes_before_others() {
         assert_eq!(preload(Path::new("/lib/z.so"), None), "/lib/z.so");
         assert_eq!(preloaded(""), "/lib/z.so");
         assert_eq!(preloaded("/a.so"), "/lib/z.so:/a.so");
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_the_command_are_its_own() {
+    fn options_of_the_command_are_left_to_it() {
         let matches = command().get_matches_from(["run", "-q", "ls", "-l", "--require", "--", "x"]);
         let words: Vec<_> = matches.get_many::<OsString>("command").unwrap().collect();
         assert_eq!(words, ["ls", "-l", "--require", "--", "x"]);
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_are_not_known() {
+    fn unknown_options_are_refused() {
         assert!(
             command()
                 .try_get_matches_from(["run", "--nonsense", "true"])
