@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# For people: what the kernel's build system reads is Kbuild. Everything the
-# targets need is made on the way, see scripts/.
+# Targets for developers. The kernel's build system reads Kbuild instead of this file. Each
+# target fetches and builds its prerequisites, see scripts/.
 
 module:
 ifdef KDIR
@@ -28,7 +28,8 @@ shell:
 clean: clean-in-place
 	rm -rf build
 
-# What KDIR= left beside the source; scripts/module builds only without it.
+# Removes the files that a build with KDIR= leaves beside the source. scripts/module, which
+# builds without KDIR=, needs a source directory without them.
 clean-in-place:
 	@rm -f zpipe.ko zpipe.o zpipe.mod zpipe.mod.c zpipe.mod.o Module.symvers modules.order
 	@find . \( -path ./.git -o -path ./build \) -prune -o \
@@ -41,29 +42,29 @@ distclean: clean
 help:
 	@echo 'make			build zpipe.ko for the stock kernel into build/NAME/'
 	@echo 'make KDIR=DIR		build zpipe.ko for a kernel tree prepared for Rust modules'
-	@echo 'make demo		real data through /dev/zpipe in a guest'
-	@echo 'make test		all tests; T="basic poll" only those programs'
-	@echo 'make oracles		programs that know nothing of zpipe as judges; ORACLES=long for all'
-	@echo 'make test-long		all of them on all kernels, and longer; takes hours'
-	@echo 'make bench		zpipe beside pipe(2) and others, in build/bench/; hours; see scripts/bench'
-	@echo 'make bench QUICK=1	a short one: do all of them run, are the counts right?'
-	@echo 'make bench HOST=1	on this machine, where the module is loaded; leaves one file'
-	@echo 'make bench-gate		instructions per message against bench/insns.baseline; ACCEPT=1'
+	@echo 'make demo		transfer real data through /dev/zpipe in a guest'
+	@echo 'make test		run all tests; T="basic poll" only those programs'
+	@echo 'make oracles		test zpipe with programs that do not know it; ORACLES=long for all'
+	@echo 'make test-long		run all tests on all kernels, and longer; takes hours'
+	@echo 'make bench		compare zpipe with pipe(2) and others; an hour or more; see scripts/bench'
+	@echo 'make bench QUICK=1	a short run: does everything run, are the counts right?'
+	@echo 'make bench HOST=1	run it on this machine, where the module is loaded'
+	@echo 'make bench-gate		compare instructions per message with bench/insns.baseline; ACCEPT=1'
 	@echo 'make tools		build the command zpipe and libzpipe_preload.so into build/tools/'
-	@echo 'make check		formatting, lints, documentation, scripts'
-	@echo 'make shell		a shell in a guest with the module loaded'
-	@echo 'make clean		remove what was built'
+	@echo 'make check		check formatting, lints, documentation and scripts'
+	@echo 'make shell		start a shell in a guest with the module loaded'
+	@echo 'make clean		remove the built files'
 	@echo 'make distclean		remove the cache too: tool root and kernels'
 	@echo
 	@echo 'KERNEL=NAME chooses another kernel of scripts/kernels.conf: 7.2, debug'
 
 .PHONY: module demo test test-long check shell clean clean-in-place distclean help
 
-# Fails where bench/check.py has another verdict than PASS.
+# Fails if a verdict of bench/check.py is not PASS.
 bench:
 	@scripts/bench
 
-# ACCEPT=1 makes what is counted now what later runs are compared with.
+# ACCEPT=1 makes the current counts the baseline of later runs.
 bench-gate:
 	@GATE=1 scripts/bench
 

@@ -1,43 +1,43 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bench [OPTION]...: measures mechanisms side by side, see bench.h. What the
- * rounds say together is for collect.py.
+ * bench [OPTION]...: measures mechanisms side by side, see bench.h. collect.py summarises the
+ * rounds.
  *
- * What is measured:
- *  -m NAME,...	mechanisms; default all. pipe is what ratios are to
+ * Cells and rounds:
+ *  -m NAME,...	mechanisms; default all. Ratios are to pipe
  *  -s BYTES,...	message sizes (64 to 16 MiB by fours, and 2 MiB)
  *  -p PAIRS,...	pairs of processes (1)
  *  -d US,...	paces: the sender begins a message every so many microseconds;
- *		0, the default: when it can
+ *		0, the default: as soon as it can
  *  -r N		rounds (21)
  *  -t MS		time of one measurement (25)
- *  -O N		in which order rows take turns first (0): another in each boot
+ *  -O N		where the rotation of the rows starts (0); each boot uses another value
  *  -l N		round trips per round, with 64 B and one pair (200; 0: none)
  *  -L			lists the mechanisms
  *
- * What messages are:
- *  -T TOUCH	what both ends look at: page or line, a word of each; or sum: all is
- *		written, all is added up and the sum checked (line)
- *  -H on|off	huge pages for what is 2 MiB or more, by madvise(2) (on)
- *  -A BYTES	buffers begin so many behind the start of a page (0)
- *  -R BYTES	a stream is read so many at a time (those of a message)
- *  -W BYTES	each end goes round buffers of so many (as few as will do)
+ * Messages:
+ *  -T TOUCH	the bytes that both ends touch: page or line, one word of each; or sum:
+ *		the sender writes all bytes, the receiver checks their sum (line)
+ *  -H on|off	huge pages for buffers of 2 MiB or more, by madvise(2) (on)
+ *  -A BYTES	offset of buffers from the start of a page (0)
+ *  -R BYTES	bytes of one read of a stream (a message)
+ *  -W BYTES	bytes of all buffers of each end (the least that suffices)
  *
- * On what machine:
- *  -f			a single pair's ends run wherever the scheduler puts them;
- *			otherwise each has a processor of its own
- *  -c A,B		these two (the first that there are)
- *  -w TURNS	who of a single pair goes on when both could: free (the scheduler
- *		decides), writer, reader, or alone: one process is both ends, which
- *		the pipe must hold a message for
- *  -b N		so many busy processes beside (0)
- *  -k FILE		the module: mechanisms that want other parameters have it loaded
- *			again with them, others with those of -K
+ * Machine:
+ *  -f			the scheduler places the ends of a single pair; otherwise each has
+ *		a processor of its own
+ *  -c A,B		these two processors (the first two available)
+ *  -w TURNS	which end of a single pair runs if both could: free (the scheduler
+ *		decides), writer, reader, or alone: one process is both ends, and
+ *		the pipe must have space for a message
+ *  -b N		number of other busy processes (0)
+ *  -k FILE		the module's file. A mechanism that needs other parameters has the
+ *		module loaded again with them; other mechanisms get those of -K
  *  -K ARGS		parameters of the module
- *  -M MODEL		what the results say of the machine; default: words or max
+ *  -M MODEL		name of the machine model in the results; default: words or max
  *			(emulated, copies by words or by bytes), kvm, or host
- *  -x KEY=VALUE	stands in the first line as it is
- *  -o FILE		results are added there, see report.c; default: to stdout
+ *  -x KEY=VALUE	is added to the first line as it is
+ *  -o FILE		appends the results to FILE, see report.c; default: stdout
  */
 #define _GNU_SOURCE
 #include <math.h>
@@ -48,14 +48,14 @@
 
 #define RTT_BYTES	64
 
-/* So many messages at least: fewer say little of what goes on between them. */
+/* Minimum numbers of messages. Fewer say little about the interaction between messages. */
 #define SMALL		(64UL << 10)
 #define LEAST_SMALL	100
-#define LEAST_LARGE	16		/* the first and the last have one end idle */
+#define LEAST_LARGE	16		/* one end is idle during the first and the last */
 #define FIRST_TRY	3
 #define LEAST_PACED	20
 
-/* A cell after another, in each a mechanism after another. */
+/* All cells, one after another. Each has one result per mechanism. */
 static struct result *results;
 static size_t nr_cells;
 
@@ -73,7 +73,7 @@ static struct run plan(const struct result *r)
 	};
 }
 
-/* measure(), after which a mechanism that cannot be had is left alone. */
+/* Calls measure(). A mechanism that cannot run is skipped from then on. */
 static bool measured(struct result *r, const struct run *run, struct sample *sample)
 {
 	if (r->refusal.error)
@@ -87,8 +87,8 @@ static bool measured(struct result *r, const struct run *run, struct sample *sam
 }
 
 /*
- * How many messages take the time wanted, where nothing disturbs: the fastest
- * of a few tries says. The first run also compares every word.
+ * Finds the number of messages that takes the wanted time on an undisturbed machine: the
+ * fastest of a few tries decides. The first run also compares every word.
  */
 static void calibrate(struct result *r)
 {
@@ -124,7 +124,7 @@ static void calibrate(struct result *r)
 	r->messages = fmax(least, options.target_s / fastest);
 }
 
-/* What all pairs together carry in one measurement. */
+/* Bytes that all pairs together transfer in one measurement. */
 static double volume(const struct result *r)
 {
 	return (double)r->bytes * r->pairs * r->messages;
@@ -151,7 +151,7 @@ static void time_it(struct result *r)
 	r->pulled[i] = sample.counts.pulled / bytes;
 	r->pushed[i] = sample.counts.pushed / bytes;
 	r->gifted[i] = sample.counts.gifted / bytes;
-	r->landed[i] = sample.counts.landed / bytes;
+	r->moved[i] = sample.counts.moved / bytes;
 	r->late[i] = sample.late;
 	r->nr_latencies[i] = sample.latencies;
 	if (r->pace_us)
@@ -159,7 +159,7 @@ static void time_it(struct result *r)
 		       sample.latencies * sizeof(*r->latencies));
 }
 
-/* What makes a measurement dearer is counted in rounds that are not timed. */
+/* Counts events that slow a measurement down. It does so in rounds that are not timed. */
 static void count_it(struct result *r)
 {
 	double mib = volume(r) / (1 << 20);
@@ -176,7 +176,9 @@ static void count_it(struct result *r)
 		r->perf[k][i] = sample.perf[k] / mib;
 }
 
-/* All round trips, shared with who measures them, one mechanism after another. */
+/*
+ * Times of all round trips, one mechanism after another. Shared with the measuring process.
+ */
 static float *trips;
 
 static void ping_it(struct result *r)
@@ -199,10 +201,10 @@ static void ping_it(struct result *r)
 }
 
 /*
- * A round is every mechanism of every cell once, so that what disturbs the
- * machine for some seconds spoils few rounds of each instead of all of one. The
- * order rotates, and every other round it is reversed: nothing always comes
- * first, or always after the same.
+ * Runs one round: every mechanism of every cell once. So a disturbance of some seconds
+ * affects few rounds of each mechanism instead of all rounds of one. The order rotates, and
+ * it is reversed every other round: no mechanism is always first, or always after the same
+ * one.
  */
 static void one_round(void (*what)(struct result *r), unsigned int round)
 {

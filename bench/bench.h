@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The benchmark of ways to carry bytes from one process to another.
+ * A benchmark of the ways to carry bytes from one process to another.
  *
- * A mechanism is one row of mechanisms[]. A cell is a message size, a number of
- * pairs of processes, and a pace. In each round every mechanism of every cell is
- * measured once, those of a cell one after the other in an order that rotates
- * from round to round. Ratios are taken within a round, so that what slows the
- * machine down for a while slows both sides of them.
+ * A mechanism is one row of mechanisms[]. A cell is a message size, a number of pairs of
+ * processes, and a pace. In each round every mechanism of every cell is measured once. The
+ * mechanisms of a cell follow one another, in an order that rotates from round to round.
+ * Ratios are taken within a round. So a disturbance of the machine affects both sides of a
+ * ratio.
  */
 #ifndef ZPIPE_BENCH_H
 #define ZPIPE_BENCH_H
@@ -22,35 +22,35 @@
 #define LINE		64UL
 #define HUGE_PAGE	(2UL << 20)
 #define SKEW		(32UL * PAGE)	/* see map_buffers() */
-#define SPIN_US		50		/* of what spins: the default of the module */
+#define SPIN_US		50		/* of mechanisms that spin: the module's default */
 #define MAX_PAIRS	64
 #define MAX_ROUNDS	101
 #define MAX_MECHANISMS	32
 #define MAX_SIZES	32
 #define MAX_EXTRA	32
-#define MAX_LATENCIES	200		/* of one measurement */
+#define MAX_LATENCIES	200		/* in one measurement */
 
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 
-/* How each end looks at a message. */
+/* The words of a message that each end touches. */
 enum touch {
-	TOUCH_PAGE,		/* a word of each page */
-	TOUCH_LINE,		/* a word of each cache line */
-	TOUCH_SUM,		/* all is written, all is added up */
+	TOUCH_PAGE,		/* one word of each page */
+	TOUCH_LINE,		/* one word of each cache line */
+	TOUCH_SUM,		/* all words: the sender writes them, the receiver adds them up */
 };
 
 /*
- * Who of a pair goes on when both could. Where that is left to the scheduler, so
- * is by which path bytes go, and with it what a message takes.
+ * Which end of a pair runs if both could. It decides which path the bytes take, and so
+ * their cost.
  */
 enum turns {
-	TURNS_FREE,		/* whom the scheduler picks */
-	TURNS_WRITER,		/* the writer, on a processor that they share */
-	TURNS_READER,		/* the reader, likewise */
-	TURNS_ALONE,		/* one process writes, then reads what it wrote */
+	TURNS_FREE,		/* the scheduler decides */
+	TURNS_WRITER,		/* the writer; both share one processor */
+	TURNS_READER,		/* the reader; both share one processor */
+	TURNS_ALONE,		/* one process writes, then reads its own bytes */
 };
 
-/* options.c: what the command line says */
+/* options.c: the command line */
 struct options {
 	const struct mechanism *mechanisms[MAX_MECHANISMS];
 	size_t nr_mechanisms;
@@ -58,19 +58,19 @@ struct options {
 	unsigned int pairs[MAX_SIZES], paces_us[MAX_SIZES];
 	size_t nr_pairs, nr_paces;
 	unsigned int rounds, rtt_messages;
-	unsigned int first_round;	/* whose turn it is in the first one */
+	unsigned int first_round;	/* where the rotation of the rows starts */
 	double target_s;
 	bool roam;
-	int processors[2];	/* of a single pair; -1: roam */
+	int processors[2];	/* of a single pair; -1: any */
 	enum turns turns;
 	enum touch touch;
-	bool huge;		/* large buffers are to be in huge pages, or else not */
-	size_t align;		/* of buffers, beyond the start of a page */
-	size_t read_bytes;	/* of each read of a stream; 0: of a message */
-	size_t working_set;	/* bytes that each end goes round; 0: as few as will do */
-	unsigned int load;	/* busy processes beside */
+	bool huge;		/* huge pages for large buffers; false: none */
+	size_t align;		/* offset of buffers from the start of a page */
+	size_t read_bytes;	/* of each read of a stream; 0: a message */
+	size_t working_set;	/* bytes of each end's buffers; 0: the least that suffices */
+	unsigned int load;	/* number of other busy processes */
 	const char *module, *module_args;
-	uint64_t spin_ns;	/* of rivals, as long as the module does */
+	uint64_t spin_ns;	/* how long rivals spin: as long as the module */
 	const char *extra[MAX_EXTRA];
 	size_t nr_extra;
 	const char *model;
@@ -81,54 +81,55 @@ extern struct options options;
 void parse_options(int argc, char **argv);
 const char *touch_name(enum touch touch);
 
-/* One way from one process to another. What it opens, it opens before fork. */
+/* One connection from a sender to a receiver. open() opens it before fork(). */
 struct channel {
 	const struct mechanism *mechanism;
 	size_t bytes;		/* of each message */
-	int tx[2], rx[2];	/* the sender's descriptors, the receiver's; or -1 */
-	struct ring *ring;	/* in memory that both see; or NULL */
-	long capacity;		/* bytes that it holds at most, as far as is known */
-	/* Of one process: */
+	int tx[2], rx[2];	/* descriptors of the sender and of the receiver; or -1 */
+	struct ring *ring;	/* in shared memory; or NULL */
+	long capacity;		/* maximum bytes that it holds, if known */
+	/* These belong to one process: */
 	void *(*receive)(struct channel *c);
 	unsigned char *buf;
-	size_t stride;		/* from one buffer to the next, where there are several */
+	size_t stride;		/* distance between buffers, if there are several */
 	unsigned int buffers, next;
-	uint32_t seen_sent, seen_released;	/* of the ring, when last looked at */
-	unsigned char *region;	/* all memory of buffers; shared where open() made it */
+	uint32_t seen_sent, seen_released;	/* the ring's counters as last read */
+	unsigned char *region;	/* memory of all buffers; shared if open() made it */
 	size_t region_bytes;
-	unsigned char *shared;	/* shm-copy: the region, beside the receiver's own */
-	size_t filled;		/* zpipe-window-gather: bytes that are not sent yet */
+	unsigned char *shared;	/* shm-copy: the shared region */
+	size_t filled;		/* zpipe-window-gather: bytes not sent yet */
 };
 
 struct mechanism {
 	const char *name;
 	const char *what;
-	long arg;		/* of its own: a capacity, flags */
-	bool stable;		/* what was received stays as it is */
-	bool spins;		/* before it sleeps */
-	bool stream;		/* received by read(2), of as many bytes as one likes */
-	const char *parameters;	/* that the module is to be loaded with, if others */
+	long arg;		/* of this mechanism: a capacity, flags */
+	bool stable;		/* received data cannot change any more */
+	bool spins;		/* tries again for some time before it sleeps */
+	bool stream;		/* read(2) receives it, any number of bytes at a time */
+	const char *parameters;	/* module parameters that it needs; or NULL */
 
-	/* Makes the channel; 0, or what cannot() returns. */
+	/* Makes the channel. Returns 0, or the result of cannot(). */
 	int (*open)(struct channel *c);
-	/* In the process that sends, in the one that receives. */
+	/* Prepare the sending and the receiving process. */
 	void (*sender)(struct channel *c);
 	void (*receiver)(struct channel *c);
 
-	/* Where the next message is to be written, then: send it. */
+	/* claim() returns the address for the next message. send() sends it. */
 	void *(*claim)(struct channel *c);
 	void (*send)(struct channel *c, void *msg);
 	/*
-	 * Where send() may keep a message back to send it with others: send it now. Done
-	 * at the end of a run, and after each message whose arrival is waited for.
+	 * Sends the messages that send() kept back to send several together; or NULL.
+	 * Called at the end of a run, and after each message for which the receiver waits.
 	 */
 	void (*flush)(struct channel *c);
-	/* The next message, to be read in place until it is released. */
+	/* Returns the next message. The receiver reads it in place until release(). */
 	void *(*receive)(struct channel *c);
 	void (*release)(struct channel *c, void *msg);
 	/*
-	 * Instead of these two, where a message need not be in one piece: its next part, of
-	 * at most @most bytes, to be read in place until the next call.
+	 * Replaces receive() and release() where a message may be in several pieces.
+	 * Returns the next piece, of at most @most bytes. The receiver reads it in place
+	 * until the next call.
 	 */
 	const void *(*part)(struct channel *c, size_t most, size_t *len);
 };
@@ -143,11 +144,11 @@ extern const struct mechanism mechanism_pipe, mechanism_pipe_again, mechanism_pi
 	mechanism_zpipe_window, mechanism_zpipe_commit_read, mechanism_zpipe_write_peek,
 	mechanism_zpipe_window_gather;
 
-/* mechanisms.c: all of them; the first is what the others are compared with */
+/* mechanisms.c: all mechanisms; ratios are to the first */
 extern const struct mechanism * const mechanisms[];
 extern const size_t nr_mechanisms;
 
-/* channel.c: what mechanisms share */
+/* channel.c: functions for all mechanisms */
 void channel_init(struct channel *c, const struct mechanism *m, size_t bytes);
 void channel_close(struct channel *c);
 void close_both(int fds[2]);
@@ -167,13 +168,13 @@ void write_all(int fd, const void *buf, size_t len);
 void read_all(int fd, void *buf, size_t len);
 _Noreturn void fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* mechanism_zpipe.c: a private pair, with those flags; 0, or what cannot() returns */
+/* mechanism_zpipe.c: makes a private pair with these flags; returns 0 or cannot() */
 int zpipe_pair(struct channel *c, unsigned int flags);
 
-/* mechanism_pipe.c: a pipe(2) of the capacity that is the mechanism's argument */
+/* mechanism_pipe.c: makes a pipe(2) whose capacity is the mechanism's argument */
 int open_pipe(struct channel *c);
 
-/* stream.c: ends that write(2) and read(2) */
+/* stream.c: ends that use write(2) and read(2) */
 #define STREAM							\
 	.stable = true, .stream = true,				\
 	.sender = stream_sender, .receiver = stream_receiver,	\
@@ -185,18 +186,17 @@ void stream_send(struct channel *c, void *msg);
 void stream_receiver(struct channel *c);
 void *stream_receive(struct channel *c);
 
-/* futex.c: words in memory that processes share */
+/* futex.c: waiting for words in shared memory */
 void futex_wait(uint32_t *word, uint32_t value);
 void futex_wake(uint32_t *word);
 void relax(void);
 
 /*
- * refuse.c: a mechanism that cannot run here. cannot() keeps errno and what failed
- * where all processes see it, and returns -1; give_up() is the same, and the end
- * of a process of a measurement.
+ * refuse.c: mechanisms that cannot run here. cannot() stores errno and @what in shared
+ * memory and returns -1. give_up() does the same and ends the process of a measurement.
  */
 struct refusal {
-	int error;		/* 0: none */
+	int error;		/* 0: no refusal */
 	char what[80];
 };
 extern struct refusal *refusal;
@@ -204,15 +204,15 @@ void refuse_init(void);
 int cannot(const char *what);
 _Noreturn void give_up(const char *what);
 
-/* counts.c: what does not wobble */
+/* counts.c: counts that vary little from run to run */
 struct counts {
 	double cpu_ns;		/* user and system time */
-	double ctxsw;		/* voluntary and not */
+	double ctxsw;		/* voluntary and involuntary */
 	double faults;		/* minor and major */
 	double wakeups;		/* NAN if the kernel does not count them */
-	double pulled, pushed;	/* bytes that went straight between processes */
-	double gifted, landed;	/* bytes of pages that left the sender, and that came */
-	double spun_us;		/* time spent spinning, by the module; NAN: not known */
+	double pulled, pushed;	/* bytes of direct transfers */
+	double gifted, moved;	/* bytes of pages that were gifted and moved */
+	double spun_us;		/* time that the module spun; NAN: unknown */
 };
 char *slurp(const char *path);
 void read_counts(struct counts *counts);
@@ -223,7 +223,7 @@ bool count_wakeups(bool on);
 void settle(void);
 uint64_t now_ns(void);
 
-/* perf.c: what the processor counts of a process, where one may ask it */
+/* perf.c: hardware counters of a process, where the kernel permits them */
 enum perf {
 	PERF_INSTRUCTIONS,
 	PERF_CYCLES,
@@ -241,51 +241,51 @@ struct run {
 	size_t bytes;
 	unsigned int pairs, pace_us;
 	uint64_t messages;	/* per pair */
-	size_t step;		/* from one word that is touched to the next */
-	bool sum;		/* the receiver adds up instead of comparing */
-	bool look;		/* at the buffers, once */
-	bool perf;		/* have the processor count */
-	bool pin;		/* the two ends of a pair to two processors */
-	enum turns turns;	/* all but TURNS_FREE: of a single pair */
+	size_t step;		/* distance of the words that are touched */
+	bool sum;		/* the receiver adds words up instead of comparing them */
+	bool look;		/* also read how much of the buffers is in huge pages */
+	bool perf;		/* read the hardware counters */
+	bool pin;		/* pin the two ends of a pair to two processors */
+	enum turns turns;	/* other than TURNS_FREE: for a single pair only */
 	bool pingpong;		/* messages go there and back, one at a time */
-	float *rounds_us;	/* pingpong: how long each round took */
+	float *rounds_us;	/* pingpong: time of each round trip */
 };
 struct sample {
 	double seconds;
-	double allocs;		/* pages, of the whole machine */
+	double allocs;		/* pages allocated by the whole machine */
 	double tx_cpu_ns, rx_cpu_ns;
-	struct counts counts;	/* of all processes together */
+	struct counts counts;	/* sum over all processes */
 	double perf[NR_PERF];
 	double thp_kb;
 	long capacity;
 	double late;		/* share of messages */
 	unsigned int latencies;
-	const float *latency_us;	/* until the next measurement */
+	const float *latency_us;	/* valid until the next measurement */
 };
 int measure(const struct run *run, struct sample *sample);
 
-/* end.c: this process to the processor of that end, where a pair has them; or -1 */
+/* end.c: pins this process to the processor of the given end; returns 0 or -1 */
 int pin_to(unsigned int end);
 
-/* load.c: other work for the machine */
+/* load.c: other busy processes */
 void start_load(unsigned int processes);
 void stop_load(void);
 
-/* module.c: the module, loaded with other parameters */
+/* module.c: loads the module with other parameters */
 int module_for(const struct mechanism *m);
 void module_restore(void);
 
-/* machine.c: the first line of what is written */
+/* machine.c: the first line of the results */
 const char *this_machine(void);
 void report_run(FILE *to);
 
-/* json.c */
+/* json.c: JSON output */
 void json_string(FILE *to, const char *text);
 void json_list(FILE *to, const char *key, const double *v, unsigned int n);
 void json_floats(FILE *to, const char *key, const float *v, unsigned int lists,
 		 const unsigned int *each, unsigned int stride);
 
-/* report.c: one mechanism in one cell, round by round */
+/* report.c: results of one mechanism in one cell, round by round */
 struct result {
 	const struct mechanism *mechanism;
 	size_t bytes;
@@ -295,22 +295,22 @@ struct result {
 	unsigned int rounds, counted, rtt_rounds, rtt_messages;
 	double gbps[MAX_ROUNDS];
 	double cpu_ns_per_kib[MAX_ROUNDS];
-	double tx_cpu[MAX_ROUNDS], rx_cpu[MAX_ROUNDS];	/* shares of the time */
-	double ctxsw[MAX_ROUNDS];	/* this and the rest per MiB */
+	double tx_cpu[MAX_ROUNDS], rx_cpu[MAX_ROUNDS];	/* shares of the measurement's time */
+	double ctxsw[MAX_ROUNDS];	/* per MiB, as the following ones */
 	double faults[MAX_ROUNDS];
 	double allocs[MAX_ROUNDS];
 	double wakeups[MAX_ROUNDS];
 	double spun[MAX_ROUNDS];
-	double pulled[MAX_ROUNDS];	/* shares of all bytes */
+	double pulled[MAX_ROUNDS];	/* shares of all bytes, as the next three */
 	double pushed[MAX_ROUNDS];
 	double gifted[MAX_ROUNDS];
-	double landed[MAX_ROUNDS];
-	double late[MAX_ROUNDS];	/* share of messages, where they are paced */
+	double moved[MAX_ROUNDS];
+	double late[MAX_ROUNDS];	/* share of messages, if paced */
 	double perf[NR_PERF][MAX_ROUNDS];
 	double thp_kb;
 	long capacity;
-	float *trips;			/* us, where round trips are measured */
-	float *latencies;		/* us, MAX_LATENCIES a round, where paced */
+	float *trips;			/* us, if round trips are measured */
+	float *latencies;		/* us, MAX_LATENCIES per round, if paced */
 	unsigned int nr_latencies[MAX_ROUNDS];
 };
 void report(FILE *to, const struct result *r);

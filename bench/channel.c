@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What mechanisms share: descriptors, buffers, whole reads and writes. */
+/* Functions for all mechanisms: descriptors, buffers, whole reads and writes. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdarg.h>
@@ -58,13 +58,16 @@ int take_ends(struct channel *c, const int fds[2])
 	return 0;
 }
 
-/* From one of several buffers to the next: whole pages. */
+/* Distance between two buffers of @bytes bytes: whole pages. */
 size_t stride_for(size_t bytes)
 {
 	return (bytes + options.align + PAGE - 1) / PAGE * PAGE;
 }
 
-/* Addresses for @len bytes or some more; of 2 MiB or more, aligned to huge pages. */
+/*
+ * Reserves addresses for @len bytes and rounds @len up. 2 MiB or more are aligned to huge
+ * pages.
+ */
 unsigned char *reserve(size_t *len)
 {
 	size_t align = *len >= HUGE_PAGE ? HUGE_PAGE : PAGE, before;
@@ -83,7 +86,7 @@ unsigned char *reserve(size_t *len)
 	return at;
 }
 
-/* Whether the buffers of a mechanism are large: the same for all of a cell. */
+/* True if a mechanism's buffers are large. It is the same for all mechanisms of a cell. */
 static bool large(size_t bytes)
 {
 	return bytes >= HUGE_PAGE || options.working_set >= HUGE_PAGE;
@@ -94,17 +97,17 @@ bool wants_huge(const struct channel *c)
 	return options.huge && large(c->bytes);
 }
 
-/* Fails harmlessly where a kernel has no such pages. */
+/* A kernel without such pages returns an error, which is ignored. */
 static void advise(const struct channel *c, void *at, size_t len)
 {
 	madvise(at, len, wants_huge(c) ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
 /*
- * Anonymous memory for so many messages, all of it populated. Large buffers are
- * in huge pages, if wanted, and @skew bytes behind the start of one: in an
- * emulator's table of translations the same places of two huge pages displace
- * each other, for every word.
+ * Maps and populates anonymous memory for at least @least messages. Large buffers are in
+ * huge pages, if these are wanted, and begin @skew bytes behind the start of one. In an
+ * emulator's translation table, equal offsets in two huge pages evict each other at every
+ * word.
  */
 static void map_buffers(struct channel *c, size_t bytes, unsigned int least, size_t skew)
 {
@@ -133,7 +136,7 @@ void sender_buffers(struct channel *c, unsigned int least)
 	map_buffers(c, c->bytes, least, 0);
 }
 
-/* Of messages, or of what is read at a time. */
+/* Buffers for messages, or for the bytes of one read. */
 void receiver_buffers(struct channel *c)
 {
 	size_t bytes = c->bytes;
@@ -143,15 +146,15 @@ void receiver_buffers(struct channel *c)
 	map_buffers(c, bytes, 1, large(bytes) ? SKEW : 0);
 }
 
-/* Whole messages, which begin where huge pages do. */
+/* Buffers for whole messages, aligned to huge pages. */
 void aligned_buffers(struct channel *c, unsigned int least)
 {
 	map_buffers(c, c->bytes, least, 0);
 }
 
 /*
- * Memory that processes share, not populated: anonymous, or the file @fd, which
- * is then of that size. -1 with errno.
+ * Maps shared memory at @at without populating it: anonymous memory, or the file @fd, which
+ * has the size @len already. Returns 0, or -1 with errno.
  */
 int map_shared(const struct channel *c, void *at, int fd, size_t len)
 {
@@ -166,7 +169,7 @@ int map_shared(const struct channel *c, void *at, int fd, size_t len)
 	return 0;
 }
 
-/* Without changing what another process may have put there. */
+/* Populates memory without changing bytes that another process may have written. */
 void populate(void *at, size_t len)
 {
 	for (size_t i = 0; i < len; i += PAGE)
@@ -174,8 +177,8 @@ void populate(void *at, size_t len)
 }
 
 /*
- * Of memory that other processes have, too. Where the kernel gives such memory no
- * huge pages by itself, it is asked to put some there; fails harmlessly.
+ * Populates shared memory. Some kernels do not use huge pages for it by themselves, so it
+ * asks for them with MADV_COLLAPSE. An error of that is ignored.
  */
 void populate_shared(const struct channel *c, void *at, size_t len)
 {
@@ -195,7 +198,7 @@ void *claim_buffer(struct channel *c)
 	return msg;
 }
 
-/* The release of a receiver that uses its buffers again. */
+/* The release() of a receiver that reuses its buffers. */
 void keep_buffer(struct channel *c, void *msg)
 {
 	(void)c;

@@ -1,30 +1,34 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""check.py [--gate ROWS] RESULTS.json: holds zpipe's results against what is asked.
+"""check.py [--gate ROWS] RESULTS.json: compares zpipe's results with the goals.
 
-At every size and in every setting zpipe is to have at least pipe(2)'s
-throughput, and no more context switches, faults and page allocations per MiB.
-Each verdict is by an interval:
+The goals, at every size and in every setting: zpipe has at least pipe(2)'s throughput, and
+no more context switches, faults and page allocations per MiB. Each verdict is by an
+interval:
 
   throughput  PASS if its low end is at least 0.97, else FAIL if its high end is
               below 1, else UNDECIDED
-  a count     PASS if the high end of what zpipe has beyond pipe's is within the
-              slack, FAIL if the low end is above it, else UNDECIDED
+  a count     zpipe's count minus pipe's: PASS if the high end is within the slack,
+              FAIL if the low end is above it, else UNDECIDED
 
-UNDECIDED is also what comes of too few values: an interval that covers the true
-median with less than 93 %, or one of fewer boots than other rows of the cell have;
-and a cell in which zpipe or pipe was asked for and did not run. Where the control
-(pipe measured twice) is off by more than 3 %, PASS of a throughput becomes
-UNDECIDED. Paced cells have no verdict: their throughput is the pace.
+A cell is also UNDECIDED in these cases:
 
-Ends with 0 if all is PASS, 1 if anything is FAIL, 2 if something is UNDECIDED and
-nothing FAIL, 3 if there is nothing to check.
+- It has too few values: the interval covers the true median with less than 93 %, or zpipe
+  ran in fewer boots than other rows of the cell.
+- zpipe or pipe was asked for and did not run.
+- The throughput would be PASS, but the control (pipe measured twice) is off by more than
+  3 %.
 
-With --gate, for a short run: ROWS names the mechanisms that must have run, one a
-line. Ends with 1 if a count is FAIL, if one of ROWS neither ran nor was skipped
-for a known reason, or if all of the control's interval is far from 1, else with 0
-(or 3). Verdicts of throughput, and counts that are UNDECIDED, are printed and do
-not count: a short run on a busy machine has both by chance.
+Paced cells have no verdict: their throughput is the pace.
+
+The exit status is 0 if all is PASS, 1 if anything is FAIL, 2 if something is UNDECIDED and
+nothing is FAIL, and 3 if there is nothing to check.
+
+--gate is for a short run. ROWS names the mechanisms that must have run, one per line. The
+exit status is 1 if a count is FAIL, if one of ROWS neither ran nor was skipped for a known
+reason, or if the whole interval of a control is far from 1. Otherwise it is 0, or 3.
+Verdicts on throughput and UNDECIDED counts are printed but do not matter: a short run on a
+busy machine has both by chance.
 """
 
 import argparse
@@ -36,23 +40,23 @@ from summary import CONTROL, REFERENCE, SUBJECT, best_ratio, ratio
 from units import interval_text, size_name
 
 ENOUGH = 0.97
-# An interval that covers less decides nothing: of five values one covers 93.75 %.
+# An interval that covers less has no verdict: one of five values covers 93.75 %.
 COVERAGE = 0.93
 COUNTS = ["ctxsw", "faults", "allocs"]
 
-# Counts are of the whole machine or depend on when the scheduler looks in: this
-# much more than pipe(2)'s is none. A round of small messages carries less than a
-# MiB, so that one event is several per MiB.
+# Some counts are of the whole machine, or depend on the moment at which the scheduler runs.
+# So an excess up to this slack does not count. A round of small messages has less than a
+# MiB, so one event of it is several per MiB.
 SLACK_PER_MIB = 0.25
 SLACK_PER_ROUND = 2
 SLACK_SHARE = 0.02
 
-# A control of which all is this far from 1 is no noise: something is measured wrong.
+# A whole control interval this far from 1 is not noise: the measurement is wrong.
 SANE = (0.5, 2.0)
 
-# Why a mechanism may be missing without anything being wrong: what a kernel may be
-# built without, messages without a huge page or too large to be gathered in one, and on
-# a host what an ordinary user may not do.
+# Reasons for which a mechanism may be missing: kernels without a feature; messages smaller
+# than a huge page, or too large to be gathered in one; and on a host, actions that need
+# privileges.
 KNOWN_REASONS = {
     "cma": {"ENOSYS"}, "memfd": {"ENOSYS"}, "vmsplice": {"ENOSYS"},
     "zpipe-gift": {"EMSGSIZE"}, "zpipe-gift-read": {"EMSGSIZE"},
@@ -69,12 +73,12 @@ PASS, FAIL, UNDECIDED = "PASS", "FAIL", "UNDECIDED"
 
 
 def is_off(control):
-    """Whether a control says that two equals differ by more than is asked for."""
+    """True if a control shows that two equal rows differ by more than the limit."""
     return control is not None and (control["high"] < ENOUGH or control["low"] > 1 / ENOUGH)
 
 
 def of_throughput(found, control):
-    """The verdict on an interval of a ratio, beside that of the control."""
+    """The verdict on an interval of a ratio, given that of the control."""
     if found["coverage"] < COVERAGE:
         return UNDECIDED
     if found["low"] >= ENOUGH:
@@ -83,9 +87,9 @@ def of_throughput(found, control):
 
 
 def of_count(beyond, mine, mib):
-    """The verdict on what zpipe has @beyond pipe's, of which it has @mine itself.
+    """The verdict on a count: zpipe has @mine, which is @beyond more than pipe.
 
-    All are per MiB; a round carries @mib.
+    Both are per MiB. A round has @mib MiB.
     """
     if beyond["coverage"] < COVERAGE:
         return UNDECIDED
@@ -97,7 +101,7 @@ def of_count(beyond, mine, mib):
 
 
 def status(verdicts):
-    """What the program ends with."""
+    """The exit status."""
     if not verdicts:
         return 3
     return 1 if FAIL in verdicts else 2 if UNDECIDED in verdicts else 0
@@ -135,7 +139,7 @@ class Check:
             print("  " + "  ".join(found))
 
     def one(self, rows, comparable):
-        """Texts: what is to be said of zpipe in a cell; @comparable if pipe was asked for."""
+        """Yields texts about zpipe in a cell. @comparable: pipe was asked for."""
         record = rows[SUBJECT]
         control = control_of(rows)
         found = ratio(record, REFERENCE)
@@ -167,7 +171,7 @@ class Check:
             yield f"CONTROL {interval_text(control)} is off"
 
     def missing(self, rows):
-        """Texts: which of @rows did not run in a cell, without a known reason."""
+        """Yields texts about those of @rows that did not run, without a known reason."""
         for cell, ran in self.cells.items():
             for name in rows:
                 reason = self.reasons.get(cell, {}).get(name)
@@ -185,7 +189,7 @@ class Check:
         return error in allowed
 
     def insane(self):
-        """Texts: controls that are far from 1, or that nobody measured."""
+        """Yields texts about controls that are far from 1 or were not measured."""
         for cell, rows in self.cells.items():
             control = control_of(rows)
             if control is None:
@@ -203,7 +207,9 @@ def control_of(rows):
 
 
 def controls(cells):
-    """A text: how many controls miss 1, and how likely so many are if nothing is wrong."""
+    """Returns a text: the number of controls that miss 1, and how likely that is by
+    chance.
+    """
     found = [c for c in map(control_of, cells.values()) if c]
     missed = sum(not c["low"] <= 1 <= c["high"] for c in found)
     if not found:
@@ -225,7 +231,7 @@ def gate(check, rows):
     if not wrong and (not check.cells or not check.counts):
         print("nothing to check")
         return 3
-    print("gate: throughput has no say in it; counts, rows and control have")
+    print("gate: counts, rows and control decide, throughput does not")
     return 1 if wrong or FAIL in check.counts else 0
 
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""collect.py [-o RESULTS.json] [--like RAW] RAW...: what all rounds say together.
+"""collect.py [-o RESULTS.json] [--like RAW] RAW...: summarises all rounds.
 
-Reads what bench -o wrote, in one or several boots, and prints tables. Writes an
-object: "runs" has the settings, "results" a record for each mechanism in each
-cell, which names its setting by "run", an index of "runs"; "skipped" what could
-not run and why. With --like only runs of the builds of that raw file count, and
-those left out are named.
+Reads what bench -o wrote, in one or several boots, and prints tables. Writes an object:
+"runs" has the settings; "results" has a record for each mechanism in each cell; "skipped"
+has the mechanisms that could not run, and the reasons. A record names its setting by "run",
+an index of "runs". With --like only runs of the builds of that raw file count. Those left
+out are named.
 """
 
 import argparse

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What the kernel counts of a process and of the machine. */
+/* Counts that the kernel keeps of a process and of the machine. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <math.h>
@@ -23,7 +23,7 @@ uint64_t now_ns(void)
 	return clock_ns(CLOCK_MONOTONIC);
 }
 
-/* A file of /proc, from a buffer that the next call uses again. */
+/* Reads a file of /proc into a buffer that the next call overwrites. */
 char *slurp(const char *path)
 {
 	static char text[256 << 10];
@@ -44,8 +44,8 @@ char *slurp(const char *path)
 static bool counting_wakeups;
 
 /*
- * The scheduler counts the wakeups of a task only when told to, and that makes
- * each a little dearer: so it is on in rounds that are not timed.
+ * The scheduler counts the wakeups of a task only on request, and then each wakeup costs a
+ * little more. So the counting is on only in rounds that are not timed.
  */
 bool count_wakeups(bool on)
 {
@@ -75,8 +75,8 @@ static double read_wakeups(void)
 }
 
 /*
- * User plus system time is the same sum by either clock; this one has it in
- * nanoseconds.
+ * User plus system time has the same sum by either clock. CLOCK_PROCESS_CPUTIME_ID has it
+ * in nanoseconds.
  */
 void read_counts(struct counts *counts)
 {
@@ -89,7 +89,10 @@ void read_counts(struct counts *counts)
 	counts->cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 }
 
-/* What a line of @text that begins with @key says; NAN: there is none. */
+/*
+ * Returns the number in the line of @text that begins with @key; NAN if no such line
+ * exists.
+ */
 static double value_of(const char *text, const char *key)
 {
 	const char *at = text ? strstr(text, key) : NULL;
@@ -98,8 +101,8 @@ static double value_of(const char *text, const char *key)
 }
 
 /*
- * By which path bytes came, and how long both ends spun: zpipe says so of a
- * descriptor. Nothing is added up where it does not count @here.
+ * Reads which path the bytes took and how long both ends spun. zpipe reports both in the
+ * fdinfo of a descriptor. All are 0 if @here is false, since one end counts for both.
  */
 void read_paths(struct counts *counts, bool here, int fd)
 {
@@ -108,7 +111,7 @@ void read_paths(struct counts *counts, bool here, int fd)
 	counts->pulled = 0;
 	counts->pushed = 0;
 	counts->gifted = 0;
-	counts->landed = 0;
+	counts->moved = 0;
 	counts->spun_us = 0;
 	if (!here)
 		return;
@@ -118,13 +121,13 @@ void read_paths(struct counts *counts, bool here, int fd)
 	counts->pushed = value_of(text, "zpipe-bytes-pushed:");
 	counts->gifted = value_of(text, "zpipe-gifts:") * HUGE_PAGE +
 			 value_of(text, "zpipe-small-gifts:") * PAGE;
-	counts->landed = value_of(text, "zpipe-moves:") * HUGE_PAGE +
+	counts->moved = value_of(text, "zpipe-moves:") * HUGE_PAGE +
 			 value_of(text, "zpipe-small-moves:") * PAGE;
 	counts->spun_us = value_of(text, "zpipe-spun-us-read:") +
 			  value_of(text, "zpipe-spun-us-write:");
 }
 
-/* How much of the memory at @at this process has in huge pages. */
+/* Kilobytes of the memory at @at that this process has in huge pages. */
 double read_huge_kb(const void *at, size_t len)
 {
 	static const char * const keys[] = {
@@ -160,7 +163,7 @@ double read_allocs(void)
 	return sum;
 }
 
-/* The time, in ticks, that processors did nothing. */
+/* Ticks during which processors were idle. */
 static double read_idle(void)
 {
 	char *line = slurp("/proc/stat");
@@ -172,8 +175,8 @@ static double read_idle(void)
 }
 
 /*
- * A machine that was just booted has work of its own for some seconds, such as
- * trying its cryptographic algorithms. Waits until it has not.
+ * Waits until the machine is idle. After boot it is busy for some seconds, for example with
+ * tests of its cryptographic algorithms.
  */
 void settle(void)
 {
@@ -187,5 +190,5 @@ void settle(void)
 		if (!(read_idle() - before < 0.9 * all))
 			return;
 	}
-	fprintf(stderr, "bench: this machine has other things to do\n");
+	fprintf(stderr, "bench: this machine is busy with other work\n");
 }

@@ -12,8 +12,8 @@
 #define WARM_UP		2		/* messages */
 
 /*
- * A stream, read so many bytes at a time: what is read ends within a message, or
- * is of two. Each part is looked at where it is.
+ * Receives a stream, a fixed number of bytes at a time. A read may end within a message or
+ * span two. Each part is checked in the read's buffer.
  */
 static void receive_pieces(const struct run *run, struct channel *c, unsigned int index,
 			   uint64_t from, uint64_t to, bool paced)
@@ -144,7 +144,10 @@ int pin_to(unsigned int end)
 	return sched_setaffinity(0, sizeof(want), &want);
 }
 
-/* Puts this process before the other one, on the processor that both have. */
+/*
+ * Sets the real-time priority of this process on the processor that both ends share. The
+ * end that goes first has the higher one.
+ */
 static void take_turns(bool goes_first)
 {
 	struct sched_param priority = { .sched_priority = goes_first ? 2 : 1 };
@@ -153,7 +156,7 @@ static void take_turns(bool goes_first)
 		give_up("SCHED_FIFO");
 }
 
-/* Each process keeps its side of a channel and nothing of the other. */
+/* Sets up this process's side of a channel and closes the other side. */
 static void take_side(struct channel *c, bool sends)
 {
 	close_both(sends ? c->rx : c->tx);
@@ -189,7 +192,7 @@ void play(const struct run *run, struct channel c[2], unsigned int index)
 	bool counts = index % 2 || run->turns == TURNS_ALONE;
 	struct end *end = &stage->ends[index];
 
-	/* However the parent ends, fail() included. */
+	/* Kills this process when the parent ends, also by fail(). */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != stage->parent)
 		_exit(1);
@@ -202,7 +205,10 @@ void play(const struct run *run, struct channel c[2], unsigned int index)
 	if (run->look)
 		end->thp_kb = read_huge_kb(c[0].region, c[0].region_bytes);
 
-	/* Once before it counts: the files of /proc are opened and read alike. */
+	/*
+	 * A first reading that does not count, so that both readings open the files of
+	 * /proc alike.
+	 */
 	read_counts(&end->before);
 	read_paths(&end->before, counts, c[0].rx[0]);
 	announce(&stage->ready);

@@ -9,7 +9,7 @@
 
 #include "bench.h"
 
-/* Returns when woken, after a second at most, with a signal, or for no reason. */
+/* Returns when woken, after at most a second, on a signal, or spuriously. */
 void futex_wait(uint32_t *word, uint32_t value)
 {
 	struct timespec second = { .tv_sec = 1 };
@@ -22,7 +22,7 @@ void futex_wake(uint32_t *word)
 	syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
-/* Between two looks at a word that another processor writes. */
+/* Pauses between two reads of a word that another processor writes. */
 void relax(void)
 {
 #if __has_builtin(__builtin_ia32_pause)

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""gate.py [--accept] KERNEL BASELINE RAW: whether zpipe takes more instructions.
+"""gate.py [--accept] KERNEL BASELINE RAW: checks that zpipe does not take more instructions.
 
-Compares what bench -o wrote in a guest whose clock counts instructions with the
-lines of BASELINE for KERNEL. Fails if a message takes more than TOLERANCE beyond
-its line, if it has none, or if a line was not counted. With --accept it puts what
-was counted there instead.
+Compares what bench -o wrote in a guest whose clock counts instructions with the lines of
+BASELINE for KERNEL. Fails if a message takes more than TOLERANCE beyond its line, if it has
+no line, or if a line was not counted. --accept writes the new counts to BASELINE instead.
 """
 
 import argparse
@@ -15,7 +14,7 @@ from statistics import median
 
 from units import size_name
 
-# Several times what differs from run to run of one build: docs/testing.md.
+# Several times the difference between runs of one build: docs/testing.md.
 TOLERANCE = 0.01
 
 HEAD = """\
@@ -29,7 +28,7 @@ HEAD = """\
 def read_raw(path):
     """{(turns, bytes): (instructions per message, release)}; the median of the rounds.
 
-    Run records say nothing that is needed here, and what was skipped was not counted.
+    Ignores run records and skipped mechanisms.
     """
     with open(path, encoding="utf-8") as f:
         records = [r for r in map(json.loads, f) if "run" not in r and "skipped" not in r]
@@ -59,7 +58,7 @@ def write_baseline(path, lines):
 
 
 def verdict(now, before):
-    """Whether that will do, and what to say of it."""
+    """Returns whether the count passes, and a text about it."""
     if before is None:
         return False, "FAIL: no baseline"
     change = f"{now / before - 1:+.2%}"
@@ -80,7 +79,7 @@ def main():
     baseline = read_baseline(args.baseline)
     counted = read_raw(args.raw)
 
-    print(f"\n{'goes on':<8} {'message':>8} {'baseline':>9} {'now':>9}")
+    print(f"\n{'turns':<8} {'message':>8} {'baseline':>9} {'now':>9}")
     failed = not counted
     releases = set()
     for (turns, size), (now, release) in counted.items():

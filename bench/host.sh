@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# HOST=1 of scripts/bench, which sources this: runs on the machine itself, of an
-# ordinary user or of root, with nothing but cc and python3.
-# It uses what scripts/bench has set:
+# HOST=1 of scripts/bench, which sources this file. It measures on this machine. It runs as
+# an ordinary user or as root and needs only cc and python3. It uses variables that
+# scripts/bench sets:
 # shellcheck disable=SC2154
 
-# The module that the host has loaded: by its build id, which its file has too.
+# Prints the build id of the loaded module. The module's file has the same one.
 loaded_module()
 {
 	local note=/sys/module/zpipe/notes/.note.gnu.build-id
@@ -20,18 +20,18 @@ loaded_module()
 	fi
 }
 
-# Whether M asks for other mechanisms only.
+# True if M asks only for other mechanisms.
 without_zpipe()
 {
 	[[ ${M:-} && ! $(list "$M") =~ (^|,)zpipe ]]
 }
 
-# With KO= mechanisms load the module again, and nothing tells what parameters it
-# was loaded with: who asks for that has to say so, in MODULE_ARGS, be it empty.
+# With KO= mechanisms load the module again. Nothing tells which parameters it was loaded
+# with, so the user has to name them in MODULE_ARGS, even if there are none.
 may_reload()
 {
 	[[ ${MODULE_ARGS+said} ]] ||
-		die 'KO= loads the module again: say in MODULE_ARGS= what parameters it has now'
+		die 'KO= loads the module again: name its current parameters in MODULE_ARGS='
 	python3 - "$KO" "$(loaded_module)" <<-'EOF' || die "$KO is not the module that is loaded"
 		import sys
 		with open(sys.argv[1], "rb") as f:
@@ -41,7 +41,7 @@ may_reload()
 	trap module_back EXIT
 }
 
-# However a run ended, the machine is as it was.
+# Restores the machine's state, also after a failed run.
 module_back()
 {
 	local args
@@ -54,11 +54,11 @@ module_back()
 	insmod "$KO" "${args[@]}"
 }
 
-# The bench program has put the module back.
+# Set once the bench program has restored the module.
 reloaded=''
 schedstats=''
 
-# on_placement NAME OPTION...: adds to $raw what runs of one placement measure.
+# on_placement NAME OPTION...: adds the results of one placement to $raw.
 on_placement()
 {
 	local name=$1 lines line args
@@ -71,8 +71,8 @@ on_placement()
 	done <<<"$lines"
 }
 
-# on_host: adds to $raw. All sets with the two ends where this machine has its
-# first placement; for the others fewer sizes.
+# on_host: adds all results to $raw: all sets with the machine's first placement, and fewer
+# sizes with the others.
 on_host()
 {
 	local name cpus first=1 module=()
@@ -106,7 +106,7 @@ on_host()
 	reloaded=1
 }
 
-# What a host looks like, beside what run records say.
+# Describes the host, in addition to the run records.
 machine()
 {
 	uname -srvm
@@ -116,7 +116,7 @@ machine()
 		/sys/devices/system/cpu/cpu*/cache/index*/{level,type,size,shared_cpu_list} 2>/dev/null || :
 }
 
-# archive: one file to send back, and its name.
+# archive: packs one file to send back, and prints its name.
 archive()
 {
 	local name files=(machine.txt check.txt)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Intervals of medians, by order statistics.
 
-No distribution is assumed: each value lies below the true median with
-probability one half. So the number of values below it is binomial, and the
-probability that the median lies between two of the sorted values follows. This
-is no bootstrap: nothing is drawn again.
+No distribution is assumed. Each value lies below the true median with probability one half,
+so the number of values below it is binomial. From this follows the probability that the
+median lies between two of the sorted values. This is not a bootstrap: nothing is resampled.
 """
 
 import math
@@ -18,8 +17,8 @@ NONE = {"median": None, "low": None, "high": None, "kind": None, "n": 0, "covera
 def bounds(values):
     """(low, high, coverage): the narrowest such interval that covers WANTED.
 
-    Where even minimum to maximum covers less (below 6 values) that is returned;
-    up to 8 values it is minimum to maximum in any case.
+    Below 6 values even minimum to maximum covers less. Then that is returned. Up to 8
+    values the interval is minimum to maximum in any case.
     """
     values = sorted(values)
     n, drop = len(values), 0
@@ -35,9 +34,9 @@ def bounds(values):
 def interval(by_boot):
     """The interval of {boot: values of its rounds}.
 
-    With several boots the values are the boots' medians ("kind": "boots"): where
-    a boot puts its memory moves all of its rounds alike. With one boot they are
-    its rounds ("kind": "rounds"), and the interval says nothing of other boots.
+    With several boots the values are the boots' medians ("kind": "boots"): the placement of
+    a boot's memory affects all of its rounds alike. With one boot they are its rounds
+    ("kind": "rounds"). Then the interval says nothing about other boots.
     """
     groups = [values for values in by_boot.values() if values]
     if not groups or any(v is None for values in groups for v in values):
@@ -55,7 +54,7 @@ def contains(one, value):
 
 
 def how(one):
-    """What kind of interval it is, in words."""
+    """The kind of an interval, in words."""
     if one["median"] is None:
         return "no interval"
     if one["kind"] == "boots":

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Strings and lists as JSON has them. */
+/* JSON strings and lists. */
 #include <math.h>
 
 #include "bench.h"
 
-/* Bytes that are not ASCII are taken for UTF-8. */
+/* Bytes that are not ASCII are taken as UTF-8. */
 void json_string(FILE *to, const char *text)
 {
 	fputc('"', to);
@@ -27,7 +27,7 @@ void json_list(FILE *to, const char *key, const double *v, unsigned int n)
 	fputc(']', to);
 }
 
-/* A list of lists, each @stride numbers behind the one before. */
+/* Writes a list of lists. Each begins @stride numbers behind the previous one. */
 void json_floats(FILE *to, const char *key, const float *v, unsigned int lists,
 		 const unsigned int *each, unsigned int stride)
 {

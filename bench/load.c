@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Processes that are always busy, so that the ends of a pair have to share. */
+/* Processes that are always busy, so that the ends of a pair have to share processors. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
@@ -27,7 +27,7 @@ void start_load(unsigned int processes)
 			fail("fork: %s", strerror(errno));
 		if (!pid) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
-			/* Or the scheduler would find it another one. */
+			/* Otherwise the scheduler would move it to another processor. */
 			if (!options.roam)
 				pin_to(nr_busy);
 			while (getppid() == parent)

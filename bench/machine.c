@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* On what machine, and how, is measured: the first line of what is written. */
+/* The machine and the settings of a run: the first line of the results. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <string.h>
@@ -36,7 +36,7 @@ const char *this_machine(void)
 	return "host";
 }
 
-/* A file's first line, or NULL. */
+/* Returns a file's first line, or NULL. */
 static char *line_of(const char *path)
 {
 	char *text = slurp(path);
@@ -68,7 +68,7 @@ static char *cpu_name(void)
 	return at;
 }
 
-/* Of several words the one in brackets. */
+/* Of several words in a file, returns the one in brackets. */
 static char *chosen(const char *path)
 {
 	char *text = line_of(path);
@@ -147,7 +147,7 @@ static void put_command(FILE *to)
 	put_text(to, "arguments", text);
 }
 
-/* KEY=VALUE KEY=VALUE; a key alone is a switch. */
+/* Parses KEY=VALUE KEY=VALUE. A key without a value is a switch. */
 static void put_parameters(FILE *to)
 {
 	char *words = strdup(options.module_args), *word, *value;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * One measurement: a process for each end, all set up and warm before the
- * clock starts, none gone before the counters are read.
+ * One measurement. Each end is a process. All are set up and warm before the clock starts,
+ * and none exits before the counters are read.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -13,7 +13,7 @@
 
 #include "stage.h"
 
-#define STUCK_NS	60000000000ULL	/* more than what was planned, many times over */
+#define STUCK_NS	60000000000ULL	/* many times the planned time */
 
 struct stage *stage;
 static pid_t pids[2 * MAX_PAIRS];
@@ -38,8 +38,8 @@ static void interrupt_sleep(int sig)
 }
 
 /*
- * Waits until @n children have announced themselves, or one of them is dead: -1
- * if it said why it could not go on.
+ * Waits until @n children have announced themselves. Returns -1 if a child died and stored
+ * its refusal. Fails if a child died without one, or on a timeout.
  */
 static int await_all(const struct run *run, uint32_t *word, unsigned int n)
 {
@@ -82,7 +82,7 @@ static void add_up(const struct run *run, unsigned int n, struct sample *sample)
 		sum->pulled += e->after.pulled - e->before.pulled;
 		sum->pushed += e->after.pushed - e->before.pushed;
 		sum->gifted += e->after.gifted - e->before.gifted;
-		sum->landed += e->after.landed - e->before.landed;
+		sum->moved += e->after.moved - e->before.moved;
 		sum->spun_us += e->after.spun_us - e->before.spun_us;
 		for (unsigned int k = 0; k < NR_PERF; k++)
 			sample->perf[k] += e->perf[k];
@@ -161,7 +161,7 @@ static void reap(unsigned int n, int sig)
 	}
 }
 
-/* 0, or -1 if the mechanism cannot be had here: see refusal. */
+/* Returns 0, or -1 if the mechanism cannot run here: see refusal. */
 int measure(const struct run *run, struct sample *sample)
 {
 	unsigned int n = run->turns == TURNS_ALONE ? 1 : 2 * run->pairs;

@@ -2,10 +2,10 @@
 /*
  * process_vm_readv(2): the receiver copies from the sender's memory, once.
  *
- * A ring in shared memory says where, and that it was taken. The sender has two
- * buffers at least: it fills one while the receiver copies the other. The
- * receiver needs the right to trace the sender, so this is for processes that
- * trust each other.
+ * A ring in shared memory carries the addresses and says which messages were received. The
+ * sender has at least two buffers: it fills one while the receiver copies the other. The
+ * receiver needs the right to trace the sender, so the two processes have to trust each
+ * other.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,7 +28,7 @@ static void cma_sender(struct channel *c)
 {
 	ring_end(c);
 	sender_buffers(c, AHEAD);
-	/* Where Yama allows only what is declared; fails where there is none. */
+	/* With Yama, only declared processes may trace this one. Without Yama it fails. */
 	prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
 	c->ring->sender = getpid();
 }

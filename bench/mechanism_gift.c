@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * zpipe with pages that are given away: the sender gives, and the receiver copies
- * them, or has them become its memory.
+ * zpipe with gifts and moves: the sender gifts pages, and the receiver copies or moves
+ * them.
  *
- * Each side has one buffer, as with write(2) and read(2). What is in the sender's
- * after a call is left of other messages, or zeros.
+ * Each side has one buffer, as with write(2) and read(2). After a call the sender's buffer
+ * holds bytes of other messages, or zeros.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,7 +16,7 @@
 
 #include "bench.h"
 
-/* What each side says, and whether the receiver's memory is new each time. */
+/* The flags of each side; whether the receiver reads or moves, and to fresh memory. */
 struct way {
 	unsigned int gives, takes;
 	bool reads, fresh, small;
@@ -102,12 +102,12 @@ static void *gift_receive(struct channel *c)
 
 const struct mechanism mechanism_zpipe_gift = {
 	GIFT(gift),
-	.name = "zpipe-gift", .what = "GIFT, and MOVE in exchange for pages that nobody gets",
+	.name = "zpipe-gift", .what = "GIFT and MOVE; each replacement is cleared",
 };
 
 const struct mechanism mechanism_zpipe_gift_read = {
 	GIFT(gift_read),
-	.name = "zpipe-gift-read", .what = "GIFT, and read(2) elsewhere, which copies",
+	.name = "zpipe-gift-read", .what = "GIFT, and read(2) to unaligned memory, which copies",
 };
 
 const struct mechanism mechanism_zpipe_exchange = {
@@ -117,7 +117,7 @@ const struct mechanism mechanism_zpipe_exchange = {
 
 const struct mechanism mechanism_zpipe_fresh = {
 	GIFT(fresh),
-	.name = "zpipe-fresh", .what = "GIFT, and MOVE to where nothing is",
+	.name = "zpipe-fresh", .what = "GIFT, and MOVE to memory without pages",
 };
 
 const struct mechanism mechanism_zpipe_gift_small = {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Buffers in a memfd, which is passed once by SCM_RIGHTS, and they by number: no
- * copy, and no new file or page for a message. The sender makes its data there and
- * the receiver reads it there. The file is sealed against shrinking, which would
- * kill the receiver; as the sender keeps its mapping, the data itself can change
- * while the receiver has it.
+ * Buffers in a memfd. SCM_RIGHTS passes the memfd once, and each message names a buffer by
+ * its number. So a message needs no copy, and no new file or page. The sender makes its
+ * data in a buffer, and the receiver reads it there. The file is sealed against shrinking,
+ * which would kill the receiver. The sender keeps its mapping, so it can change the data
+ * while the receiver reads it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -29,7 +29,7 @@ static int memfd_open(struct channel *c)
 	return ring_open(c, slots);
 }
 
-/* As large as the mapping will be, and of huge pages if there are any. */
+/* Makes a file as large as the mapping will be, in huge pages if possible. */
 static int new_file(const struct channel *c, size_t len)
 {
 	unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
@@ -54,7 +54,7 @@ static int new_file(const struct channel *c, size_t len)
 
 union rights {
 	struct cmsghdr head;
-	char room[CMSG_SPACE(sizeof(int))];
+	char control[CMSG_SPACE(sizeof(int))];
 };
 
 static void give(int socket, int fd)
@@ -89,14 +89,14 @@ static int take(int socket)
 	if (n < 0)
 		give_up("recvmsg of a memfd");
 	if (!n)
-		_exit(1);	/* the sender is gone, and has said why */
+		_exit(1);	/* the sender exited and stored its refusal */
 	if (head.msg_controllen < CMSG_LEN(sizeof(int)))
 		fail("recvmsg without a memfd");
 	memcpy(&fd, CMSG_DATA(&rights.head), sizeof(int));
 	return fd;
 }
 
-/* The file that this end makes, or is given. */
+/* Maps the file that the sender makes and the receiver is passed. */
 static void map_file(struct channel *c, bool sends)
 {
 	int fd;

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * The kernel's own streams: pipe, FIFO, UNIX socket, each as who wants it fast
- * would use it.
- */
+/* The kernel's own streams, each set up for speed: pipe, FIFO, UNIX socket. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +11,7 @@
 
 #include "bench.h"
 
-#define PIECE		(64UL << 10)	/* of a write to a large pipe */
+#define PIECE		(64UL << 10)	/* bytes of one write to a large pipe */
 #define UNIX_BYTES	(2 << 20)
 
 int open_pipe(struct channel *c)
@@ -30,7 +27,7 @@ int open_pipe(struct channel *c)
 	return 0;
 }
 
-/* The reader begins while the rest is written. */
+/* Writes in pieces, so that the reader begins before the last one is written. */
 static void send_pieces(struct channel *c, void *msg)
 {
 	size_t left = c->bytes;
@@ -53,8 +50,9 @@ static int open_spin(struct channel *c)
 }
 
 /*
- * After a try that had to wait: 0 for the first of a row, else since when they
- * are made. Sleeps when that is long enough ago.
+ * Handles an attempt that failed with EAGAIN. @since is 0 for the first one of a row, else
+ * the time of the first one. Sleeps in poll(2) once spin_ns have passed. Returns the new
+ * value of @since.
  */
 static uint64_t spin(int fd, short events, uint64_t since, const char *what)
 {
@@ -109,7 +107,7 @@ static void *spin_receive(struct channel *c)
 	return msg;
 }
 
-/* A FIFO of its own for each channel. */
+/* Each channel has a FIFO of its own. */
 static int open_fifo(struct channel *c)
 {
 	char dir[] = "/tmp/zpipe-bench.XXXXXX", path[sizeof(dir) + 8];
@@ -126,7 +124,7 @@ static int open_fifo(struct channel *c)
 	return ret;
 }
 
-/* As much as is given: beyond net.core.wmem_max only to root. */
+/* Asks for the full size. Only root may exceed net.core.wmem_max. */
 static int grow(int fd, int forced, int option)
 {
 	int bytes = UNIX_BYTES;
@@ -159,7 +157,7 @@ const struct mechanism mechanism_pipe = {
 
 const struct mechanism mechanism_pipe_again = {
 	STREAM, .open = open_pipe, .arg = 64 << 10,
-	.name = "pipe-again", .what = "the same once more: how far equals differ",
+	.name = "pipe-again", .what = "the same again: how far two equal rows differ",
 };
 
 const struct mechanism mechanism_pipe_1m = {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A ring of messages in shared memory. The sender makes its data there; the
- * receiver reads it in place, and then has to trust that the sender leaves it
- * alone, or copies it out first. Nothing but a side that sleeps needs the kernel.
+ * A ring of messages in shared memory. The sender makes its data in the ring. The receiver
+ * reads it in place and trusts the sender not to change it, or copies it out first. Only a
+ * side that sleeps, or wakes the other, makes a system call.
  */
 #define _GNU_SOURCE
 #include <string.h>
@@ -50,7 +50,7 @@ static void shm_release(struct channel *c, void *msg)
 	ring_release(c);
 }
 
-/* The receiver's buffers take the place of the region, which stays mapped. */
+/* The receiver's buffers replace the region in @c. The region stays mapped. */
 static void copy_receiver(struct channel *c)
 {
 	c->shared = c->region;

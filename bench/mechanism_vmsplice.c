@@ -2,14 +2,15 @@
 /*
  * vmsplice(2) into a pipe, read(2) out of it: one copy.
  *
- * The pipe refers to the writer's pages and copies nothing, so the reader gets
- * what is in them when it reads. vmsplice(2) returns as soon as the pages are
- * in the pipe, and nothing tells the writer when they are out: what it writes
- * there meanwhile changes data it has "sent". It is safe here for two reasons
- * that hold for few programs: this writer goes round as many buffers as the
- * pipe has slots and one more, so that the page it writes to next was pushed
- * out by those after it, and this reader copies. A reader that splices or tees
- * the pages elsewhere keeps them for as long as it likes.
+ * The pipe refers to the writer's pages and copies nothing, so the reader gets the bytes
+ * that are in them at the time of the read. vmsplice(2) returns as soon as the pages are in
+ * the pipe. The writer cannot learn when they have left it. A store to such a page
+ * meanwhile changes data that was "sent".
+ *
+ * It is safe here for two reasons that hold for few programs. This writer's buffers have
+ * more pages than the pipe has slots, by one message. So later messages have pushed the
+ * next buffer out of the pipe before the writer uses it again. And this reader copies. A
+ * reader that splices or tees the pages elsewhere keeps them for any time.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -18,7 +19,7 @@
 
 #include "bench.h"
 
-/* Every message begins on a page of its own, so it takes as many slots at least. */
+/* Every message begins on its own page, so it uses a slot for each of its pages. */
 static void vmsplice_sender(struct channel *c)
 {
 	unsigned int slots = c->capacity / PAGE;

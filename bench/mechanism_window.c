@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * zpipe with windows: the sender makes its data in memory of the pipe and commits it,
- * the receiver looks at what is in the pipe, and consumes it.
+ * zpipe with windows: the sender makes its data in frames of a write window and commits
+ * them. The receiver peeks at the bytes and consumes them.
  *
- * A write window has two messages, so that one can be filled while the other is in the
- * pipe. A read window is as large as one message, and shows of it what there is: a
- * pipe has room for few frames. What was looked at is consumed when the next bytes are
- * asked for, by the same call.
+ * A write window has space for two messages: one can be filled while the other is in the
+ * pipe. A read window is as large as one message and shows the part of it that the pipe
+ * holds: a pipe holds few frames. One call consumes the bytes in view and waits for the
+ * next ones.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -21,12 +21,12 @@
 #define LEAST		(2 * ZPIPE_FRAME)	/* bytes of a window */
 #define VIEWS		64	/* of one peek */
 
-/* What this process has in view: it receives on one channel at most. */
+/* The bytes in view of this process. It receives on at most one channel. */
 static struct {
 	struct zpipe_view views[VIEWS];
-	unsigned int nr, next;	/* views; the one that is looked at */
-	size_t offset;		/* in that one */
-	size_t bytes;		/* in all of them */
+	unsigned int nr, next;	/* number of views; the view that is read now */
+	size_t offset;		/* in that view */
+	size_t bytes;		/* in all views */
 } shown;
 
 static int open_frames(struct channel *c)
@@ -48,7 +48,10 @@ static size_t frames_for(size_t bytes)
 	return (bytes + ZPIPE_FRAME - 1) / ZPIPE_FRAME * ZPIPE_FRAME;
 }
 
-/* Makes a window of at least so many bytes and maps it as the region; its descriptor. */
+/*
+ * Makes a window of at least @bytes bytes and maps it as the region. Returns its
+ * descriptor.
+ */
 static int make_window(struct channel *c, int end, unsigned int flags, size_t bytes)
 {
 	struct zpipe_window arg = {
@@ -101,7 +104,7 @@ static void window_receiver(struct channel *c)
 	c->rx[1] = make_window(c, c->rx[0], ZPIPE_WINDOW_READ, frames_for(c->bytes));
 }
 
-/* Consumes what is in view, and waits for more. */
+/* Consumes the bytes in view and waits for more. */
 static void show_next(struct channel *c)
 {
 	struct zpipe_peek arg = {
@@ -135,7 +138,10 @@ static const void *window_part(struct channel *c, size_t most, size_t *len)
 	return at;
 }
 
-/* Small messages side by side in a frame, which is committed when no more fits. */
+/*
+ * zpipe-window-gather: small messages side by side in a frame. The frame is committed when
+ * no further message fits.
+ */
 
 static int open_gather(struct channel *c)
 {
@@ -158,7 +164,7 @@ static void gather_sender(struct channel *c)
 	c->buf = c->region;
 }
 
-/* The place of the next message in the frame at @c->buf. */
+/* Returns the address of the next message in the frame at @c->buf. */
 static void *gather_claim(struct channel *c)
 {
 	return c->buf + c->filled;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* zpipe: as a private pair, as a node, and with parts of it left out. */
+/* zpipe: a private pair, a node, and zpipe with some features turned off. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <string.h>
@@ -61,8 +61,8 @@ static int open_large(struct channel *c)
 }
 
 /*
- * A node of its own for each channel: beside that of the module, since devices
- * work there, whatever may be mounted where. Only root may make it.
+ * Each channel has a node of its own, in the directory of the module's node: device nodes
+ * work there, whatever the mount options elsewhere. Only root may make one.
  */
 static int open_node(struct channel *c)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The module has its parameters from when it is loaded. For a mechanism that
- * wants others it is loaded again, which takes its file, -k, and root.
+ * Reloads the module. Its parameters are set when it is loaded, so a mechanism that needs
+ * others has it loaded again. That needs the module's file (-k), and root.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,12 +15,12 @@
 
 #define NAME		"zpipe"
 #define ARGS_BYTES	1024
-#define TRIES		200		/* of 10 ms */
+#define TRIES		200		/* of 10 ms each */
 
-/* What it is loaded with now, as far as is known: empty and false, nothing. */
+/* The parameters of the loaded module. Valid if @known. */
 static char now[ARGS_BYTES];
 static bool known;
-/* It was taken away, and may be loaded otherwise or not at all. */
+/* This program unloaded the module, so it may be loaded differently or not at all. */
 static bool touched;
 
 static bool same_key(const char *a, const char *b)
@@ -30,7 +30,10 @@ static bool same_key(const char *a, const char *b)
 	return len == strcspn(b, "= ") && !strncmp(a, b, len);
 }
 
-/* What @args says, but for those that @own says otherwise; none may come twice. */
+/*
+ * Merges parameters: those of @args whose keys are not in @own, then @own. A key must not
+ * occur twice.
+ */
 static void merge(char *to, const char *args, const char *own)
 {
 	size_t used = 0;
@@ -50,7 +53,7 @@ static void merge(char *to, const char *args, const char *own)
 	memcpy(to + used, own, strlen(own) + 1);
 }
 
-/* Descriptors of those who ended just now may take a moment to be gone. */
+/* Descriptors of processes that have just exited may take a moment to be closed. */
 static int unload(void)
 {
 	const struct timespec tick = { .tv_nsec = 10 * 1000 * 1000 };
@@ -65,7 +68,7 @@ static int unload(void)
 	return cannot("delete_module");
 }
 
-/* Not one that is compressed, say. */
+/* False for a compressed file, for example. */
 static bool is_elf(const char *path)
 {
 	char magic[4] = "";
@@ -86,7 +89,7 @@ static int load(const char *args)
 
 	if (known && !strcmp(args, now))
 		return 0;
-	/* Before what is there is gone. */
+	/* Checked before the old module is unloaded. */
 	if (!is_elf(options.module))
 		return cannot(options.module);
 	known = false;
@@ -108,7 +111,7 @@ static int load(const char *args)
 	return 0;
 }
 
-/* Loads the module as @m wants it, unless it is; 0, or what cannot() returns. */
+/* Loads the module as @m needs it, unless it is. Returns 0, or the result of cannot(). */
 int module_for(const struct mechanism *m)
 {
 	char args[ARGS_BYTES];
@@ -123,13 +126,13 @@ int module_for(const struct mechanism *m)
 	return cannot("no module file (-k)");
 }
 
-/* As it is when nothing is measured. */
+/* Loads the module with the parameters of -K again. */
 void module_restore(void)
 {
 	char args[ARGS_BYTES];
 
 	merge(args, options.module_args, "");
 	if (options.module && touched && load(args))
-		fail("the module is not as it was: %s: %s", refusal->what,
+		fail("the module could not be restored: %s: %s", refusal->what,
 		     strerror(refusal->error));
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What the command line says; bench.c has what there is to say. */
+/* The command line; bench.c describes the options. */
 #define _GNU_SOURCE
 #include <getopt.h>
 #include <sched.h>
@@ -68,7 +68,7 @@ static unsigned long number(const char *text, unsigned long least, unsigned long
 	return n;
 }
 
-/* Messages are made and looked at in words. */
+/* Messages are made and checked in words, so their sizes must be whole words. */
 static size_t words(size_t bytes)
 {
 	if (bytes % sizeof(uint64_t))
@@ -76,7 +76,7 @@ static size_t words(size_t bytes)
 	return bytes;
 }
 
-/* Returns how many there are in @list. */
+/* Parses @list into @to. Returns the number of elements. */
 static size_t numbers(char *list, unsigned int *to, unsigned long least, unsigned long most)
 {
 	size_t n = 0;
@@ -112,12 +112,12 @@ static void processors(char *list)
 		fail("-c takes two processors");
 	for (int i = 0; i < 2; i++) {
 		if (sched_getaffinity(0, sizeof(have), &have) || !CPU_ISSET(two[i], &have))
-			fail("processor %u is not to be had", two[i]);
+			fail("processor %u is not available", two[i]);
 		options.processors[i] = two[i];
 	}
 }
 
-/* The first two that there are, or twice the only one. */
+/* Chooses the first two processors available, or twice the only one. */
 static void first_processors(void)
 {
 	cpu_set_t have;
@@ -146,7 +146,7 @@ static void list_mechanisms(void)
 	exit(0);
 }
 
-/* What is measured. */
+/* Options for cells and rounds. */
 static bool parse_cells(int opt)
 {
 	unsigned int sizes[MAX_SIZES];
@@ -182,7 +182,7 @@ static bool parse_cells(int opt)
 	return false;
 }
 
-/* How messages are made and looked at. */
+/* Options for messages. */
 static bool parse_messages(int opt)
 {
 	switch (opt) {
@@ -205,7 +205,7 @@ static bool parse_messages(int opt)
 	return false;
 }
 
-/* On what, and what becomes of it. */
+/* Options for the machine and the output. */
 static bool parse_machine(int opt)
 {
 	switch (opt) {
@@ -242,7 +242,7 @@ static bool parse_machine(int opt)
 	return false;
 }
 
-/* Of the parameters that the module is loaded with. */
+/* The spin limit among the parameters with which the module is loaded. */
 static unsigned int spin_us(void)
 {
 	const char *at = strstr(options.module_args, "spin_us=");
@@ -280,7 +280,7 @@ void parse_options(int argc, char **argv)
 {
 	int opt;
 
-	/* As it was typed: lists are taken apart where they are. */
+	/* A copy of the command line as typed, because the parser splits lists in place. */
 	options.argv = calloc(argc + 1, sizeof(*options.argv));
 	for (int i = 0; options.argv && i < argc; i++)
 		options.argv[i] = strdup(argv[i]);
@@ -291,6 +291,6 @@ void parse_options(int argc, char **argv)
 			exit(2);
 	}
 	if (optind != argc)
-		fail("what is %s?", argv[optind]);
+		fail("unknown argument %s", argv[optind]);
 	complete();
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A sender that begins a message every so many microseconds. When each is due is
- * settled at the start: a sender that falls behind catches up, and what a message
- * waited for that counts.
+ * A sender that begins a message every so many microseconds. The times are fixed at the
+ * start. A sender that falls behind catches up, and the latency of a message includes its
+ * delay.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -25,7 +25,7 @@ void send_paced(const struct run *run, struct channel *c, unsigned int index, ui
 {
 	uint64_t period = run->pace_us * 1000ULL, due = now_ns(), now;
 
-	/* As near to the time as the machine can. */
+	/* Wake as exactly as the machine can. */
 	prctl(PR_SET_TIMERSLACK, 1);
 	__atomic_store_n(&stage->first_due[index / 2], due, __ATOMIC_RELEASE);
 	for (uint64_t i = from; i < to; i++, due += period) {
@@ -49,7 +49,7 @@ unsigned int nr_latencies(const struct run *run)
 	return run->pace_us ? (run->messages + stride(run) - 1) / stride(run) : 0;
 }
 
-/* The @n-th message of a measurement is there as a whole. */
+/* Records the latency of message @n, which has arrived completely. */
 void arrived(const struct run *run, unsigned int index, uint64_t n)
 {
 	uint64_t now = now_ns(), due;
@@ -67,7 +67,7 @@ void receive_paced(const struct run *run, struct channel *c, unsigned int index,
 	for (uint64_t i = from; i < to; i++) {
 		void *msg;
 
-		/* As in pieces: it is there when it has been looked at. */
+		/* A message in pieces has arrived when all of it was checked. */
 		if (c->mechanism->part) {
 			get(run, c, i);
 			arrived(run, index, i - from);

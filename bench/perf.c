@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * perf_event_open(2), of one process each and in the kernel too: what happens in
- * a system call is most of it. Where only user space may be counted, nothing is.
+ * perf_event_open(2), for each process, including the kernel: most events occur in system
+ * calls. If only user space may be counted, nothing is counted.
  */
 #define _GNU_SOURCE
 #include <linux/perf_event.h>
@@ -54,7 +54,9 @@ void perf_start(void)
 			ioctl(fds[i], PERF_EVENT_IOC_ENABLE, 0);
 }
 
-/* NAN for what could not be counted. Counters that took turns are scaled. */
+/*
+ * NAN for events that could not be counted. Counters that shared the hardware are scaled.
+ */
 void perf_stop(double counts[NR_PERF])
 {
 	struct {

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""placements.py: pairs of processors to put the two ends of a pair on.
+"""placements.py: pairs of processors for the two ends of a pair.
 
-Prints a line "NAME A,B" for each kind of pair that this machine has and this
-process may use, the usual one first, and last "free free":
+Prints a line "NAME A,B" for each kind of pair that this machine has and this process may
+use. The usual one is first, "free free" is last:
 
   cache     two cores that share a last-level cache
   siblings  two threads of a core
   package   two cores of a package that do not share such a cache
   node      two NUMA nodes of a package
   socket    two packages
-  free      wherever the scheduler puts them
+  free      the scheduler places the ends
 """
 
 import os
@@ -58,7 +58,7 @@ def last_cache(directory, alone):
 def read_cpu(root, number):
     where = f"{root}/cpu{number}"
     alone = (number,)
-    # The first of a core's threads, of a package's processors: names of them.
+    # A core is named by its first thread.
     threads = cpu_list(text(f"{where}/topology/thread_siblings_list"))
     try:
         nodes = [int(name[4:]) for name in os.listdir(where) if re.fullmatch(r"node\d+", name)]
@@ -82,8 +82,8 @@ def kind(a, b):
 def placements(cpus):
     """{kind: (A, B)}, in ORDER.
 
-    Of many pairs the first without processor 0's core, where there is one: that
-    has more of the machine's own work to do than others.
+    Of several pairs it prefers the first one without the core of processor 0, which has
+    more of the machine's own work to do than others.
     """
     found = {}
     cpus = sorted(cpus)

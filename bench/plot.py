@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """plot.py RESULTS.json DIR: draws the results, as SVG and PNG.
 
-bench-MODEL.* is one page for each machine model: throughput, the ratio of zpipe
-to each rival and to the best that keeps data stable, processor time, latency.
-pairs-MODEL.* is how the total grows with the number of pairs of processes. Both
-are of the sets main and pairs; the others are in the tables.
+bench-MODEL.* is one page for each machine model: throughput, the ratio of zpipe to each
+rival and to the best that keeps data stable, processor time, and latency. pairs-MODEL.*
+shows how the total throughput depends on the number of pairs of processes. Both show the
+sets main and pairs. The other sets are in the tables.
 """
 
 import json
@@ -18,7 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 
 from summary import SUBJECT, best_ratio, is_subject, ratio
 
-# Relatives share a colour; the subject is the one that stands out.
+# Related mechanisms share a colour. zpipe stands out.
 STYLE = {
     "pipe": ("#222222", "-", "o"),
     "pipe-1m": ("#222222", "--", "o"),
@@ -86,7 +86,7 @@ def plain_log(axis):
 
 
 def series(records, value):
-    """{mechanism: (sizes, values)}, in the order they were measured."""
+    """{mechanism: (sizes, values)}, in the order of measurement."""
     out = defaultdict(lambda: ([], []))
     for r in sorted(records, key=lambda r: r["bytes"]):
         v = value(r)
@@ -97,7 +97,7 @@ def series(records, value):
 
 
 def order(records):
-    """The mechanisms that are drawn: more lines than these nobody can tell apart."""
+    """The mechanisms that are drawn. More lines would be hard to tell apart."""
     return [name for name in dict.fromkeys(r["mechanism"] for r in records) if name in STYLE]
 
 
@@ -238,9 +238,9 @@ def pairs_page(records, model, path):
 
 
 def read(path):
-    """Records of the sets that are drawn, with what their settings say.
+    """Records of the sets that are drawn, with the values of their settings.
 
-    Of several settings of a set on one model the last is drawn.
+    If a set has several settings on one model, the last one is drawn.
     """
     with open(path, encoding="utf-8") as f:
         results = json.load(f)

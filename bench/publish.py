@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""publish.py RESULTS.json: the tables of docs/benchmarks.md.
+"""publish.py RESULTS.json: prints the tables of docs/benchmarks.md.
 
-What that page shows comes from here, so that no figure is copied by hand.
+All figures of that page come from here, so none is copied by hand.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def best(record):
 
 
 def ratios(cells):
-    """What zpipe is to each row, and the control."""
+    """The ratios of zpipe to each row, and the control."""
     rows = [cells.row(f"`{name}`", SUBJECT, lambda r, name=name: span(ratio(r, name)))
             for name in cells.names if name != SUBJECT]
     rows.append(cells.row("**best that keeps data stable**", SUBJECT, best))
@@ -87,7 +87,7 @@ def main_set(cells):
 
 
 def short_set(cells):
-    """To pipe, to the best, and the control: a row for each cell."""
+    """Ratios to pipe and to the best rival, and the control: a row for each cell."""
     rows = []
     for cell in cells.cells:
         record = cells.of.get((SUBJECT, *cell))
@@ -101,7 +101,7 @@ def short_set(cells):
 
 
 def gifts(cells):
-    """Pages that are given away, beside what copies once."""
+    """Gifts, moves and windows, beside mechanisms that copy once."""
     rows = []
     for cell in cells.cells:
         for name in cells.names:
@@ -112,7 +112,7 @@ def gifts(cells):
                 rows.append([size_name(cell[1]), f"`{name}`", speed(record["gbps"]["median"]), *to,
                              f"{record['cpu_ns_per_kib']['median']:.0f}",
                              f"{record['per_mib']['allocs']:.3g}", f"{record['per_mib']['faults']:.2g}",
-                             f"{record['share'].get('landed') or 0:.0%}"])
+                             f"{record['share'].get('moved') or 0:.0%}"])
     table(["message", "row", "GB/s", "to `zpipe`", "to `cma`", "ns per KiB", "pages allocated per MiB",
            "faults per MiB", "moved"], rows)
 
@@ -122,7 +122,7 @@ def trip(record):
 
 
 def parts(cells, names):
-    """Rows to pipe, with what it takes."""
+    """Ratios of rows to pipe, with their processor time."""
     names = [name for name in names if name in cells.names]
     table(cells.titles("to `pipe`"), [
         *(cells.row(f"`{name}`", name, lambda r: span(ratio(r, REFERENCE))) for name in names),

@@ -1,33 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Raw files: what bench -o wrote, as cells.
+"""Raw files: reads the output of bench -o into cells.
 
-A line is one JSON object. A run record begins each invocation of the program and
-says with what it ran; the lines after it are of that run. A cell is a setting, a
-message size, a number of pairs and a pace. Runs of one setting in several boots
-come together in its cells; runs of different settings never do.
+A line is one JSON object. Each invocation of the program begins with a run record, which
+has its settings. The lines after it belong to that run. A cell is a setting, a message
+size, a number of pairs and a pace. Runs of one setting in several boots share cells; runs
+of different settings never do.
 """
 
 import json
 from collections import namedtuple
 
-# What of a run record differs between runs of one setting.
+# The fields of a run record that differ between runs of one setting.
 NOT_SETTINGS = {"boot", "date", "arguments"}
 
 # Options of the program that choose cells, name files, or only label the run.
 NOT_ARGUMENTS = {"-m", "-s", "-p", "-d", "-o", "-k", "-x", "-M", "-O"}
 
-# What a build is: results of different builds are not shown as one.
+# The fields that identify a build. Results of different builds are not shown as one.
 BUILD = ["commit", "dirty", "module", "program", "kernel"]
 
 Cell = namedtuple("Cell", "setting bytes pairs pace_us")
 
 
 class RawError(Exception):
-    """The file is not what bench writes."""
+    """The file is not one that bench wrote."""
 
 
 class Row:
-    """A mechanism in a cell: what each run measured of it."""
+    """A mechanism in a cell: the records of all runs."""
 
     def __init__(self, mechanism):
         self.mechanism = mechanism
@@ -68,7 +68,7 @@ class Row:
 
 
 def values(record, name):
-    """The rounds' values; "perf.cycles" is looked up in "perf"."""
+    """The rounds' values. "perf.cycles" is looked up in "perf"."""
     found = record
     for part in name.split("."):
         found = (found or {}).get(part)
@@ -76,7 +76,7 @@ def values(record, name):
 
 
 def arguments_of(line):
-    """A command line without what chooses cells and names files."""
+    """A command line without the options that choose cells and name files."""
     words = line if isinstance(line, list) else line.split()
     kept, skip = [], False
     for word in words[1:] if words and not words[0].startswith("-") else words:
@@ -90,7 +90,7 @@ def arguments_of(line):
 
 
 def setting_of(run):
-    """What distinguishes settings: all of a run record but NOT_SETTINGS."""
+    """The fields that distinguish settings: all of a run record except NOT_SETTINGS."""
     setting = {k: v for k, v in run.items() if k not in NOT_SETTINGS}
     setting["arguments"] = arguments_of(run.get("arguments", ""))
     return setting
@@ -111,7 +111,7 @@ class Raw:
         self._numbers = {}
 
     def read(self, path, wanted=None):
-        """Adds a file. wanted(setting): whether a run's lines count."""
+        """Adds a file. If wanted(setting) is false, the lines of a run are ignored."""
         setting = boot = None
         with open(path, encoding="utf-8") as f:
             for number, line in enumerate(f, 1):

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What a mechanism lacks on this machine. */
+/* Mechanisms that cannot run on this machine, and the reasons. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
@@ -18,7 +18,7 @@ void refuse_init(void)
 		fail("no memory");
 }
 
-/* Of several processes that cannot go on, the first has its reason kept. */
+/* If several processes cannot go on, the first reason is kept. */
 int cannot(const char *what)
 {
 	int none = 0, error = errno ? errno : EIO;

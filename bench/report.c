@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What was measured, round by round: one JSON object a line. */
+/* The measurements, round by round: one JSON object per line. */
 #define _GNU_SOURCE
 #include <math.h>
 #include <string.h>
@@ -53,7 +53,7 @@ static void put_rounds(FILE *to, const struct result *r)
 	json_list(to, "pulled", r->pulled, r->rounds);
 	json_list(to, "pushed", r->pushed, r->rounds);
 	json_list(to, "gifted", r->gifted, r->rounds);
-	json_list(to, "landed", r->landed, r->rounds);
+	json_list(to, "moved", r->moved, r->rounds);
 	json_list(to, "wakeups", r->wakeups, r->counted);
 	json_floats(to, "trips_us", r->trips, r->rtt_rounds, each, r->rtt_messages);
 	if (r->counted && perf_allowed())

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The ring that shm, memfd and cma share: two counters, each written by one side
- * alone. A side that finds nothing to do spins for a while and sleeps then. Only
- * a side that sleeps is woken, so that two sides that keep up with one another
- * make no system call.
+ * The ring that shm, memfd and cma share. It has two counters, and each is written by one
+ * side only. A side that has to wait spins for a while and then sleeps. Only a sleeping
+ * side is woken. So two sides that keep up with each other make no system call.
  *
- * No wakeup is lost: the sleeper sets @asleep and then looks at @count; the other
- * side changes @count and then looks at @asleep; all four in one order that both
- * see. The futex is @asleep itself: once it is back to 0, nobody falls asleep.
+ * No wakeup is lost. The sleeper sets @asleep and then reads @count. The other side changes
+ * @count and then reads @asleep. Both sides see these four accesses in the same order. The
+ * futex is @asleep itself: once it is 0 again, futex_wait() returns at once.
  */
 #define _GNU_SOURCE
 #include <string.h>
@@ -16,10 +15,10 @@
 
 #include "ring.h"
 
-#define RING_BYTES	(1UL << 20)	/* of messages, where two are not more */
-#define LOOKS		64		/* between two looks at the clock */
+#define RING_BYTES	(1UL << 20)	/* of messages, unless two are more */
+#define LOOKS		64		/* between two readings of the clock */
 
-/* Small messages side by side, large ones on pages of their own. */
+/* Small messages are adjacent. Large ones begin on pages of their own. */
 size_t ring_stride(size_t bytes)
 {
 	if (bytes + options.align < PAGE)
@@ -27,7 +26,10 @@ size_t ring_stride(size_t bytes)
 	return stride_for(bytes);
 }
 
-/* How many slots of @stride are two at least, and as large as they should be. */
+/*
+ * Number of slots of @stride bytes: a power of two, at least 2, enough for the wanted
+ * bytes.
+ */
 unsigned int ring_slots_for(size_t stride, unsigned int most)
 {
 	size_t bytes = options.working_set ? options.working_set : RING_BYTES;
@@ -50,7 +52,7 @@ int ring_open(struct channel *c, unsigned int slots)
 	return 0;
 }
 
-/* Has all of it in the page table of this end. */
+/* Maps all of the ring in the page table of this end. */
 void ring_end(struct channel *c)
 {
 	populate(c->ring, sizeof(*c->ring));
@@ -61,7 +63,7 @@ static uint32_t get(uint32_t *word)
 	return __atomic_load_n(word, __ATOMIC_ACQUIRE);
 }
 
-/* Waits until @side has gone on from @seen; returns where it is. */
+/* Waits until the count of @side differs from @seen. Returns the new count. */
 static uint32_t wait_for(struct ring_side *side, uint32_t seen)
 {
 	uint32_t now = get(&side->count);
@@ -89,7 +91,7 @@ static uint32_t wait_for(struct ring_side *side, uint32_t seen)
 	return now;
 }
 
-/* One more, and the other side is woken if it sleeps. */
+/* Increments the count of @side and wakes the other end if it sleeps. */
 static void advance(struct ring_side *side)
 {
 	__atomic_store_n(&side->count, side->count + 1, __ATOMIC_SEQ_CST);
@@ -99,9 +101,9 @@ static void advance(struct ring_side *side)
 }
 
 /*
- * The slot of the next message, once the receiver is done with the last one in it.
- * Where the other side is, each looks up only when it has to: its counter is in a
- * line that the other processor has.
+ * Returns the slot of the next message, after the receiver has released the previous one in
+ * it. Each end reads the other end's counter only when it has to, because the cache line of
+ * that counter is with the other processor.
  */
 uint32_t ring_claim(struct channel *c)
 {
@@ -121,7 +123,7 @@ void ring_send(struct channel *c, uint64_t note)
 	advance(&ring->sent);
 }
 
-/* Waits for the next message; what its sender said of it. */
+/* Waits for the next message. Returns the sender's note on it. */
 uint64_t ring_receive(struct channel *c)
 {
 	struct ring *ring = c->ring;

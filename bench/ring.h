@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A ring of messages in memory that one sender and one receiver share. It says
- * which messages there are; where they are is the mechanism's matter.
+ * A ring of messages in memory that one sender and one receiver share. It counts the
+ * messages. The mechanism decides where their bytes are.
  */
 #ifndef ZPIPE_BENCH_RING_H
 #define ZPIPE_BENCH_RING_H
@@ -14,8 +14,8 @@
 #define RING_SLOTS	1024	/* at most */
 
 /*
- * How many messages one side is done with. The other side sleeps on @asleep,
- * which it sets to 1 before it looks at @count the last time.
+ * The number of messages that one side is done with. The other side sleeps on @asleep,
+ * which it sets to 1 before it reads @count the last time.
  */
 struct ring_side {
 	_Alignas(2 * LINE) uint32_t count;
@@ -25,7 +25,7 @@ struct ring_side {
 struct ring {
 	struct ring_side sent, released;
 	_Alignas(LINE) uint32_t slots;	/* a power of two */
-	/* What the sender says of the message in each slot. */
+	/* The sender's note on the message in each slot. */
 	uint64_t notes[RING_SLOTS];
 	pid_t sender;
 };

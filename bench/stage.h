@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What all processes of a measurement see: measure.c starts them, end.c is each. */
+/*
+ * Memory that all processes of a measurement share. measure.c starts them, end.c runs them.
+ */
 #ifndef ZPIPE_BENCH_STAGE_H
 #define ZPIPE_BENCH_STAGE_H
 
@@ -15,7 +17,7 @@ struct end {
 
 struct stage {
 	pid_t parent;
-	/* How many are so far; each is a futex. */
+	/* Number of processes that have reached each step. Each word is a futex. */
 	uint32_t ready, go, done, leave;
 	struct end ends[2 * MAX_PAIRS];
 	uint64_t first_due[MAX_PAIRS];	/* when each paced sender begins */
@@ -29,7 +31,7 @@ void await(uint32_t *word, uint32_t value);
 /* end.c: one process of a measurement */
 _Noreturn void play(const struct run *run, struct channel c[2], unsigned int index);
 
-/* pace.c: messages that are due at certain times */
+/* pace.c: messages that are due at fixed times */
 void send_paced(const struct run *run, struct channel *c, unsigned int index, uint64_t from,
 		uint64_t to);
 void receive_paced(const struct run *run, struct channel *c, unsigned int index, uint64_t from,

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The ends of what is written with write(2) and read with read(2). */
+/* Ends that use write(2) and read(2). */
 #define _GNU_SOURCE
 #include <fcntl.h>
 
 #include "bench.h"
 
-/* Opens both ends of the named pipe at @path without waiting for one another. */
+/* Opens both ends of the named pipe at @path. Neither open waits for the other. */
 int open_path(struct channel *c, const char *path)
 {
 	int fds[2] = { open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC), -1 };

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The summary of a cell: a record for each mechanism measured in it.
 
-All ratios and differences are of two mechanisms in the same round of the same
-run, so that what disturbs the machine for a while disturbs both.
+All ratios and differences are of two mechanisms in the same round of the same run. So a
+disturbance of the machine affects both.
 """
 
 from statistics import median
@@ -13,12 +13,12 @@ REFERENCE = "pipe"
 CONTROL = "pipe-again"
 SUBJECT = "zpipe"
 COUNTS = ["ctxsw", "faults", "allocs", "wakeups"]
-PATHS = ["pulled", "pushed", "gifted", "landed"]
+PATHS = ["pulled", "pushed", "gifted", "moved"]
 PERF = ["instructions", "cycles", "llc_misses"]
 
 
 def is_subject(mechanism):
-    """zpipe in any form: never a rival."""
+    """True for zpipe in any form. Such a row is never a rival."""
     return mechanism.split("-")[0] == SUBJECT
 
 
@@ -31,7 +31,7 @@ def beyond(a, b):
 
 
 def ratios(mine, other):
-    """Intervals of mine to another's. Below 1 is better for all but gbps."""
+    """Intervals of ratios of mine to another's. Below 1 is better for all except gbps."""
     return {
         "gbps": interval(mine.paired(other, "gbps", over)),
         "cpu_ns_per_kib": interval(mine.paired(other, "cpu_ns_per_kib", over)),
@@ -41,7 +41,7 @@ def ratios(mine, other):
 
 
 def times(row, name):
-    """Of samples of times, round by round: their median and 99th percentile."""
+    """The median and the 99th percentile of samples of times, round by round."""
     samples = [t for one in row.by_boot(name).values() for trips in one for t in trips]
     if not samples:
         return None
@@ -54,7 +54,7 @@ def middle(row, name):
 
 
 def volume(row, cell):
-    """MiB that all pairs carry in a round; of several runs the fewest."""
+    """MiB that all pairs transfer in a round; the smallest value of several runs."""
     return min(record["messages"] for _, record in row.records.values()) \
         * cell.bytes * cell.pairs / (1 << 20)
 
@@ -65,7 +65,7 @@ def stable_rivals(rows):
 
 
 def best_stable(record, rivals, what, best, name, value=None):
-    """Of @rivals the one with the best median over all boots, if there is a ratio to it."""
+    """Of @rivals to which there is a ratio, the one with the best median over all boots."""
     medians = {}
     for row in rivals:
         found = interval(row.by_boot(name, value))["median"]

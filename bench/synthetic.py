@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Raw files that nobody measured: for the tests of what reads such files."""
+"""Made-up raw files, for the tests of the programs that read such files."""
 
 import json
 
@@ -16,7 +16,7 @@ def run_record(boot="boot-1", **changed):
 
 
 def row(mechanism, gbps=1.0, size=65536, pairs=1, pace_us=0, **changed):
-    """A measured mechanism; @gbps is a number for all rounds, or a list of them."""
+    """The record of a mechanism. @gbps is a number for all rounds, or a list of them."""
     rounds = gbps if isinstance(gbps, list) else [gbps] * ROUNDS
     n = len(rounds)
     record = {
@@ -25,7 +25,7 @@ def row(mechanism, gbps=1.0, size=65536, pairs=1, pace_us=0, **changed):
         "spins": mechanism.startswith("zpipe"), "gbps": rounds,
         "cpu_ns_per_kib": [1000.0 / g if g else None for g in rounds],
         "tx_cpu": [0.9] * n, "rx_cpu": [0.8] * n, "spun": [1.0] * n, "thp_kb": 0}
-    for name in ("ctxsw", "faults", "allocs", "wakeups", "pulled", "pushed", "gifted", "landed"):
+    for name in ("ctxsw", "faults", "allocs", "wakeups", "pulled", "pushed", "gifted", "moved"):
         record[name] = [0.0] * n
     record["trips_us"] = []
     return {**record, **changed}

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The tables of a cell: what people read."""
+"""The tables of a cell, for people to read."""
 
 from intervals import contains, how
 from summary import CONTROL, COUNTS, PATHS, REFERENCE, SUBJECT, best_ratio, ratio
 from units import interval_text, number, size_name
 
-# Of a setting, shown only where it is not this.
+# Fields of a setting are shown only if they differ from these.
 USUAL = {"load": 0, "align": 0, "read_bytes": 0, "working_set": 0, "buffers_huge": True,
          "parameters": {}, "roam": False, "numa_nodes": 1}
-# Too long for a heading, or in it by another name; results.json has them.
+# Too long for a heading, or named differently in it. results.json has them.
 LEFT_OUT = {"model", "set", "kernel", "commit", "dirty", "module", "program", "mitigations",
             "arguments"}
 RIVALS = [SUBJECT, "zpipe-1m"]
@@ -28,7 +28,7 @@ def heading(setting):
 
 
 def columns(titles, rows):
-    """Prints rows of texts; each column is as wide as its widest text."""
+    """Prints rows of texts. Each column is as wide as its widest text."""
     rows = [titles] + rows
     widths = [max(len(row[i]) for row in rows) for i in range(len(titles))]
     for row in rows:
@@ -37,7 +37,7 @@ def columns(titles, rows):
 
 
 def kept(record):
-    """Whether the reader's data stays as it is, and whether the ends spin."""
+    """Texts: whether the reader's data is stable, and whether the ends spin."""
     return ("?" if record["stable"] is None else "yes" if record["stable"] else "NO",
             "spins" if record["spins"] else "")
 
@@ -66,7 +66,7 @@ def throughput(records):
 
 
 def latency(records):
-    """Of a paced cell: throughput is the pace, unless messages are late."""
+    """The table of a paced cell. Its throughput is the pace, unless messages are late."""
     subjects = [r for r in records if r["mechanism"] == SUBJECT]
     titles = ["", "stable", "", "late", "latency us", "p99", "to pipe"]
     titles += [f"{SUBJECT}'s {what} to it (<1 better)"
@@ -85,7 +85,7 @@ def latency(records):
 
 
 def without(titles, rows):
-    """Drops the columns that have nothing to show."""
+    """Drops the columns without any value."""
     for i in reversed(range(1, len(titles))):
         if all(row[i] in ("-", "") for row in rows):
             del titles[i]
@@ -110,7 +110,7 @@ def costs(records):
 
 
 def remarks(records, skipped):
-    """What is to be said of a cell as a whole."""
+    """Yields remarks on a cell as a whole."""
     by_name = {r["mechanism"]: r for r in records}
     for r in (by_name[name] for name in RIVALS if name in by_name):
         for name, what in (("gbps", "throughput"), ("latency_us", "latency"),
@@ -126,7 +126,7 @@ def remarks(records, skipped):
     if found:
         yield (f"control, {CONTROL} to {REFERENCE}: {interval_text(found)}: "
                + ("contains 1, as it should" if contains(found, 1) else
-                  "does NOT contain 1: nothing here is as sure as its interval says"))
+                  "does NOT contain 1: the other intervals here are too narrow"))
     else:
         yield "control: not measured here"
     shown = [by_name[SUBJECT]] if SUBJECT in by_name else records

@@ -16,7 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def around(*values):
-    """An interval from minimum to maximum that covers enough to decide."""
+    """An interval from minimum to maximum that covers enough for a verdict."""
     return interval({"a": list(values) * (6 // len(values))})
 
 
@@ -29,7 +29,7 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(of_throughput(around(0.96, 0.97, 0.99), fine), FAIL)
         self.assertEqual(of_throughput(around(0.96, 0.97, 1.0), fine), UNDECIDED)
 
-    def test_control_takes_a_pass_away_and_no_fail(self):
+    def test_bad_control_removes_pass_but_not_fail(self):
         off = around(1.1, 1.2)
         self.assertEqual(of_throughput(around(2, 3), off), UNDECIDED)
         self.assertEqual(of_throughput(around(0.5, 0.6), off), FAIL)
@@ -51,9 +51,9 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(of_count(around(-3, -2, 0.1), 1, 10), PASS)
         self.assertEqual(of_count(around(-3, 0, 3), 1, 10), UNDECIDED)
         self.assertEqual(of_count(around(1, 2, 3), 3, 10), FAIL)
-        # Two percent of what pipe has are nothing.
+        # Two percent of pipe's count are within the slack.
         self.assertEqual(of_count(around(1, 2, 3), 402, 10), PASS)
-        # Nor are two events in a round of a tenth of a MiB.
+        # So are two events in a round of a tenth of a MiB.
         self.assertEqual(of_count(around(10, 10, 20), 30, 0.1), PASS)
         self.assertEqual(of_count(around(21, 22, 23), 30, 0.1), FAIL)
 
@@ -95,7 +95,7 @@ class Programs(unittest.TestCase):
         return self.program("check.py", *gate, self.path("results"))
 
     def boots(self, n, **gbps):
-        """Records of @n boots, in each of which boot b has gbps[name](b)."""
+        """Records of @n boots. Boot b has gbps[name](b)."""
         for b in range(n):
             yield run_record(f"boot-{b}")
             for name, value in gbps.items():
@@ -111,7 +111,7 @@ class Programs(unittest.TestCase):
         self.assertEqual(zpipe["ratios"]["unix"]["gbps"], {
             "median": 2, "low": 2, "high": 2, "kind": "boots", "n": 6, "coverage": 0.9688})
         self.assertEqual(by_name["zpipe-1m"]["ratios"]["unix"]["gbps"]["median"], 4)
-        # vmsplice is faster, but its data is not stable; zpipe-1m is no rival.
+        # vmsplice is faster, but its data is not stable. zpipe-1m is not a rival.
         self.assertEqual(zpipe["best_stable"]["gbps"], "unix")
         self.assertIn("zpipe to the best of 2 rivals that keep data stable, throughput: "
                       "2.00 (2.00..2.00) to unix", text)
@@ -119,7 +119,8 @@ class Programs(unittest.TestCase):
         self.assertIn("control, pipe-again to pipe: 1.00 (1.00..1.00): contains 1", text)
 
     def test_boots_decide_not_rounds(self):
-        # Every boot's rounds agree, and boots do not: pooled rounds would hide it.
+        # The rounds of each boot agree, and the boots differ: pooled rounds would hide
+        # this.
         results, _ = self.collect(*self.boots(
             6, pipe=lambda b: 1.0, zpipe=lambda b: 0.5 if b == 0 else 2.0))
         ratio = results["results"][1]["ratios"]["pipe"]["gbps"]
@@ -140,7 +141,7 @@ class Programs(unittest.TestCase):
         self.assertIn("CONTROL 1.10 (1.10..1.10) is off", text)
         self.assertIn("1 of 1 controls do not contain 1", text)
 
-    def test_what_did_not_run_is_not_passed(self):
+    def test_missing_rows_do_not_pass(self):
         code, text = self.check(run_record(), row("pipe"), skipped("zpipe", "EAGAIN: unload"))
         self.assertEqual(code, 2)
         self.assertIn("UNDECIDED zpipe: EAGAIN: unload", text)
@@ -150,7 +151,7 @@ class Programs(unittest.TestCase):
         self.assertEqual(self.check(run_record(), row("pipe", [1.0, None] * 4),
                                     row("zpipe", [1.0] * 8))[0], 2)
 
-    def test_what_ran_in_fewer_boots_is_not_passed(self):
+    def test_fewer_boots_do_not_pass(self):
         records = list(self.boots(6, pipe=lambda b: 1, zpipe=lambda b: 2))
         for i in range(5):
             records[3 * i + 2] = skipped("zpipe", "EAGAIN: unload")
@@ -205,7 +206,7 @@ class Programs(unittest.TestCase):
         records[-1] = skipped("zpipe-write-peek", "EMSGSIZE: messages")
         self.assertEqual(self.check(*records, rows=["zpipe-write-peek"])[0], 1)
 
-    def test_gate_knows_what_users_may_not(self):
+    def test_gate_accepts_missing_privileges_on_hosts(self):
         records = self.gate_records()
         records[-1] = skipped("cma", "EPERM: process_vm_readv")
         self.assertEqual(self.check(*records, rows=["cma"])[0], 1)

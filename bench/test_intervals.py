@@ -24,7 +24,7 @@ class Bounds(unittest.TestCase):
         self.assertAlmostEqual(coverage, 1 - 2 * 10 / 512)
 
     def test_known_table(self):
-        # Ranks of the 95 % interval of a median, as statistics books have them.
+        # Ranks of the 95 % interval of a median, from statistics books.
         for n, low, high in ((10, 2, 9), (15, 4, 12), (20, 6, 15), (25, 8, 18)):
             self.assertEqual(bounds(range(1, n + 1))[:2], (low, high), n)
 
@@ -32,7 +32,7 @@ class Bounds(unittest.TestCase):
         self.assertEqual(bounds([3, 1, 2])[:2], (1, 3))
 
     def test_covers_as_often_as_it_says(self):
-        # Of a skewed distribution, whose median is ln 2.
+        # A skewed distribution, whose median is ln 2.
         dice = random.Random(1)
         for n in (6, 7, 12):
             hits, tries = 0, 4000
@@ -51,7 +51,7 @@ class Interval(unittest.TestCase):
         self.assertIn("98.4%", how(one))
 
     def test_boots_have_their_medians(self):
-        # A boot whose rounds agree with one another and not with other boots.
+        # Boots whose rounds agree with each other and not with those of other boots.
         one = interval({"a": [1.0] * 50, "b": [2.0] * 3, "c": [9.0, 4.0, 4.0]})
         self.assertEqual((one["kind"], one["n"]), ("boots", 3))
         self.assertEqual((one["low"], one["median"], one["high"]), (1.0, 2.0, 4.0))

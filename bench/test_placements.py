@@ -20,7 +20,7 @@ class Machines(unittest.TestCase):
             f.write(f"{value}\n")
 
     def machine(self, threads, caches, packages, nodes=()):
-        """Lists of lists of processors: who shares a core, a cache, a package, a node."""
+        """Lists of lists of processors that share a core, a cache, a package, a node."""
         def of(groups, n):
             return next((i, group) for i, group in enumerate(groups) if n in group)
         numbers = sorted(n for group in threads for n in group)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Tests of raw.py: what is one cell and what is not."""
+"""Tests of raw.py: which records form one cell and which do not."""
 
 import os
 import tempfile

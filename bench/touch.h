@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What is in messages, and how each end looks at it. Inline, since it is done
- * for each message, in the loops of end.c and pace.c.
+ * The words of messages, and how each end writes and checks them. The functions are inline
+ * because the loops of end.c and pace.c call them for each message.
  */
 #ifndef ZPIPE_BENCH_TOUCH_H
 #define ZPIPE_BENCH_TOUCH_H
 
 #include "bench.h"
 
-/* Wherever the buffers begin. */
+/* Buffers may begin at any address. */
 typedef uint64_t word_t __attribute__((aligned(1), may_alias));
 
 /*
- * It differs between messages, between pages, and from what fresh memory holds.
+ * The word differs between messages, between pages, and from the content of fresh memory.
  */
 static inline uint64_t word_at(uint64_t message, size_t offset)
 {
@@ -30,7 +30,7 @@ static inline void fill(const struct run *run, void *msg, uint64_t message)
 		*(volatile word_t *)((char *)msg + at) = word_at(message, at);
 }
 
-/* @len bytes of @message from @from on, which are @part. */
+/* Checks @part: @len bytes of @message, from offset @from on. */
 static inline void check_part(const struct run *run, const void *part, uint64_t message,
 			      size_t from, size_t len)
 {
@@ -53,7 +53,7 @@ static inline uint64_t sum_part(const void *part, size_t len)
 	return sum;
 }
 
-/* That all words of @message add up to @sum. */
+/* Checks that all words of @message add up to @sum. */
 static inline void check_sum(const struct run *run, uint64_t message, uint64_t sum)
 {
 	uint64_t n = run->bytes / sizeof(word_t);
@@ -91,14 +91,14 @@ static inline void flush(struct channel *c)
 		c->mechanism->flush(c);
 }
 
-/* The same, where somebody waits for this very message. */
+/* Like put(), for a message for which the receiver waits. */
 static inline void put_now(const struct run *run, struct channel *c, uint64_t message)
 {
 	put(run, c, message);
 	flush(c);
 }
 
-/* Each part is looked at where it is. */
+/* Checks each part in place. */
 static inline void get_parts(const struct run *run, struct channel *c, uint64_t message)
 {
 	uint64_t sum = 0;

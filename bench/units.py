@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How sizes, intervals and numbers are written in tables."""
+"""The form of sizes, intervals and numbers in tables."""
 
 
 def size_name(n):

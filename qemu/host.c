@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * host [--timeout S] [--files FILE] [--tty] CONSOLE-LOG QEMU...: starts QEMU
- * with the ports that init.c talks to, passes the command's streams through as
- * they come, and ends with the command's exit status. Otherwise:
+ * host [--timeout S] [--files FILE] [--tty] CONSOLE-LOG QEMU...: starts QEMU with the ports that
+ * init.c uses, passes the command's streams through immediately, and exits with the command's
+ * exit status. Otherwise:
  *
  *   98	the guest died before its first process ran
  *   99	the kernel complained, or the guest died
@@ -30,7 +30,7 @@ enum { IN, OUT, ERR, FILES, RESULT, PORTS };
 
 static struct port {
 	const char *name;
-	int sock;			/* our end */
+	int sock;			/* the end of this program */
 	int to;				/* where its bytes go; -1: nowhere */
 	unsigned long long bytes, total;
 } ports[PORTS] = {
@@ -129,8 +129,8 @@ static long long now_ms(void)
 }
 
 /*
- * Passes bytes until the guest is done; false if it did not come to that.
- * What comes in is read only when the guest has taken what came before.
+ * Passes bytes until the guest is done. Returns false if the guest does not get there. It
+ * reads further input only after the guest has received all earlier input.
  */
 static bool pass(long long deadline)
 {
@@ -184,7 +184,7 @@ static bool pass(long long deadline)
 	return true;
 }
 
-/* Starts QEMU with a socket for each port on top of @argv. */
+/* Starts QEMU with the arguments @argv and a socket for each port. */
 static pid_t start(int argc, char **argv)
 {
 	char **args = calloc(argc + 4 * PORTS + 1, sizeof(*args));
@@ -215,13 +215,13 @@ static pid_t start(int argc, char **argv)
 		execvp(args[0], args);
 		fail(125, args[0]);
 	}
-	/* Only QEMU holds the other ends, so that they close when it dies. */
+	/* Only QEMU holds the other ends, so they close when it dies. */
 	for (int i = 0; i < PORTS; i++)
 		close(theirs[i]);
 	return pid;
 }
 
-/* The last lines of what the kernel wrote on its console. */
+/* Prints the last lines that the kernel wrote to its console. */
 static bool show_console(const char *path)
 {
 	int lines = 0, fd = open(path, O_RDONLY);
@@ -271,14 +271,14 @@ int main(int argc, char **argv)
 	console = argv[optind];
 	pid = start(argc - optind - 1, argv + optind + 1);
 	if (tty) {
-		/* QEMU's terminal is the command's. */
+		/* The command uses QEMU's terminal. */
 		close(ports[IN].sock);
 		ports[IN].sock = -1;
 	}
 
 	ended = pass(deadline);
 	if (!ended && deadline && now_ms() >= deadline) {
-		fprintf(stderr, "zpipe: time-out; what waits where:\n");
+		fprintf(stderr, "zpipe: time-out; the stack of each process:\n");
 		if (write(ports[RESULT].sock, "stop\n", 5) == 5)
 			pass(now_ms() + 5000);
 		if (!timed_out)

@@ -1,25 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The guest's first process: it sets the guest up, loads the module, runs one
- * command, takes the module out again, asks the kernel whether anything went
- * wrong, and tells the host.
+ * The guest's first process. It sets the guest up, loads the module, runs one command and unloads
+ * the module. Then it checks whether the kernel reports a problem, and tells the host.
  *
- * What to do stands in files that qemu/run put into the initramfs:
+ * qemu/run puts its parameters into these files of the initramfs:
  *
- *  /zpipe.ko		the module; none: run without
- *  /.zpipe/params	its parameters
+ *  /zpipe.ko		the module; if it is missing, no module is loaded
+ *  /.zpipe/params	the module's parameters
  *  /.zpipe/argv	the command, each word ended by a NUL
- *  /.zpipe/env		its environment, likewise
- *  /.zpipe/tty		give it a terminal; content: rows and columns
- *  /.zpipe/out		send what it leaves in /out to the host
+ *  /.zpipe/env		its environment, in the same form
+ *  /.zpipe/tty		gives the command a terminal; content: rows and columns
+ *  /.zpipe/out		sends the command's files in /out to the host
  *  /.zpipe/hung	seconds after which a blocked task counts as hung
  *
- * The host listens on virtio-serial ports: zpipe.in, zpipe.out and zpipe.err
- * are the command's streams, zpipe.files takes a tar of /out, and zpipe.result
- * takes lines: "started", "finding TEXT", "total PORT BYTES", "status N",
- * "log TEXT", and at last "done", upon which the host ends the guest. When the
- * host has waited long enough it writes a line to zpipe.result and is told who
- * waits where.
+ * The host listens on virtio-serial ports. zpipe.in, zpipe.out and zpipe.err are the command's
+ * streams. zpipe.files receives a tar archive of /out. zpipe.result receives lines: "started",
+ * "finding TEXT", "total PORT BYTES", "status N", "log TEXT", and finally "done", after which the
+ * host ends the guest. On a time-out the host writes a line to zpipe.result. It then receives the
+ * stack of each process.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -52,27 +50,27 @@ static const struct {
 	{ "tmpfs", "/tmp", "mode=1777" },
 	{ "tmpfs", "/run", "mode=755" },
 	{ "tmpfs", "/out", "mode=1777" },
-	/* A kernel need not have these. */
+	/* These file systems are optional in a kernel. */
 	{ "debugfs", "/sys/kernel/debug", "" },
 	{ "tracefs", "/sys/kernel/tracing", "" },
 	{ "cgroup2", "/sys/fs/cgroup", "" },
 };
 
-/* Returns the file with a NUL after it, or NULL. */
+/* Reads a whole file and ends it with a NUL. Returns NULL on an error. */
 char *read_file(const char *path, size_t *len)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	size_t used = 0, room = 4096;
-	char *text = malloc(room);
+	size_t used = 0, size = 4096;
+	char *text = malloc(size);
 	ssize_t n;
 
 	if (fd < 0 || !text)
 		return NULL;
-	while ((n = read(fd, text + used, room - used - 1)) > 0) {
+	while ((n = read(fd, text + used, size - used - 1)) > 0) {
 		used += n;
-		if (used == room - 1) {
-			room *= 2;
-			text = realloc(text, room);
+		if (used == size - 1) {
+			size *= 2;
+			text = realloc(text, size);
 			if (!text)
 				return NULL;
 		}
@@ -149,7 +147,7 @@ static bool load(const char *path)
 	return ok;
 }
 
-/* Waits for @pid and whatever else is left to the first process meanwhile. */
+/* Waits for @pid. Meanwhile it reaps all processes that the first process inherits. */
 static int await(pid_t pid)
 {
 	int status;
@@ -164,8 +162,8 @@ static int await(pid_t pid)
 }
 
 /*
- * Ends what the command left behind, so that a module in use afterwards is the
- * module's doing.
+ * Kills the processes that the command left behind. If the module is still in use
+ * afterwards, the cause is a bug in the module.
  */
 static void end_the_rest(void)
 {
@@ -212,7 +210,7 @@ int main(void)
 	verdict_finish(module ? "zpipe" : NULL);
 	dprintf(result, "done\n");
 
-	/* The host ends the guest when it has everything. */
+	/* The host ends the guest when it has received everything. */
 	sleep(10);
 	reboot(RB_POWER_OFF);
 	return 0;

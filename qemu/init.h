@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What init.c, streams.c and verdict.c share. They are one program, the first
+ * Functions that init.c, streams.c and verdict.c share. They are one program, the first
  * process of the guest.
  */
 #ifndef ZPIPE_INIT_H
@@ -21,7 +21,7 @@ pid_t start_on_tty(char **argv, char **env, const char *size);
 void finish_pipes(int result);
 void send_files(int result, const char *dir);
 
-/* verdict.c: what the kernel has to say about it */
+/* verdict.c: problems that the kernel reports */
 #define finding(fmt, ...)	finding_("finding " fmt "\n", ##__VA_ARGS__)
 
 void verdict_start(int result);

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The command's standard streams. It gets ordinary pipes: a port of the host
- * can be open only once, so a program that opens /dev/stdout anew would fail.
- * Threads carry the bytes on.
+ * The command's standard streams. They are ordinary pipes: a port of the host can be open
+ * only once, so a program that opens /dev/stdout again would fail. Threads relay the bytes.
  *
- * Writing to a port returns before the host has taken the bytes, so the host
- * is told how many there were.
+ * A write to a port returns before the host has received the bytes. So the host is told the
+ * number of bytes.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -31,7 +30,7 @@ struct relay {
 
 static struct relay in = { .from = -1 }, out = { .from = -1 }, err = { .from = -1 };
 
-/* Finds a port by its name; the host announces them while we already run. */
+/* Finds a port by its name. The host may announce it only after init has started. */
 int open_port(const char *name)
 {
 	const struct timespec tick = { .tv_nsec = 10 * 1000 * 1000 };
@@ -131,7 +130,7 @@ pid_t start_on_pipes(char **argv, char **env)
 	return pid;
 }
 
-/* All writers are gone: what is in the pipes still goes to the host. */
+/* All writers have exited. Sends the rest of the pipes to the host. */
 void finish_pipes(int result)
 {
 	if (out.from >= 0) {

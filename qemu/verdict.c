@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the kernel has to say about a run: its log, its taint, its leak
- * detector, and whether the module can be taken out. Each complaint is one
- * finding; with any, the whole log goes to the host.
+ * Problems that the kernel reports after a run: in its log, by its taint, by its leak
+ * detector, and by a module that cannot be unloaded. Each one is a finding. After any
+ * finding the host gets the whole log.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -60,11 +60,11 @@ static const char * const complaints[] = {
 	"Kernel memory leak detector disabled",
 	"Out of memory:",
 	"panicked at",
-	/* KUnit's, where the module has tests of its own. */
+	/* Of KUnit, if the module has unit tests. */
 	"not ok ",
 };
 
-/* Two readers of the log from where the module is loaded on. */
+/* Two descriptors of the log. Both start where the module is loaded. */
 static int to_scan = -1, to_send = -1;
 static int result = -1;
 static int findings;
@@ -81,7 +81,7 @@ void finding_(const char *fmt, ...)
 
 static void send_log(void);
 
-/* Where each process is, for a run that does not come to its end. */
+/* Sends the stack of each process, for a run that does not end. */
 static void send_processes(void)
 {
 	static const char * const files[] = { "comm", "wchan", "stack" };
@@ -131,7 +131,7 @@ static int open_log(void)
 	return fd;
 }
 
-/* One record: its time in microseconds, or -1 at the end of the log. */
+/* Reads one record. Returns its time in microseconds, or -1 at the end of the log. */
 static long long next_record(int fd, char *buf, size_t size, char **text)
 {
 	long long time;
@@ -154,12 +154,12 @@ static long long next_record(int fd, char *buf, size_t size, char **text)
 }
 
 /*
- * What races here does so about memory of the kernel's own, whoever calls it:
- * capable() about the flags of the current task, which others look at.
+ * Functions that race on the kernel's own memory, whoever calls them. capable() sets a flag
+ * of the current task that other tasks read.
  */
 static const char * const not_ours[] = { "capable" };
 
-/* Whether it is one of them, by the title: "BUG: KCSAN: data-race in A / B". */
+/* Parses the title of a report: "BUG: KCSAN: data-race in A / B". */
 static bool is_the_kernels(const char *title)
 {
 	char a[80] = "", b[80] = "";
@@ -172,9 +172,9 @@ static bool is_the_kernels(const char *title)
 }
 
 /*
- * A report of KCSAN is a block of lines. The kernel has races of its own that
- * it can live with: only those with the module in one of the stacks count, which
- * have its name behind each of its functions.
+ * A report of KCSAN is a block of lines. The kernel has harmless races of its own. A race
+ * counts only if the module is in one of the stacks: its name stands behind each of its
+ * functions.
  */
 static char race[300];
 static bool race_is_ours;
@@ -232,7 +232,7 @@ static void send_log(void)
 		dprintf(result, "log [%5lld.%06lld] %s\n", time / 1000000, time % 1000000, text);
 }
 
-/* References may be given back a little after the last process is gone. */
+/* References may be released a little after the last process has exited. */
 static void unload(const char *module)
 {
 	const struct timespec tick = { .tv_nsec = 10 * 1000 * 1000 };
@@ -259,7 +259,7 @@ static void check_taint(void)
 	free(text);
 }
 
-/* An object counts as leaked when a second scan, five seconds on, agrees. */
+/* An object counts as leaked if a second scan, six seconds later, still reports it. */
 static void check_objects(void)
 {
 	static const char path[] = "/sys/kernel/debug/kmemleak";
@@ -280,8 +280,8 @@ static void check_objects(void)
 }
 
 /*
- * Whether pages were allocated by the module itself, in this stack: not by what
- * keeps pages of its own and was called from there.
+ * True if the module itself allocated the pages of this stack. It is false if the module
+ * called a subsystem that keeps pages of its own.
  */
 static bool is_ours(const char *stack, const char *module)
 {
@@ -301,7 +301,7 @@ static bool is_ours(const char *stack, const char *module)
 	return first;
 }
 
-/* Pages, which kmemleak knows nothing of: for each stack how many there are. */
+/* Reports pages, which kmemleak does not track: one finding per stack. */
 static void check_pages(const char *module)
 {
 	char *text = read_file("/sys/kernel/debug/page_owner_stacks/show_stacks", NULL);
@@ -322,7 +322,7 @@ static void check_pages(const char *module)
 	free(text);
 }
 
-/* How the machine booted is not our business, unless it went wrong. */
+/* Ignores the log of the boot, unless the kernel is tainted already. */
 void verdict_start(int fd)
 {
 	pthread_t thread;
@@ -337,7 +337,7 @@ void verdict_start(int fd)
 	pthread_create(&thread, NULL, wait_for_host, NULL);
 }
 
-/* With the module still there, whose names the stacks have, and without it. */
+/* Checks before unloading, while stacks show the module's names, and after it. */
 void verdict_finish(const char *module)
 {
 	if (module) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What bindgen reads for rust/sys.rs: the ABI, our own C helpers, and what the
- * kernel crate's bindings lack. Constants that are macros with casts become
- * Rust constants by way of a C one.
+ * The input of bindgen for rust/sys.rs: the ABI, the module's C helpers, and declarations
+ * that the kernel crate's bindings lack.
+ *
+ * bindgen cannot evaluate macros with casts, so a C constant has the value of each.
  */
 #include <linux/cdev.h>
 #include <linux/eventpoll.h>
@@ -18,7 +19,7 @@ DECLARE_TRACEPOINT(zpipe_read);
 DECLARE_TRACEPOINT(zpipe_write);
 DECLARE_TRACEPOINT(zpipe_wait);
 DECLARE_TRACEPOINT(zpipe_wake);
-DECLARE_TRACEPOINT(zpipe_offer);
+DECLARE_TRACEPOINT(zpipe_post);
 DECLARE_TRACEPOINT(zpipe_pull);
 DECLARE_TRACEPOINT(zpipe_push);
 

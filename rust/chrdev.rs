@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The two character devices: a region of numbers, one cdev for both, and a class that names the
-//! nodes.
+//! The two character devices: a region of numbers, one cdev for both, and a class for their nodes.
 //!
-//! Not a miscdevice: `misc_open()` holds a mutex of all of them across `->open()`, and a FIFO's
-//! open waits.
+//! They are no miscdevices: `misc_open()` holds the mutex of all misc devices across `->open()`,
+//! and the open of a FIFO waits.
 //!
-//! From when the cdev is added, files can be opened. If loading the module failed after that, they
-//! would outlive it: `do_init_module()` frees a module that failed, whoever holds it. So the cdev
-//! is added last, and it is one: two could be added by halves.
+//! Files can be opened as soon as the cdev is added. If loading the module failed after that, open
+//! files would outlive it: `do_init_module()` frees a module that failed even if files hold it. So
+//! the cdev is added last. There is only one, because the second of two might fail to be added.
 
 use crate::{compat::THIS_MODULE, device, sync::CConst};
 use core::ptr::{self, NonNull};
@@ -19,27 +18,27 @@ use kernel::{
     str::CStrExt,
 };
 
-/// Bits of a device number that are the minor.
+/// The bits of a device number that hold the minor number.
 const MINOR_MASK: u32 = (1 << 20) - 1;
 
-/// Minor of the FIFO, `/dev/zpipe`.
+/// The minor number of the FIFO, `/dev/zpipe`.
 const FIFO: u32 = 0;
-/// Minor of the control device, `/dev/zpipe-control`.
+/// The minor number of the control device, `/dev/zpipe-control`.
 const CONTROL: u32 = 1;
 const MINORS: u32 = 2;
 
-/// The operations that a file has when `open` is called, and no longer.
+/// The operations of a file until [`open`] replaces them.
 static OPS: CConst<bindings::file_operations> = CConst::new(bindings::file_operations {
     owner: THIS_MODULE.as_ptr(),
     open: Some(open),
     ..pin_init::zeroed()
 });
 
-/// Opens a file with the operations of its device, as `memory_open()` does.
+/// Replaces the operations of a file by those of its device, and opens it, as `memory_open()` does.
 ///
 /// # Safety
 ///
-/// Called by the VFS, with a file that is being opened with [`OPS`], and its inode.
+/// The VFS calls it with a file that is being opened with [`OPS`], and with the inode of the file.
 unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
     // SAFETY: The VFS passes a valid inode.
     let minor = unsafe { (*inode).i_rdev } & MINOR_MASK;
@@ -49,30 +48,32 @@ unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file
         _ => return ENXIO.to_errno(),
     };
 
-    // SAFETY: While it is opened, the file is ours. It holds the owner of its operations, which is
-    // the same as before. The operations are static.
+    // SAFETY: While the file is being opened, only we use it. It holds a reference to the owner of
+    // its operations, and the owner of the new ones is the same. The new operations are static.
     let open = unsafe {
         (*file).f_op = ops;
         (*ops).open
     };
     match open {
-        // SAFETY: The file is being opened with the operations that this is one of.
+        // SAFETY: The file is being opened with the operations that `open` is taken from, and the
+        // arguments are those of the VFS.
         Some(open) => unsafe { open(inode, file) },
         None => 0,
     }
 }
 
-/// Sets the mode of a node: the FIFO is a shared channel, the control device joins nothing.
+/// Sets the mode of a node. Everybody may open the control device, because it connects nobody with
+/// anybody. The FIFO is a channel that its users share, so its mode is a module parameter.
 ///
 /// # Safety
 ///
-/// Called by the driver core, with a valid device of the class.
+/// The driver core calls it with a valid device of the class. `mode` is null or valid.
 unsafe extern "C" fn devnode(
     dev: *const bindings::device,
     mode: *mut bindings::umode_t,
 ) -> *mut c_char {
     if !mode.is_null() {
-        // SAFETY: The driver core passes a valid device and, as was seen, a place for the mode.
+        // SAFETY: The driver core passes a valid device and, as was tested, a pointer to a mode.
         unsafe {
             *mode = if (*dev).devt & MINOR_MASK == CONTROL {
                 0o666
@@ -90,7 +91,7 @@ unsafe extern "C" fn devnode(
 ///
 /// # Invariants
 ///
-/// `first` begins an allocated region of [`MINORS`] numbers.
+/// `first` is the first of [`MINORS`] numbers that were allocated together.
 struct Region {
     first: bindings::dev_t,
 }
@@ -99,18 +100,18 @@ impl Region {
     fn new() -> Result<Self> {
         let mut first = 0;
 
-        // SAFETY: `first` is written to, the name is copied.
+        // SAFETY: `first` is valid for a write. The name is copied.
         to_result(unsafe {
             bindings::alloc_chrdev_region(&mut first, 0, MINORS, c"zpipe".as_char_ptr())
         })?;
-        // INVARIANT: It was successful.
+        // INVARIANT: The call was successful.
         Ok(Self { first })
     }
 }
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants these numbers are allocated.
         unsafe { bindings::unregister_chrdev_region(self.first, MINORS) };
     }
 }
@@ -119,7 +120,7 @@ impl Drop for Region {
 ///
 /// # Invariants
 ///
-/// `ptr` is what `class_create()` made.
+/// `ptr` was made by `class_create()` and is not yet destroyed.
 struct Class {
     ptr: NonNull<bindings::class>,
 }
@@ -132,14 +133,15 @@ impl Class {
 
         // SAFETY: The class is valid, and has no devices yet.
         unsafe { (*ptr.as_ptr()).devnode = Some(devnode) };
-        // INVARIANT: As was just seen.
+        // INVARIANT: `class_create()` returned it just now.
         Ok(Self { ptr })
     }
 }
 
 impl Drop for Class {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants. The driver core frees it when nobody uses it any more.
+        // SAFETY: By the type invariants the class is valid. The driver core frees it after its
+        // last use.
         unsafe { bindings::class_destroy(self.ptr.as_ptr()) };
     }
 }
@@ -148,7 +150,7 @@ impl Drop for Class {
 ///
 /// # Invariants
 ///
-/// A device of this class and number exists.
+/// A device with this class and number exists.
 struct Node {
     class: NonNull<bindings::class>,
     number: bindings::dev_t,
@@ -156,7 +158,7 @@ struct Node {
 
 impl Node {
     fn new(class: &Class, number: bindings::dev_t, name: &'static CStr) -> Result<Self> {
-        // SAFETY: The class is valid. The format takes one string.
+        // SAFETY: The class is valid. The format takes one string, and there is one.
         from_err_ptr(unsafe {
             bindings::device_create(
                 class.ptr.as_ptr(),
@@ -167,7 +169,7 @@ impl Node {
                 name.as_char_ptr(),
             )
         })?;
-        // INVARIANT: It was successful.
+        // INVARIANT: The call was successful.
         Ok(Self {
             class: class.ptr,
             number,
@@ -177,16 +179,17 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants; the class outlives its nodes, see `Devices`.
+        // SAFETY: By the type invariants the device exists. The class is destroyed after its nodes,
+        // see [`Devices`].
         unsafe { bindings::device_destroy(self.class.as_ptr(), self.number) };
     }
 }
 
-/// The cdev: as long as there is one, the devices can be opened.
+/// The cdev: while it exists, the devices can be opened.
 ///
 /// # Invariants
 ///
-/// `ptr` is what `cdev_alloc()` made and `cdev_add()` added.
+/// `ptr` was made by `cdev_alloc()` and added by `cdev_add()`.
 struct Cdev {
     ptr: NonNull<bindings::cdev>,
 }
@@ -194,13 +197,14 @@ struct Cdev {
 impl Cdev {
     /// Adds a cdev for all numbers of the region.
     fn new(region: &Region) -> Result<Self> {
-        // SAFETY: No requirement.
+        // SAFETY: It has no safety requirements.
         let ptr = NonNull::new(unsafe { bindings::cdev_alloc() }).ok_or(ENOMEM)?;
         let cdev = ptr.as_ptr();
 
-        // SAFETY: The cdev is new and ours, and what it points to is static. The module's kobject
-        // is valid until the module is freed, which waits for the kobject's last reference. So the
-        // cdev, which names the module, does not outlive it, however late a cdev is released.
+        // SAFETY: The cdev is new and only we use it; all that it is made to point to is static. It
+        // takes a reference to the kobject of the module, and the module is not freed before the
+        // last such reference is dropped. So the cdev, which points to the module, does not outlive
+        // it, however late it is freed.
         let result = to_result(unsafe {
             (*cdev).ops = OPS.as_ptr();
             (*cdev).owner = THIS_MODULE.as_ptr();
@@ -208,28 +212,30 @@ impl Cdev {
             bindings::cdev_add(cdev, region.first, MINORS)
         });
         if let Err(e) = result {
-            // SAFETY: The cdev is still ours. Its parent was not referenced, and is not to be put
-            // when the cdev is released.
+            // SAFETY: The cdev was not added, so only we use it. `cdev_add()` took no reference to
+            // the parent. So the parent is removed, or else the release of the cdev would drop a
+            // reference that it does not have.
             unsafe {
                 (*cdev).kobj.parent = ptr::null_mut();
                 bindings::kobject_put(&raw mut (*cdev).kobj);
             }
             return Err(e);
         }
-        // INVARIANT: It was successful.
+        // INVARIANT: Both calls were successful.
         Ok(Self { ptr })
     }
 }
 
 impl Drop for Cdev {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants. No open can be under way: that holds the module, which is
-        // being unloaded. Inodes that know the cdev forget it when it is released.
+        // SAFETY: By the type invariants the cdev was added. No open is running, because a file
+        // that is being opened holds the module, and the module is being unloaded. Inodes that
+        // point to the cdev are reset when it is released.
         unsafe { bindings::cdev_del(self.ptr.as_ptr()) };
     }
 }
 
-/// The devices, registered. Dropping it takes them away, in the order of the members.
+/// The registered devices. Dropping them unregisters them, in the order of the fields.
 pub(crate) struct Devices {
     _cdev: Cdev,
     _fifo_node: Node,
@@ -241,7 +247,7 @@ pub(crate) struct Devices {
 impl Devices {
     /// Registers both devices. Sleeps.
     ///
-    /// They can be opened before this returns: what is done after it must not fail.
+    /// Files may be opened before this returns, so the caller must not fail after it.
     pub(crate) fn new() -> Result<Self> {
         let region = Region::new()?;
         let class = Class::new()?;
@@ -258,7 +264,7 @@ impl Devices {
     }
 }
 
-// SAFETY: It is only kept, and dropped in any context that may sleep.
+// SAFETY: Nothing is done with it except dropping it, which may be done by any task that may sleep.
 unsafe impl Send for Devices {}
-// SAFETY: There is nothing to do with a reference.
+// SAFETY: Nothing can be done with a shared reference.
 unsafe impl Sync for Devices {}

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Where the kernel crate's API differs between the series zpipe is built for: the only file that
-//! asks which one it is.
+//! Differences between the kernel series that zpipe supports, in the Rust API and in `fs/pipe.c`.
+//! No other Rust file depends on the kernel version.
 //!
-//! Kbuild sets `zpipe_since_7_3` for Linux 7.3 and whatever comes after it, and one such name for
-//! each series it lists. The rest of the module is written for the newest; what an older one lacks
-//! or does otherwise is made up for here.
+//! Kbuild sets `zpipe_since_7_3` for Linux 7.3 and later, and one such name for each series that it
+//! lists. The other files are written for the newest series. This one supplies what an older one
+//! lacks or does differently.
 
 #[cfg(zpipe_since_7_3)]
 mod since_7_3 {
@@ -15,26 +15,28 @@ mod since_7_3 {
         ModuleMetadata,
     };
 
-    /// This module, as the owner of what the kernel calls.
+    /// The `struct module` of the kernel module, the owner in operation tables.
     pub(crate) static THIS_MODULE: ThisModule = <crate::Zpipe as ModuleMetadata>::THIS_MODULE;
 
-    /// What a parameter was set to when the module was loaded, or its default.
+    /// The value of a module parameter as set when the module was loaded, or its default.
     pub(crate) fn parameter<T: ModuleParam + Copy>(access: &ModuleParamAccess<T>) -> T {
         access.value()
     }
 
-    /// True if a poll of a file makes every write wake pollers of the read end from now on: in
-    /// `pipe_poll()`, an edge-triggered one of a file that is open for reading.
+    /// True if from this poll on every write has to wake the pollers of the read end.
+    ///
+    /// In `pipe_poll()` of this series, that is an edge-triggered poll of a file that is open for
+    /// reading.
     pub(crate) fn poll_wants_every_write(reads: bool, edge_triggered: bool) -> bool {
         reads && edge_triggered
     }
 
-    /// No space for more.
+    /// The error `ENOBUFS`: no space for more.
     pub(crate) fn no_buffers() -> Error {
         ENOBUFS
     }
 
-    /// It cannot be done on this kernel.
+    /// The error `EOPNOTSUPP`: this kernel does not support the operation.
     pub(crate) fn not_supported() -> Error {
         EOPNOTSUPP
     }
@@ -44,7 +46,9 @@ pub(crate) use since_7_3::{
     no_buffers, not_supported, parameter, poll_wants_every_write, THIS_MODULE,
 };
 
-/// Here `module!` puts a static into the crate's root, and a parameter is lent.
+/// In this series `module!` puts the static `THIS_MODULE` into the crate's root, and
+/// `ModuleParamAccess::value()` returns a reference. The two errors have no names in the kernel
+/// crate.
 #[cfg(not(zpipe_since_7_3))]
 mod until_7_2 {
     use kernel::{
@@ -53,26 +57,29 @@ mod until_7_2 {
         module_param::{ModuleParam, ModuleParamAccess},
     };
 
-    /// This module, as the owner of what the kernel calls.
+    /// The `struct module` of the kernel module, the owner in operation tables.
     pub(crate) use crate::THIS_MODULE;
 
-    /// What a parameter was set to when the module was loaded, or its default.
+    /// The value of a module parameter as set when the module was loaded, or its default.
     pub(crate) fn parameter<T: ModuleParam + Copy>(access: &ModuleParamAccess<T>) -> T {
         *access.value()
     }
 
-    /// True if a poll of a file makes every write wake pollers of the read end from now on: in
-    /// `pipe_poll()`, every poll of either end.
+    /// True if from this poll on every write has to wake the pollers of the read end.
+    ///
+    /// In `pipe_poll()` of this series, that is every poll of either end.
     pub(crate) fn poll_wants_every_write(_reads: bool, _edge_triggered: bool) -> bool {
         true
     }
 
-    /// No space for more. CAST: A small number.
+    /// The error `ENOBUFS`: no space for more.
+    /// CAST: An error number is small.
     pub(crate) fn no_buffers() -> Error {
         Error::from_errno(-(bindings::ENOBUFS as i32))
     }
 
-    /// It cannot be done on this kernel. CAST: As above.
+    /// The error `EOPNOTSUPP`: this kernel does not support the operation.
+    /// CAST: As above.
     pub(crate) fn not_supported() -> Error {
         Error::from_errno(-(bindings::EOPNOTSUPP as i32))
     }

@@ -1,22 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! All pipes there are, in the file `zpipe/pipes` of debugfs.
+//! The list of all pipes: the file `zpipe/pipes` in debugfs.
 //!
-//! The kernel crate's own debugfs files have no owner: one that is open would not keep the module,
-//! whose operations the release of it looks at.
+//! The kernel crate has debugfs files, too, but they have no owner. An open one would not keep the
+//! module loaded, and its release would use operations that are gone.
 //!
-//! A pipe is found by the address of its inode, which stands for the position in the list. So what
-//! lives for as long as the list is read is in it once, whatever comes and goes beside it; and
-//! nothing is held while the reader's memory is written to.
+//! The position in the list is the address of a pipe's inode. So a pipe that exists during the
+//! whole listing is listed exactly once, even if other pipes come and go. No lock of a pipe is held
+//! while seq_file copies to the reader's memory.
 //!
 //! C header: [`include/linux/seq_file.h`](srctree/include/linux/seq_file.h)
 
-use crate::{
-    pipe::Pipe,
-    sync::CConst,
-    sys,
-    table::{self, InodeKey},
-};
+use crate::{id::InodeKey, pipe::Pipe, sync::CConst, sys, table};
 use core::ptr;
 use kernel::{
     bindings, prelude::*, seq_file::SeqFile, str::CStrExt, sync::Arc, types::ForeignOwnable,
@@ -38,18 +33,22 @@ static LIST_OPS: CConst<bindings::seq_operations> = CConst::new(bindings::seq_op
     stop: Some(stop),
 });
 
+/// Opens the file.
+///
 /// # Safety
 ///
-/// Called by the VFS, with a file that is opened.
+/// The VFS calls it with a file that is being opened.
 unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-    // SAFETY: The VFS opens the file. The operations live as long as the module, which it holds.
+    // SAFETY: The VFS opens the file. The operations live as long as the module, which the file
+    // holds.
     unsafe { bindings::seq_open(file, LIST_OPS.as_ptr()) }
 }
 
-/// The pipe at `position` or the first behind it, as a foreign `Arc`, with `position` moved there;
-/// null behind the last.
+/// The first pipe at `position` or behind, as a foreign `Arc`. Sets `position` to that of the pipe.
+/// Null if there is none.
 fn find(position: &mut bindings::loff_t) -> *mut c_void {
-    // CAST: An address there and back.
+    // CAST: Both have 64 bits, so an address that becomes a position and an address again is the
+    // same.
     match table::next(InodeKey(*position as usize)) {
         Some((key, pipe)) => {
             *position = key.0 as bindings::loff_t;
@@ -59,27 +58,31 @@ fn find(position: &mut bindings::loff_t) -> *mut c_void {
     }
 }
 
+/// Begins a part of the listing at `position`.
+///
 /// # Safety
 ///
-/// Called by seq_file, with a position of its own.
+/// seq_file calls it with a position of its own.
 unsafe extern "C" fn start(
     _seq: *mut bindings::seq_file,
     position: *mut bindings::loff_t,
 ) -> *mut c_void {
-    // SAFETY: The position is valid, and ours for this call.
+    // SAFETY: The position is valid, and nothing else uses it during the call.
     find(unsafe { &mut *position })
 }
 
+/// Goes on to the next pipe.
+///
 /// # Safety
 ///
-/// Called by seq_file, with what `start` or `next` gave it and a position of its own.
+/// seq_file calls it with the item that `start` or `next` returned last and a position of its own.
 unsafe extern "C" fn next(
     _seq: *mut bindings::seq_file,
     item: *mut c_void,
     position: *mut bindings::loff_t,
 ) -> *mut c_void {
-    // SAFETY: It is not null, and seq_file forgets it. The position is valid, and ours for this
-    // call.
+    // SAFETY: seq_file passes an item that is not null, and does not use it again. The position is
+    // valid, and nothing else uses it during the call.
     let position = unsafe {
         drop(<Arc<Pipe> as ForeignOwnable>::from_foreign(item));
         &mut *position
@@ -89,12 +92,14 @@ unsafe extern "C" fn next(
     find(position)
 }
 
+/// Prints a pipe.
+///
 /// # Safety
 ///
-/// Called by seq_file, with what `start` or `next` gave it.
+/// seq_file calls it with an item that `start` or `next` returned.
 unsafe extern "C" fn show(seq: *mut bindings::seq_file, item: *mut c_void) -> c_int {
-    // SAFETY: It is not null, and not given back before `next` or `stop`; the seq_file is ours for
-    // this call.
+    // SAFETY: The item is not null, and stays valid until `next` or `stop` takes it. The seq_file
+    // is valid, and nothing else uses it during the call.
     let (seq, pipe) = unsafe {
         (
             SeqFile::from_raw(seq),
@@ -106,17 +111,19 @@ unsafe extern "C" fn show(seq: *mut bindings::seq_file, item: *mut c_void) -> c_
     0
 }
 
+/// Ends a part of the listing.
+///
 /// # Safety
 ///
-/// Called by seq_file, with what `start` or `next` gave it last.
+/// seq_file calls it with the item that `start` or `next` returned last.
 unsafe extern "C" fn stop(_seq: *mut bindings::seq_file, item: *mut c_void) {
     if !item.is_null() {
-        // SAFETY: It is not null, and seq_file forgets it.
+        // SAFETY: The item is not null, and seq_file does not use it again.
         drop(unsafe { <Arc<Pipe> as ForeignOwnable>::from_foreign(item) });
     }
 }
 
-/// The directory in debugfs, removed when this is dropped.
+/// The directory in debugfs. Dropping it removes it.
 ///
 /// # Invariants
 ///
@@ -126,10 +133,10 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Makes the directory, if it can be. Sleeps.
+    /// Makes the directory and the file. If that fails, there is none. Sleeps.
     pub(crate) fn new() -> Self {
-        // SAFETY: The names are copied. The operations live as long as the module, and this is
-        // dropped before that ends.
+        // SAFETY: The names are copied. The operations live as long as the module, and the
+        // directory is dropped before the module is unloaded.
         let dir = unsafe {
             sys::zpipe_debugfs(
                 c"zpipe".as_char_ptr(),
@@ -137,20 +144,20 @@ impl Directory {
                 FILE_OPS.as_ptr(),
             )
         };
-        // INVARIANT: As the type says.
+        // INVARIANT: `zpipe_debugfs()` returned `dir`.
         Self { dir }
     }
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant; an error is nothing to remove. Sleeps until nobody is in
-        // an operation of the file any more.
+        // SAFETY: By the type invariant `dir` is an entry or an error, and to remove an error does
+        // nothing. It sleeps until no operation of the file is running.
         unsafe { sys::zpipe_debugfs_remove(self.dir) };
     }
 }
 
-// SAFETY: It is only kept, and dropped in any context that may sleep.
+// SAFETY: Nothing is done with it except dropping it, which may be done by any task that may sleep.
 unsafe impl Send for Directory {}
-// SAFETY: There is nothing to do with a reference.
+// SAFETY: Nothing can be done with a shared reference.
 unsafe impl Sync for Directory {}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! From files to pipes: opens, calls and commands.
+//! From files to pipes: opens, reads and writes, polls, and commands.
 
 use crate::{
     compat,
@@ -9,8 +9,8 @@ use crate::{
     homes::Terms,
     mm::{has_frames, Dest, Frame, Ranges, Source},
     pairfs::{FifoInode, MountPin},
-    pipe::Request,
-    read::Landing,
+    read::Moves,
+    request::Request,
     sync::FasyncLists,
     table::PipeRef,
     trace,
@@ -30,26 +30,26 @@ use kernel::{
     uaccess::{UserPtr, UserSlice},
 };
 
-/// Files of pipes: of `/dev/zpipe` and the ends of private pairs.
+/// The operations of files of pipes: of nodes, and of the ends of pairs.
 pub(crate) static END_OPS: FileOps<End> = FileOps::new(&compat::THIS_MODULE);
-/// Files of `/dev/zpipe-control`.
+/// The operations of files of `/dev/zpipe-control`.
 pub(crate) static CONTROL_OPS: FileOps<Control> = FileOps::new(&compat::THIS_MODULE);
 
-/// An open end of a pipe, or both ends in one.
+/// An end of a pipe: an open file that counts as a reader, as a writer, or as both.
 ///
-/// It counts as a reader, a writer or both from when it is made until it is dropped.
+/// It counts from when the value is made until it is dropped.
 pub(crate) struct End {
     pipe: PipeRef,
     access: Access,
-    /// It is a node's, with times to keep, not a private pair's.
+    /// True for a file of a node, whose access and modification times are kept. False for a pair.
     node: bool,
-    /// The number of writers' opens when this was opened, if hanging up is not to be reported
-    /// before there is another one.
+    /// If set, poll does not report a hang-up until the pipe's number of writers' opens differs
+    /// from this. See [`Pipe::open_fifo`](crate::pipe::Pipe::open_fifo).
     unseen: Option<u32>,
 }
 
 impl End {
-    /// Opens a FIFO. Waits for a partner unless `nonblock`.
+    /// Opens a file of a node. Waits for a partner unless `nonblock`.
     fn fifo(pipe: PipeRef, access: Access, nonblock: bool) -> Result<Self> {
         let unseen = pipe.open_fifo(access, nonblock)?;
 
@@ -61,7 +61,7 @@ impl End {
         })
     }
 
-    /// Opens an end of a private pair.
+    /// Opens an end of a pair.
     fn pair(pipe: PipeRef, access: Access) -> Self {
         pipe.open_pair(access);
         Self {
@@ -72,8 +72,8 @@ impl End {
         }
     }
 
-    /// Reads, and keeps the node's times.
-    fn take(
+    /// Reads, and updates the access time of a node.
+    fn read_and_touch(
         &self,
         file: &OpenFile<'_>,
         request: Request<'_>,
@@ -86,22 +86,22 @@ impl End {
         Ok(bytes)
     }
 
-    /// Reads, and tells of it.
+    /// Reads, and emits the tracepoint.
     #[cold]
-    fn take_traced(
+    fn read_traced(
         &self,
         file: &OpenFile<'_>,
         request: Request<'_>,
         dest: &mut IovIterDest<'_>,
     ) -> Result<usize> {
         let asked = dest.len();
-        let result = self.take(file, request, dest);
+        let result = self.read_and_touch(file, request, dest);
         trace::read(self.pipe.id(), asked, result);
         result
     }
 
-    /// Writes, and keeps the node's times.
-    fn give(
+    /// Writes, and updates the modification time of a node.
+    fn write_and_touch(
         &self,
         file: &OpenFile<'_>,
         request: Request<'_>,
@@ -114,7 +114,7 @@ impl End {
         Ok(bytes)
     }
 
-    /// Writes memory that may be taken away, and keeps the node's times.
+    /// Serves `ZPIPE_IOC_GIFT`: a write that may take pages out of the writer's memory.
     fn gift(&self, file: &OpenFile<'_>, arg: usize) -> Result {
         let flags = uapi::CLEAR | uapi::ANY | uapi::ALWAYS | uapi::SMALL;
         let mut call = Transfer::begin(arg, flags, self.access.write)?;
@@ -129,19 +129,13 @@ impl End {
 
         let report = gift.report;
         call.end(&report, result)?;
-        if report.done() != 0 {
-            // CAST: At most MAX_RW_COUNT.
-            file.wrote(report.done() as usize);
-            if self.node {
-                // It is written, and told: that must not look as if it were not.
-                let _ = file.modified();
-            }
-        }
+        // CAST: At most MAX_RW_COUNT.
+        file.was_written(report.done() as usize, self.node);
         Ok(())
     }
 
-    /// Reads to memory that may be replaced, and keeps the node's times.
-    fn fetch(&self, file: &OpenFile<'_>, arg: usize) -> Result {
+    /// Serves `ZPIPE_IOC_MOVE`: a read that may replace pages of the reader's memory.
+    fn move_pages(&self, file: &OpenFile<'_>, arg: usize) -> Result {
         let mut call = Transfer::begin(arg, uapi::RETURN | uapi::SMALL, self.access.read)?;
         file.may_read(call.bytes())?;
         let request = call.request(file);
@@ -149,24 +143,19 @@ impl End {
         for (at, bytes) in call.ranges() {
             to.push(at, bytes)?;
         }
-        let mut landing = Landing::new(true, call.has(uapi::RETURN), call.has(uapi::SMALL));
+        let mut moves = Moves::new(true, call.has(uapi::RETURN), call.has(uapi::SMALL));
         let result = to.fill(|dest| match dest.remaining() {
             0 => Ok(0),
-            total => self.pipe.read_on(request, total, dest, &mut landing),
+            total => self.pipe.read_on(request, total, dest, &mut moves),
         });
 
         let done = *result.as_ref().unwrap_or(&0);
-        call.end(&landing.report(done), result.map(|_| ()))?;
-        if done != 0 {
-            file.was_read(done);
-            if self.node {
-                file.accessed();
-            }
-        }
+        call.end(&moves.report(done), result.map(|_| ()))?;
+        file.was_read(done, self.node);
         Ok(())
     }
 
-    /// Makes a window.
+    /// Serves `ZPIPE_IOC_WINDOW`: makes a window.
     fn window(&self, file: &OpenFile<'_>, arg: usize) -> Result {
         let (user, mut args) = UserStruct::read::<uapi::Window>(arg)?;
         let (writes, lends) = match args.flags {
@@ -175,28 +164,29 @@ impl End {
             flags if flags == uapi::WINDOW_WRITE | uapi::WINDOW_LEND => (true, true),
             _ => return Err(EINVAL),
         };
-        if args.reserved != 0 || args.bytes == 0 || args.bytes > uapi::WINDOW_MOST.into() {
+        if args.reserved != 0 || args.bytes == 0 || args.bytes > uapi::WINDOW_MAX.into() {
             return Err(EINVAL);
         }
-        if !(if writes {
+        let access = if writes {
             self.access.write
         } else {
             self.access.read
-        }) {
+        };
+        if !access {
             return Err(EBADF);
         }
         if !has_frames() {
             return Err(compat::not_supported());
         }
 
-        // CAST: At most `WINDOW_MOST`.
+        // CAST: At most `WINDOW_MAX`.
         let frames = (args.bytes as usize).div_ceil(Frame::SIZE);
         let end = WindowEnd::new(self.pipe.clone(), file, self.node);
         let (window, frames) = if writes {
             let window = WriteWindow::new(end, frames, lends)?;
             (WRITE_OPS.new_window(window, true, frames)?, frames)
         } else {
-            // One more is for what is copied.
+            // One more than asked for is the area.
             let window = ReadWindow::new(end, frames)?;
             (READ_OPS.new_window(window, false, frames + 1)?, frames + 1)
         };
@@ -209,22 +199,22 @@ impl End {
         Ok(())
     }
 
-    /// Writes, and tells of it.
+    /// Writes, and emits the tracepoint.
     #[cold]
-    fn give_traced(
+    fn write_traced(
         &self,
         file: &OpenFile<'_>,
         request: Request<'_>,
         source: &mut IovIterSource<'_>,
     ) -> Result<usize> {
         let asked = source.len();
-        let result = self.give(file, request, source);
+        let result = self.write_and_touch(file, request, source);
         trace::write(self.pipe.id(), asked, result);
         result
     }
 }
 
-/// A call of `ZPIPE_IOC_GIFT` or `ZPIPE_IOC_MOVE`.
+/// The argument of `ZPIPE_IOC_GIFT` or `ZPIPE_IOC_MOVE`.
 struct Transfer {
     user: UserStruct,
     args: uapi::Transfer,
@@ -232,11 +222,11 @@ struct Transfer {
 }
 
 impl Transfer {
-    /// Bytes of one call at most: MAX_RW_COUNT, as of a read or write.
-    const MOST: usize = 0x7fff_f000;
+    /// The maximum number of bytes of one call: MAX_RW_COUNT, as for read(2) and write(2).
+    const MAX: usize = 0x7fff_f000;
 
-    /// Reads what is asked for, where `flags` are known beside those of both; it can be done at this end
-    /// if `access`.
+    /// Reads the argument of a command that knows `flags` beside `ZPIPE_NONBLOCK`. `access` says
+    /// whether the end is open for the command's direction.
     ///
     /// Errors: `EFAULT`, `EINVAL`, `E2BIG`, `EBADF`, `ENOMEM`.
     fn begin(arg: usize, flags: u32, access: bool) -> Result<Self> {
@@ -248,7 +238,8 @@ impl Transfer {
             return Err(EBADF);
         }
         let ranges = uapi::ranges(args.iov, args.iovcnt)?;
-        // Where what happens is to be told has to be writable before it happens.
+        // The report is written back after the transfer. If that is not possible, fail before the
+        // transfer.
         user.write(&args)?;
         Ok(Self { user, args, ranges })
     }
@@ -264,9 +255,9 @@ impl Transfer {
         }
     }
 
-    /// Addresses and lengths.
+    /// The addresses and lengths, cut off at [`Self::MAX`] bytes.
     fn ranges(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        let mut left = Self::MOST;
+        let mut left = Self::MAX;
         self.ranges.iter().map(move |(at, bytes)| {
             let bytes = (*bytes).min(left);
             left -= bytes;
@@ -274,12 +265,12 @@ impl Transfer {
         })
     }
 
-    /// Bytes asked for.
+    /// The number of bytes asked for.
     fn bytes(&self) -> usize {
         self.ranges().map(|(_, bytes)| bytes).sum()
     }
 
-    /// Tells what became of it. It fails as `result` if nothing was done.
+    /// Writes the report back. If nothing was transferred, returns the error of `result` instead.
     fn end(&mut self, report: &Report, result: Result) -> Result {
         if report.done() == 0 {
             result?;
@@ -322,9 +313,9 @@ impl FileOperations for End {
         dest: &mut IovIterDest<'_>,
     ) -> Result<usize> {
         if trace::reads() {
-            self.take_traced(file, request, dest)
+            self.read_traced(file, request, dest)
         } else {
-            self.take(file, request, dest)
+            self.read_and_touch(file, request, dest)
         }
     }
 
@@ -335,9 +326,9 @@ impl FileOperations for End {
         source: &mut IovIterSource<'_>,
     ) -> Result<usize> {
         if trace::writes() {
-            self.give_traced(file, request, source)
+            self.write_traced(file, request, source)
         } else {
-            self.give(file, request, source)
+            self.write_and_touch(file, request, source)
         }
     }
 
@@ -345,14 +336,14 @@ impl FileOperations for End {
         if compat::poll_wants_every_write(self.access.read, waiter.is_edge_triggered()) {
             self.pipe.set_every_write_wakes();
         }
-        // First register, then look: what changes in between wakes.
+        // Register before the test: then a change in between wakes the poller.
         if self.access.read {
             waiter.watch(|end| &end.pipe.rd_wait);
         }
         if self.access.write {
             waiter.watch(|end| &end.pipe.wr_wait);
         }
-        self.pipe.state().ready(self.access, self.unseen)
+        self.pipe.snapshot().ready(self.access, self.unseen)
     }
 
     fn ioctl(&self, file: &OpenFile<'_>, cmd: u32, arg: usize) -> Result<i32> {
@@ -360,7 +351,7 @@ impl FileOperations for End {
             uapi::FIONREAD => {
                 let bytes = self.pipe.lock().ring.bytes();
 
-                // CAST: As in fs/pipe.c, a pipe of more than 4 GiB is not counted right.
+                // CAST: Above 4 GiB the upper bits are cut off, as in fs/pipe.c.
                 UserSlice::new(UserPtr::from_addr(arg), size_of::<u32>())
                     .writer()
                     .write(&(bytes as u32))?;
@@ -396,7 +387,7 @@ impl FileOperations for End {
                 if args.flags & !uapi::BUFFER_ONLY != 0 {
                     return Err(EINVAL);
                 }
-                // Who only writes could otherwise take the reader's protection away.
+                // A process that can only write must not be able to remove the reader's protection.
                 if !self.access.read {
                     return Err(EBADF);
                 }
@@ -405,7 +396,7 @@ impl FileOperations for End {
             }
             uapi::WINDOW => self.window(file, arg).map(|()| 0),
             uapi::GIFT => self.gift(file, arg).map(|()| 0),
-            uapi::MOVE => self.fetch(file, arg).map(|()| 0),
+            uapi::MOVE => self.move_pages(file, arg).map(|()| 0),
             _ => Err(ENOIOCTLCMD),
         }
     }
@@ -419,7 +410,7 @@ impl FileOperations for End {
     }
 }
 
-/// A file of the control device. It knows nothing.
+/// A file of the control device. It has no state.
 pub(crate) struct Control;
 
 #[vtable]
@@ -437,7 +428,7 @@ impl FileOperations for Control {
     }
 }
 
-/// Makes a private pair, as `do_pipe2()` does. Sleeps.
+/// Makes a pair, as `do_pipe2()` does. Sleeps.
 fn pipe2(arg: usize) -> Result {
     let (user, mut args) = UserStruct::read::<uapi::Pipe2>(arg)?;
     let of_files = flags::O_CLOEXEC | flags::O_NONBLOCK | flags::O_DIRECT;
@@ -446,7 +437,7 @@ fn pipe2(arg: usize) -> Result {
     }
 
     let inode = FifoInode::new(&END_OPS)?;
-    // As for pipe(2), whatever keeps it from having a pipe.
+    // The error is `ENFILE` for any reason, as in pipe(2).
     let pipe =
         PipeRef::new_pair(inode.key(), inode.pipe_id(), MountPin::new()?).map_err(|_| ENFILE)?;
     if args.flags & uapi::BUFFER_ONLY != 0 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! From C's `struct file_operations` to a Rust trait. Thunks only.
+//! The operations of zpipe's files: from C's `struct file_operations` to a Rust trait. Thunks only.
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
@@ -9,11 +9,12 @@ mod mapping;
 pub(crate) use mapping::HeldFile;
 
 use crate::{
+    id::InodeKey,
+    id::PipeId,
     mm::{Fault, Served},
-    pipe::{PipeId, Request},
+    request::Request,
     sync::{FasyncLists, WaitQueue},
     sys,
-    table::InodeKey,
     zcore::state::{Access, Ready},
 };
 use core::{
@@ -31,11 +32,11 @@ use kernel::{
     types::ForeignOwnable,
 };
 
-/// What files of one kind do. A value of the type is kept for each open file; it is dropped when the
-/// file is released, in a context that may sleep.
+/// The operations on files of one kind. Each open file has a value of the type. It is dropped when
+/// the file is released, in a context that may sleep.
 #[vtable]
 pub(crate) trait FileOperations: Sized + Send + Sync + 'static {
-    /// A file is being opened. May sleep.
+    /// Opens a file. May sleep.
     fn open(file: &OpeningFile<'_>) -> Result<Self>;
 
     /// Reads; returns how many bytes. May sleep.
@@ -58,27 +59,30 @@ pub(crate) trait FileOperations: Sized + Send + Sync + 'static {
         Err(EINVAL)
     }
 
-    /// Registers with the queues that will be woken, then says what is ready. Does not sleep.
+    /// Registers the poller with wait queues, then reports what is ready. Does not sleep.
     fn poll(&self, _file: &OpenFile<'_>, _waiter: &Waiter<'_, Self>) -> Ready {
         Ready::default()
     }
 
-    /// Serves a command. May sleep. `ENOIOCTLCMD` for one that is unknown.
+    /// Serves a command. May sleep. Unknown commands fail with `ENOIOCTLCMD`.
     fn ioctl(&self, _file: &OpenFile<'_>, _cmd: u32, _arg: usize) -> Result<i32> {
         Err(ENOIOCTLCMD)
     }
 
-    /// The lists that the file is put on, by what it is open for, to get SIGIO. Asked once.
+    /// The lists on which the file is put to get SIGIO: on one for each side that it is open for.
+    /// Called once for each file.
     fn fasync_lists(&self) -> Option<&FasyncLists> {
         None
     }
 
-    /// Serves a fault in a mapping. May sleep, but touches no user memory.
+    /// Serves a page fault in a mapping of the file. The mmap_lock or the lock of the VMA is held
+    /// for reading. May sleep, but accesses no user memory.
     fn fault(&self, _file: &OpenFile<'_>, _fault: &Fault<'_>) -> Served {
         Served::BUS
     }
 
-    /// Whether the first store to what was only read is a fault. Asked when it is mapped.
+    /// True if the first store to a page that was mapped by a load is a fault of its own. Called by
+    /// mmap(2).
     fn watches_stores(&self) -> bool {
         false
     }
@@ -87,22 +91,24 @@ pub(crate) trait FileOperations: Sized + Send + Sync + 'static {
     fn show_fdinfo(&self, _seq: &SeqFile) {}
 }
 
-/// A file that is open, being opened or being released, for the length of one call.
+/// A file during one call: it is open, being opened or being released.
 ///
 /// # Invariants
 ///
-/// `ptr` and its inode are valid for `'a`.
+/// `ptr` and the file's inode are valid for `'a`.
 pub(crate) struct OpenFile<'a> {
     ptr: *mut bindings::file,
     _file: PhantomData<&'a File>,
 }
 
 impl OpenFile<'_> {
+    /// Wraps a file.
+    ///
     /// # Safety
     ///
-    /// `ptr` is a valid file with an inode, for as long as the result is used.
+    /// `ptr` is a valid file that has an inode, for as long as the result is used.
     unsafe fn from_raw(ptr: *mut bindings::file) -> Self {
-        // INVARIANT: Says the caller.
+        // INVARIANT: The caller guarantees it.
         Self {
             ptr,
             _file: PhantomData,
@@ -110,22 +116,24 @@ impl OpenFile<'_> {
     }
 
     fn mode(&self) -> u32 {
-        // SAFETY: Valid by the type invariants; `f_mode`'s access bits do not change.
+        // SAFETY: The file is valid by the type invariants. The access bits of `f_mode` do not
+        // change.
         unsafe { (*self.ptr).f_mode }
     }
 
     fn inode(&self) -> *mut bindings::inode {
-        // SAFETY: Valid by the type invariants; `f_inode` does not change.
+        // SAFETY: The file is valid by the type invariants. `f_inode` does not change.
         unsafe { (*self.ptr).f_inode }
     }
 
-    /// The file, for the kernel crate.
+    /// The file as a type of the kernel crate.
     pub(crate) fn as_file(&self) -> &File {
-        // SAFETY: Valid by the type invariants. A pipe's file has no position, so none is in use.
+        // SAFETY: The file is valid by the type invariants. Files of zpipe have no position, so
+        // there is no `fdget_pos()` section for them.
         unsafe { File::from_raw_file(self.ptr) }
     }
 
-    /// What the file is open for.
+    /// The directions that the file is open for.
     pub(crate) fn access(&self) -> Access {
         Access {
             read: self.mode() & sys::ZPIPE_FMODE_READ != 0,
@@ -133,72 +141,89 @@ impl OpenFile<'_> {
         }
     }
 
-    /// Whether O_NONBLOCK is set.
+    /// True if O_NONBLOCK is set.
     pub(crate) fn nonblock(&self) -> bool {
         self.as_file().flags() & bindings::O_NONBLOCK != 0
     }
 
-    /// The name of the file's inode.
+    /// The key of the file's inode in the pipe table.
     pub(crate) fn inode_key(&self) -> InodeKey {
         InodeKey(self.inode() as usize)
     }
 
-    /// The inode's name for people.
+    /// The name of the pipe for people.
     pub(crate) fn pipe_id(&self) -> PipeId {
-        // SAFETY: Valid by the type invariants.
+        // SAFETY: The inode is valid by the type invariants.
         unsafe { pipe_id(self.inode()) }
     }
 
-    /// Whether the inode is a FIFO: a private pair's, for device nodes are not.
+    /// True if the inode is a FIFO: that of a pair. A node is a character device.
     pub(crate) fn is_fifo(&self) -> bool {
-        // SAFETY: Valid by the type invariants; the type bits of `i_mode` do not change.
+        // SAFETY: The inode is valid by the type invariants. The type bits of `i_mode` do not
+        // change.
         let mode = unsafe { (*self.inode()).i_mode };
         u32::from(mode) & bindings::S_IFMT == bindings::S_IFIFO
     }
 
-    /// Notes the time of a read in the inode, as a FIFO's. Sleeps.
+    /// Updates the access time of the inode, as a read from a FIFO does. Sleeps.
     pub(crate) fn accessed(&self) {
-        // SAFETY: Valid by the type invariants.
+        // SAFETY: The file is valid by the type invariants.
         unsafe { sys::zpipe_file_accessed(self.ptr) };
     }
 
-    /// Asks security modules, and who watches the file, about a read of `bytes` bytes, as readv(2) does,
-    /// if there are any. Sleeps.
+    /// Asks security modules and fsnotify listeners whether `bytes` bytes may be read, as readv(2)
+    /// does. For no bytes, nobody is asked. Sleeps.
     pub(crate) fn may_read(&self, bytes: usize) -> Result {
-        // SAFETY: Valid by the type invariants.
+        // SAFETY: The file is valid by the type invariants.
         to_result(unsafe { sys::zpipe_file_may_read(self.ptr, bytes) })
     }
 
-    /// The same about a write.
+    /// The same for a write, as writev(2) does.
     pub(crate) fn may_write(&self, bytes: usize) -> Result {
-        // SAFETY: Valid by the type invariants.
+        // SAFETY: The file is valid by the type invariants.
         to_result(unsafe { sys::zpipe_file_may_write(self.ptr, bytes) })
     }
 
-    /// Tells who watches the file, and who counts, of a read of `bytes` bytes that did not come by read(2).
-    pub(crate) fn was_read(&self, bytes: usize) {
-        // SAFETY: Valid by the type invariants.
+    /// Reports a read of `bytes` bytes that was not made by read(2): to fsnotify, and to the I/O
+    /// accounting of the task. For a `node`, updates the access time, too. Sleeps.
+    pub(crate) fn was_read(&self, bytes: usize, node: bool) {
+        if bytes == 0 {
+            return;
+        }
+        // SAFETY: The file is valid by the type invariants.
         unsafe { sys::zpipe_file_read(self.ptr, bytes) };
+        if node {
+            self.accessed();
+        }
     }
 
-    /// Tells who watches the file, and who counts, of a write of `bytes` bytes that did not come by write(2).
-    pub(crate) fn wrote(&self, bytes: usize) {
-        // SAFETY: Valid by the type invariants.
+    /// The same for a write that was not made by write(2). For a `node`, updates the modification
+    /// time.
+    pub(crate) fn was_written(&self, bytes: usize, node: bool) {
+        if bytes == 0 {
+            return;
+        }
+        // SAFETY: The file is valid by the type invariants.
         unsafe { sys::zpipe_file_wrote(self.ptr, bytes) };
+        if node {
+            // The bytes are written and the report is delivered. An error here would say that they
+            // are not.
+            let _ = self.modified();
+        }
     }
 
-    /// Notes the time of a write in the inode, as a FIFO's. Sleeps.
+    /// Updates the modification time of the inode, as a write to a FIFO does. Sleeps.
     pub(crate) fn modified(&self) -> Result {
-        // SAFETY: Valid by the type invariants.
+        // SAFETY: The file is valid by the type invariants.
         to_result(unsafe { sys::zpipe_file_modified(self.ptr) })
     }
 }
 
-/// A file that is being opened, for the length of [`FileOperations::open`].
+/// A file during [`FileOperations::open`].
 ///
 /// # Invariants
 ///
-/// Nobody else has the file yet.
+/// No other task can use the file yet.
 pub(crate) struct OpeningFile<'a>(OpenFile<'a>);
 
 impl<'a> Deref for OpeningFile<'a> {
@@ -210,9 +235,10 @@ impl<'a> Deref for OpeningFile<'a> {
 }
 
 impl OpeningFile<'_> {
-    /// Makes the file a stream, without a position, as every FIFO's.
+    /// Makes the file a stream without a position, as each FIFO is.
     pub(crate) fn set_stream(&self) {
-        // SAFETY: Valid by the type invariants, and nobody else reads or changes its mode.
+        // SAFETY: File and inode are valid by the type invariants, and no other task reads or
+        // changes the file's mode.
         unsafe { sys::zpipe_open_stream(self.inode(), self.ptr) };
     }
 }
@@ -221,36 +247,38 @@ impl OpeningFile<'_> {
 ///
 /// # Invariants
 ///
-/// `lists` is what [`FileOperations::fasync_lists`] gave out of `this`: for any lifetime at all, so
-/// it is valid until `this` is dropped. The file is on no other lists.
+/// `lists` is the result of [`FileOperations::fasync_lists`] on `this`. That function works for any
+/// lifetime of `this`, so the pointer is valid until `this` is dropped. The file is on no other
+/// lists.
 pub(crate) struct Private<T> {
     this: T,
     lists: Option<NonNull<FasyncLists>>,
 }
 
 impl<T: FileOperations> Private<T> {
-    /// The private data of a file that is `this`. Sleeps.
+    /// The private data of a file whose operations are those of `this`. Sleeps. `ENOMEM`.
     pub(crate) fn new(this: T) -> Result<KBox<Self>> {
-        // INVARIANT: No lists.
+        // INVARIANT: There are no lists yet.
         let mut private = KBox::new(Self { this, lists: None }, GFP_KERNEL_ACCOUNT)?;
 
-        // INVARIANT: `this` is in its place now, and nobody gets to change it there.
+        // INVARIANT: `this` is in the box now. It is neither moved nor changed until it is dropped.
         private.lists = private.this.fasync_lists().map(NonNull::from);
         Ok(private)
     }
 
-    /// The file's lists.
+    /// The lists of the file.
     fn lists(&self) -> Option<&FasyncLists> {
-        // SAFETY: Valid by the type invariants: `this` lives.
+        // SAFETY: They are valid by the type invariants, since `this` is not dropped yet.
         self.lists.map(|lists| unsafe { lists.as_ref() })
     }
 }
 
-/// Who polls, to be put on wait queues.
+/// A poller that can be put on wait queues.
 ///
 /// # Invariants
 ///
-/// `file` is an open file of kind `T` that is `owner`; `table` is null or a valid poll table.
+/// `file` is an open file of kind `T`, whose private data contains `owner`. `table` is null or a
+/// valid poll table.
 pub(crate) struct Waiter<'a, T> {
     file: *mut bindings::file,
     table: *mut bindings::poll_table,
@@ -258,24 +286,26 @@ pub(crate) struct Waiter<'a, T> {
 }
 
 impl<T> Waiter<'_, T> {
-    /// True if the poller asks for edges: epoll with EPOLLET, a multishot poll of io_uring. False if
-    /// nobody is to be woken.
+    /// True if the poll asks for edges: by epoll with EPOLLET, or by a multishot poll of io_uring.
+    /// False if there is no poll table, because the poller does not wait.
     pub(crate) fn is_edge_triggered(&self) -> bool {
-        // SAFETY: By the type invariants the table is null or valid; its key does not change.
+        // SAFETY: By the type invariants the table is null or valid. Its key does not change during
+        // the call.
         unsafe { self.table.as_ref() }.is_some_and(|table| table._key & sys::ZPIPE_POLL_EDGE != 0)
     }
 
-    /// Has the poller woken by a queue of the file's own.
+    /// Puts the poller on a wait queue.
     ///
-    /// `queue` may only go from the private data to what it holds: for any lifetime at all.
+    /// `queue` works for any lifetime, so it can return only a queue that belongs to the private
+    /// data or that the private data keeps alive.
     pub(crate) fn watch(&self, queue: for<'q> fn(&'q T) -> &'q WaitQueue) {
         let queue = queue(self.owner);
 
         // SAFETY: File and table are valid by the type invariants. The queue lives as long as the
-        // private data, which is what `queue` was derived from for an arbitrary lifetime. That is
-        // until release; and pollers are off the queue by then: poll and select hold the file,
-        // epoll's items go in `eventpoll_release()`, which the VFS calls first, and io_uring
-        // holds the file too.
+        // private data, because `queue` derives it from that for an arbitrary lifetime. The private
+        // data lives until release. By then no poller is on the queue: poll(2), select(2) and
+        // io_uring hold the file. The items of epoll are removed by `eventpoll_release()`, which
+        // `__fput()` calls before release.
         unsafe { bindings::poll_wait(self.file, queue.as_ptr(), self.table) };
     }
 }
@@ -284,7 +314,7 @@ impl<T> Waiter<'_, T> {
 ///
 /// # Invariants
 ///
-/// `ops` has the thunks for `T`, and the owner is this module.
+/// `ops` contains the thunks for `T`, and its owner is this module.
 pub(crate) struct FileOps<T> {
     ops: bindings::file_operations,
     _kind: PhantomData<fn() -> T>,
@@ -294,9 +324,9 @@ pub(crate) struct FileOps<T> {
 unsafe impl<T> Sync for FileOps<T> {}
 
 impl<T: FileOperations> FileOps<T> {
-    /// The operations, owned by `module`: an open file keeps it loaded.
+    /// The operations, with `module` as their owner: an open file keeps the module loaded.
     pub(crate) const fn new(module: &ThisModule) -> Self {
-        // INVARIANT: As the type says.
+        // INVARIANT: All functions below are the thunks for `T`, and the callers pass this module.
         Self {
             ops: bindings::file_operations {
                 owner: module.as_ptr(),
@@ -350,34 +380,39 @@ impl<T: FileOperations> FileOps<T> {
         &raw const self.ops
     }
 
+    /// The private data of a file.
+    ///
     /// # Safety
     ///
-    /// `file` is a file of kind `T`, opened and not yet released, for `'a`.
+    /// For `'a`, `file` is a file of kind `T` that was opened and is not yet released.
     unsafe fn private<'a>(file: *mut bindings::file) -> &'a Private<T> {
-        // SAFETY: `open`, or who made the file, stored a box of this type, that `release` takes.
+        // SAFETY: [`Self::open`] or the function that made the file stored a box of this type. Only
+        // `release` takes it out.
         unsafe { <KBox<Private<T>> as ForeignOwnable>::borrow((*file).private_data) }
     }
 
+    /// The value of type `T` of a file.
+    ///
     /// # Safety
     ///
     /// As for [`Self::private`].
     unsafe fn borrow<'a>(file: *mut bindings::file) -> &'a T {
-        // SAFETY: Says the caller.
+        // SAFETY: The caller guarantees it.
         &unsafe { Self::private(file) }.this
     }
 
     /// # Safety
     ///
-    /// Called by the VFS, with what it passes to an operation of a file of kind `T` that is being opened.
+    /// The VFS calls it with the arguments of `open`, for a file of kind `T`.
     unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         from_result(|| {
-            // SAFETY: The VFS opens the file.
+            // SAFETY: The VFS passes a valid file that it is opening.
             let opened = unsafe { OpenFile::from_raw(file) };
-            // INVARIANT: It has no descriptor yet.
+            // INVARIANT: The file has no descriptor yet.
             let this = T::open(&OpeningFile(opened))?;
             let private = Private::new(this)?;
 
-            // SAFETY: While it is opened, the file is ours.
+            // SAFETY: While the file is being opened, only we use it.
             unsafe { (*file).private_data = private.into_foreign() };
             Ok(0)
         })
@@ -385,31 +420,35 @@ impl<T: FileOperations> FileOps<T> {
 
     /// # Safety
     ///
-    /// Called by the VFS, with what it passes to an operation of a file of kind `T` that is released.
+    /// The VFS calls it with the arguments of `release`, for a file of kind `T`.
     unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        // SAFETY: The file is of kind `T` and was opened; nobody else uses it any more.
+        // SAFETY: The file is of kind `T` and was opened. Nothing uses its private data any more.
         let private =
             unsafe { <KBox<Private<T>> as ForeignOwnable>::from_foreign((*file).private_data) };
 
-        // The VFS has called `fasync`, but only if the file's flags say that it is on a list.
+        // The VFS has called `fasync` before, but only if FASYNC is set in the file's flags. The
+        // file may be on a list without that.
         if let Some(lists) = private.lists() {
-            // SAFETY: The file is valid, and nobody else uses it.
+            // SAFETY: The file is valid, and nothing else uses it.
             unsafe { lists.remove(file) };
         }
         0
     }
 
+    /// The value of type `T`, the file and the parameters of a read or write call.
+    ///
     /// # Safety
     ///
-    /// `kiocb` is valid for `'a`, and its file of kind `T`.
+    /// `kiocb` is valid for `'a`, and its file is of kind `T`.
     unsafe fn request<'a>(kiocb: *mut bindings::kiocb) -> (&'a T, OpenFile<'a>, Request<'a>) {
-        // SAFETY: Valid, says the caller.
+        // SAFETY: The kiocb is valid, as the caller guarantees.
         let (flags, file) = unsafe { ((*kiocb).ki_flags, (*kiocb).ki_filp) };
         // SAFETY: The kiocb holds its file, which is open and of kind `T`.
         let (this, file) = unsafe { (Self::borrow(file), OpenFile::from_raw(file)) };
 
         let request = Request {
-            // SAFETY: As above. A pipe's file has no position, so none is in use.
+            // SAFETY: The file is valid, as above. Files of zpipe have no position, so there is no
+            // `fdget_pos()` section for them.
             file: unsafe { File::from_raw_file(file.ptr) },
             nowait: flags & sys::ZPIPE_IOCB_NOWAIT != 0,
             nosignal: flags & sys::ZPIPE_IOCB_NOSIGNAL != 0,
@@ -419,7 +458,7 @@ impl<T: FileOperations> FileOps<T> {
 
     /// # Safety
     ///
-    /// Called by the VFS, with what it passes to an operation of a file of kind `T`.
+    /// The VFS calls it with the arguments of `read_iter`, for a file of kind `T`.
     unsafe extern "C" fn read_iter(
         kiocb: *mut bindings::kiocb,
         iter: *mut bindings::iov_iter,
@@ -427,17 +466,17 @@ impl<T: FileOperations> FileOps<T> {
         from_result(|| {
             // SAFETY: The VFS passes a valid kiocb of a file of kind `T`.
             let (this, file, request) = unsafe { Self::request(kiocb) };
-            // SAFETY: It passes a valid iterator to write to.
+            // SAFETY: The VFS passes a valid iterator that is a destination.
             let dest = unsafe { IovIterDest::from_raw(iter) };
 
-            // CAST: At most as long as the iterator, which is at most MAX_RW_COUNT.
+            // CAST: It is at most the length of the iterator, which is at most MAX_RW_COUNT.
             this.read(&file, request, dest).map(|n| n as isize)
         })
     }
 
     /// # Safety
     ///
-    /// Called by the VFS, with what it passes to an operation of a file of kind `T`.
+    /// The VFS calls it with the arguments of `write_iter`, for a file of kind `T`.
     unsafe extern "C" fn write_iter(
         kiocb: *mut bindings::kiocb,
         iter: *mut bindings::iov_iter,
@@ -445,24 +484,25 @@ impl<T: FileOperations> FileOps<T> {
         from_result(|| {
             // SAFETY: The VFS passes a valid kiocb of a file of kind `T`.
             let (this, file, request) = unsafe { Self::request(kiocb) };
-            // SAFETY: It passes a valid iterator to read from.
+            // SAFETY: The VFS passes a valid iterator that is a source.
             let source = unsafe { IovIterSource::from_raw(iter) };
 
-            // CAST: At most as long as the iterator, which is at most MAX_RW_COUNT.
+            // CAST: It is at most the length of the iterator, which is at most MAX_RW_COUNT.
             this.write(&file, request, source).map(|n| n as isize)
         })
     }
 
     /// # Safety
     ///
-    /// Called by the VFS, with what it passes to an operation of a file of kind `T`.
+    /// The VFS calls it with the arguments of `poll`, for a file of kind `T`.
     unsafe extern "C" fn poll(
         file: *mut bindings::file,
         table: *mut bindings::poll_table,
     ) -> bindings::__poll_t {
         // SAFETY: The file is open and of kind `T`.
         let (this, open) = unsafe { (Self::borrow(file), OpenFile::from_raw(file)) };
-        // INVARIANT: The file's private data is `this`; the table is what the VFS passes.
+        // INVARIANT: `this` is in the private data of the file. The VFS passes a valid table or
+        // null.
         let waiter = Waiter {
             file,
             table,
@@ -482,28 +522,28 @@ impl<T: FileOperations> FileOps<T> {
 
     /// # Safety
     ///
-    /// Called by the VFS, with what it passes to an operation of a file of kind `T`.
+    /// The VFS calls it with the arguments of `unlocked_ioctl`, for a file of kind `T`.
     unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
         from_result(|| {
             // SAFETY: The file is open and of kind `T`.
             let (this, open) = unsafe { (Self::borrow(file), OpenFile::from_raw(file)) };
 
-            // CAST: An int fits a long.
+            // CAST: An int fits into a long.
             this.ioctl(&open, cmd, arg).map(|n| n as c_long)
         })
     }
 
     /// # Safety
     ///
-    /// Called by the VFS, with what it passes to an operation of a file of kind `T`.
+    /// The VFS calls it with the arguments of `fasync`, for a file of kind `T`.
     unsafe extern "C" fn fasync(fd: c_int, file: *mut bindings::file, on: c_int) -> c_int {
         from_result(|| {
-            // SAFETY: The file is of kind `T`, and open, or being released by the VFS.
+            // SAFETY: The file is of kind `T`. It is open, or the VFS is about to release it.
             let (private, open) = unsafe { (Self::private(file), OpenFile::from_raw(file)) };
             let lists = private.lists().ok_or(EINVAL)?;
 
-            // SAFETY: The file is valid. `release` takes it off these lists, and the VFS calls that
-            // last, before it frees the file.
+            // SAFETY: The file is valid. `release` takes it off these lists. The VFS calls that
+            // after the last call of this function, and before it frees the file.
             unsafe { lists.update(fd, file, open.access(), on != 0)? };
             Ok(0)
         })
@@ -511,22 +551,24 @@ impl<T: FileOperations> FileOps<T> {
 
     /// # Safety
     ///
-    /// Called by the VFS, with what it passes to an operation of a file of kind `T`.
+    /// procfs calls it with the arguments of `show_fdinfo`, for a file of kind `T`.
     unsafe extern "C" fn show_fdinfo(seq: *mut bindings::seq_file, file: *mut bindings::file) {
-        // SAFETY: The file is open and of kind `T`; the seq_file is ours for this call.
+        // SAFETY: The file is open and of kind `T`. The seq_file is valid, and nothing else uses it
+        // during the call.
         let (this, seq) = unsafe { (Self::borrow(file), SeqFile::from_raw(seq)) };
 
         this.show_fdinfo(seq);
     }
 }
 
-/// The name of an inode for people.
+/// The name for people of the pipe that belongs to an inode.
 ///
 /// # Safety
 ///
 /// `inode` is valid.
 pub(crate) unsafe fn pipe_id(inode: *const bindings::inode) -> PipeId {
-    // SAFETY: Valid, says the caller; the number does not change, and there is a super block.
+    // SAFETY: The inode is valid, as the caller guarantees, so it has a super block. Its number
+    // does not change.
     unsafe {
         PipeId {
             device: (*(*inode).i_sb).s_dev,
@@ -535,15 +577,15 @@ pub(crate) unsafe fn pipe_id(inode: *const bindings::inode) -> PipeId {
     }
 }
 
-/// Sets the private data of a file that was made rather than opened.
+/// Sets the private data of a file that was made and not opened.
 ///
 /// # Safety
 ///
-/// `file` is new, has the operations [`FileOps<T>`], and nobody else has it yet.
+/// `file` is new, has the operations [`FileOps<T>`], and nothing else uses it yet.
 pub(crate) unsafe fn set_private<T: FileOperations>(
     file: *mut bindings::file,
     private: KBox<Private<T>>,
 ) {
-    // SAFETY: Says the caller.
+    // SAFETY: The file is valid and nothing else uses it, as the caller guarantees.
     unsafe { ptr::addr_of_mut!((*file).private_data).write(private.into_foreign()) };
 }

@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Frames of write windows that go round.
+//! The home of a write window's frames.
 //!
-//! A frame that was committed and read comes home to its window, and takes the place of another that is
-//! committed. It need not be cleared for that: it holds what was in that window. It goes nowhere else.
+//! After readers have read a committed frame, it returns to the home of its window. There it
+//! replaces another frame that the window commits. It need not be cleared for that, because it
+//! holds only bytes that were in this window. For the same reason it goes to no other window.
 
-use crate::{mm::Frame, pipe::FRAMES_MOST};
+use crate::{mm::Frame, zcore::gift::FRAMES_MAX};
 use kernel::{
     new_spinlock,
     prelude::*,
     sync::{Arc, SpinLock},
 };
 
-/// Where frames of one window wait.
+/// The home of the frames of one write window.
 ///
-/// Its lock is a leaf. Nobody holds the window's lock, or the pipe's, who puts a frame in.
+/// Its lock is a leaf lock. A task that puts a frame in holds neither a window's lock nor a pipe's
+/// inner lock.
 #[pin_data]
 pub(crate) struct Home {
     #[pin]
@@ -22,26 +24,27 @@ pub(crate) struct Home {
 }
 
 struct Stock {
-    /// Some of them may still be held by who read them: these are no use yet.
+    /// Frames in the home. A frame that others still refer to cannot be used until it is alone.
     frames: KVec<Frame>,
-    /// Frames that others had when there was no room for them: they are not known any more.
-    lost: usize,
-    /// The window is there.
+    /// The number of frames that others still referred to when the home was full. The home dropped
+    /// its reference to them, so they count as shared for as long as the window exists.
+    untracked: usize,
+    /// True while the window exists. A closed home keeps no frames.
     open: bool,
 }
 
 impl Stock {
-    /// Puts a frame in; returns one that is to be freed.
+    /// Puts a frame in. Returns a frame that the caller has to free without the lock, if any.
     fn put(&mut self, frame: Frame) -> Option<Frame> {
         let Err(frame) = self.frames.push_within_capacity(frame) else {
             return None;
         };
         let frame = frame.0;
         if !frame.is_alone() {
-            // It is to be remembered, rather than one that nobody has.
+            // The home keeps a shared frame rather than an unshared one, so that it is counted.
             match self.frames.iter_mut().find(|frame| frame.is_alone()) {
-                Some(place) => return Some(core::mem::replace(place, frame)),
-                None => self.lost += 1,
+                Some(alone) => return Some(core::mem::replace(alone, frame)),
+                None => self.untracked += 1,
             }
         }
         Some(frame)
@@ -49,19 +52,21 @@ impl Stock {
 }
 
 impl Home {
-    /// Frames that wait at most.
-    const MOST: usize = 24;
+    /// The maximum number of frames in the home.
+    const MAX: usize = 24;
 
-    /// Frames that others hold, at most, before no others are sent, for they are charged to the writer: such as are
-    /// in the pipe though they were lent, and such that readers pinned.
-    const KEPT_MOST: usize = FRAMES_MOST as usize + 4;
+    /// The number of shared frames at which the window commits no more frames and copies instead.
+    ///
+    /// Shared frames are those that others still refer to. They are charged to the writer. They can
+    /// be lent frames that are still in slots, and frames that readers have pinned.
+    const SHARED_MAX: usize = FRAMES_MAX as usize + 4;
 
-    /// An empty one. Sleeps.
+    /// An empty home. Sleeps.
     pub(crate) fn new() -> Result<Arc<Self>> {
-        let frames = KVec::with_capacity(Self::MOST, GFP_KERNEL_ACCOUNT)?;
+        let frames = KVec::with_capacity(Self::MAX, GFP_KERNEL_ACCOUNT)?;
         let stock = Stock {
             frames,
-            lost: 0,
+            untracked: 0,
             open: true,
         };
 
@@ -73,7 +78,8 @@ impl Home {
         )
     }
 
-    /// Takes a frame out that nobody else has, the last that came: more of it is in the caches.
+    /// Takes a frame out that nobody else refers to. It takes the one that came last, because more
+    /// of that one is in the CPU's caches.
     pub(crate) fn take(&self) -> Option<Frame> {
         let frames = &mut self.stock.lock().frames;
         let index = frames.iter().rposition(Frame::is_alone)?;
@@ -81,7 +87,8 @@ impl Home {
         frames.remove(index).ok()
     }
 
-    /// Puts a frame in; it is freed if the window is gone.
+    /// Puts a frame in. Frees it if the window does not exist any more. The caller must hold no
+    /// lock of a window or a pipe.
     pub(crate) fn put(&self, frame: Frame) {
         let refused = {
             let stock = &mut *self.stock.lock();
@@ -91,27 +98,28 @@ impl Home {
                 Some(frame)
             }
         };
-        // Without the lock.
+        // The frame is freed without the lock.
         drop(refused);
     }
 
-    /// Puts a frame in that turned out not to be needed, unless there are enough.
+    /// Puts a frame in that the caller allocated but did not need. Frees it if the home has enough
+    /// frames.
     pub(crate) fn put_spare(&self, frame: Frame) {
-        let enough = self.stock.lock().frames.len() >= FRAMES_MOST as usize;
+        let enough = self.stock.lock().frames.len() >= FRAMES_MAX as usize;
         if !enough {
             self.put(frame);
         }
     }
 
-    /// Whether others hold so many frames that no more are to be sent.
-    pub(crate) fn is_crowded(&self) -> bool {
+    /// True if others still refer to so many frames of the window that it must not commit more.
+    pub(crate) fn too_many_shared(&self) -> bool {
         let stock = self.stock.lock();
-        let kept = stock.frames.iter().filter(|frame| !frame.is_alone());
+        let shared = stock.frames.iter().filter(|frame| !frame.is_alone());
 
-        kept.count() + stock.lost >= Self::KEPT_MOST
+        shared.count() + stock.untracked >= Self::SHARED_MAX
     }
 
-    /// Frees all there are, and all that come.
+    /// Frees all frames in the home. From now on it frees each frame that is put in, too.
     pub(crate) fn close(&self) {
         let frames = {
             let stock = &mut *self.stock.lock();
@@ -122,15 +130,18 @@ impl Home {
     }
 }
 
-/// A frame that was committed. When it is done with it goes home, unless it is lent: then it is still in the
-/// window. Not to be dropped with the lock of a window or a pipe held.
+/// A committed frame, as a slot holds it.
+///
+/// When it is dropped, the frame goes home. A lent frame does not, because the window still has it.
+/// It must not be dropped while the lock of a window or a pipe is held.
 pub(crate) struct SentFrame {
     frame: Option<Frame>,
     home: Option<Arc<Home>>,
 }
 
 impl SentFrame {
-    /// A frame that nobody writes to any more, and its home; [`None`] if it is lent.
+    /// Wraps a frame that nobody writes to any more. `home` is the home that it goes to, or
+    /// [`None`] if the frame is lent.
     pub(crate) fn new(frame: Frame, home: Option<Arc<Home>>) -> Self {
         Self {
             frame: Some(frame),
@@ -138,14 +149,13 @@ impl SentFrame {
         }
     }
 
-    /// Makes zeros of all bytes but those from `from` to `to`: of a frame that is not lent.
+    /// Clears all bytes except those from `from` to `to`. Does nothing to a lent frame.
     pub(crate) fn clear_around(&mut self, from: usize, to: usize) {
         if let (Some(frame), Some(_)) = (&mut self.frame, &self.home) {
             frame.clear_around(from, to);
         }
     }
 
-    /// The frame.
     pub(crate) fn frame(&self) -> Option<&Frame> {
         self.frame.as_ref()
     }

@@ -1,23 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Huge pages that leave a process's memory, and such that come into it.
+ * Gifts and moves of huge pages: the exchange of a huge page in the memory of the current
+ * task for another one.
  *
- * A gift is a migration whose source nobody frees: migrate_vma_setup() takes the
- * page out of the page table, with a flush of the TLB, and makes sure that nobody
- * else has it; migrate_vma_pages() moves charge and flags to a page of ours;
- * migrate_vma_finalize() puts that one in its place. What is left is a page with
- * one reference, which is the pipe's.
+ * A gift is a migration whose source page is kept:
  *
- * To land a page is the same with the page of the pipe as the one that is put in, in
- * place of a huge page of the reader's, which is then the module's. Where nothing is,
- * the kernel is asked for a page of its own first. migrate_vma_pages() would insert
- * one there, as a device's that comes back, but it leaves out what other huge pages
- * get when they are charged, a list of their memory cgroup for those that are to be
- * split (folio_memcg_alloc_deferred()): such a page would be put on one list, and
- * taken off another.
+ * - migrate_vma_setup() takes the page out of the page table, flushes the TLB, and
+ *   makes sure that there are no other references.
+ * - migrate_vma_pages() transfers the charge and the flags to the replacement.
+ * - migrate_vma_finalize() maps the replacement.
  *
- * The sequence follows Documentation/mm/hmm.rst, "Migration to and from device
- * memory"; what makes a page unfit is that of mm/migrate_device.c, and more.
+ * The gifted page is left with one reference, which belongs to the pipe.
+ *
+ * A move is the same with other roles. The gifted page is the one that is mapped, and the
+ * module gets the huge page that was in the reader's memory. If nothing is mapped
+ * there, the kernel is asked to fault in a huge page first.
+ *
+ * migrate_vma_pages() could insert the gifted page where nothing is mapped, as it does for
+ * device memory. But it does not call folio_memcg_alloc_deferred(), as other charges of
+ * huge pages do. That allocates the list of the memory cgroup for huge pages to be split.
+ * Without it the page would be added to one list and removed from another.
+ *
+ * The sequence follows Documentation/mm/hmm.rst, "Migration to and from device memory".
+ * A page is refused for all reasons in mm/migrate_device.c, and for some more.
  */
 #include <linux/mm.h>
 #include <linux/mm_inline.h>
@@ -29,45 +34,51 @@
 
 #ifdef ZPIPE_MOVES
 
-/* What a page has to be for one migration entry to stand for all of it. */
+/* The flags of a source entry that stands for a whole huge page that may be exchanged. */
 #define WHOLE	(MIGRATE_PFN_MIGRATE | MIGRATE_PFN_COMPOUND | MIGRATE_PFN_WRITE)
 
 u8 zpipe_refuses;
 
 /*
- * For tests: refuse every page before (1) or after (2) migrate_vma_setup(), or as if
- * migrate_vma_pages() did (3; of small pages one of three).
+ * Sets the step at which exchanges of pages are refused, for tests.
+ *
+ * 0: none is refused. 1: each is refused before migrate_vma_setup(). 2: each is refused
+ * after it. 3: migrate_vma_pages() refuses each huge page, and one of three small pages.
  */
 void zpipe_refuse_moves(u8 when)
 {
 	WRITE_ONCE(zpipe_refuses, when);
 }
 
+/* Drops one reference to a huge page or a frame. */
 void zpipe_huge_put(struct folio *folio)
 {
 	folio_put(folio);
 }
 
-/* Whether it can take the place of another. */
+/* Returns true if the huge page can be a replacement, see zpipe_check_with(). */
 bool zpipe_huge_fits(struct folio *folio)
 {
 	return !zpipe_check_with(folio);
 }
 
-/* Whether pages of @vma from @at to @end may change owner; a reason if not. */
+/*
+ * Returns 0 if pages from @at to @end may leave or enter the memory of @vma, or a reason.
+ * @vma may be NULL. The caller holds the mmap_lock.
+ */
 int zpipe_check_vma(struct vm_area_struct *vma, unsigned long at, unsigned long end)
 {
 	if (!vma || at < vma->vm_start || end > vma->vm_end)
 		return ZPIPE_REASON_MAPPING;
-	/* What of the kinds of memory migrate_vma_setup() refuses is not repeated. */
+	/* migrate_vma_setup() refuses hugetlbfs and DAX, too, but these are not anonymous. */
 	if (!vma_is_anonymous(vma) || !(vma->vm_flags & VM_WRITE) ||
 	    vma->vm_flags & (VM_SHADOW_STACK | VM_DROPPABLE | VM_SPECIAL) ||
 	    vma_pkey(vma))
 		return ZPIPE_REASON_MAPPING;
-	/* What is not to be seen elsewhere is not to come back elsewhere. */
+	/* No child and no core dump may see this memory, so no other process gets its pages. */
 	if (vma->vm_flags & (VM_WIPEONFORK | VM_DONTCOPY | VM_DONTDUMP))
 		return ZPIPE_REASON_MAPPING;
-	/* The replacement would look as if nobody had written to it. */
+	/* Writes are tracked, and the replacement would look as if it was never written to. */
 	if (pgtable_supports_soft_dirty() && !(vma->vm_flags & VM_SOFTDIRTY))
 		return ZPIPE_REASON_TRACKED;
 	if (userfaultfd_armed(vma))
@@ -75,27 +86,32 @@ int zpipe_check_vma(struct vm_area_struct *vma, unsigned long at, unsigned long 
 	return 0;
 }
 
-/* Whether a page that nobody can change or take away now is its owner's alone. */
+/*
+ * Returns 0 if only one process has the folio and may give it away, or a reason. The
+ * caller makes sure that the folio is not freed meanwhile.
+ */
 int zpipe_check_folio(struct folio *folio)
 {
 	if (!folio_test_anon(folio) || folio_is_zone_device(folio))
 		return ZPIPE_REASON_MAPPING;
 	if (folio_test_ksm(folio) || folio_mapcount(folio) > 1)
 		return ZPIPE_REASON_SHARED;
-	/* Lazily freed: its contents may go at any moment. */
+	/* A page that is not swap-backed was freed lazily: the kernel may discard its bytes. */
 	if (folio_test_swapcache(folio) || !folio_test_swapbacked(folio))
 		return ZPIPE_REASON_SWAP;
 	if (folio_contain_hwpoisoned_page(folio))
 		return ZPIPE_REASON_POISON;
-	/* A pipe may keep it for as long as it likes. */
+	/* The pipe may keep the page for long, but ZONE_MOVABLE has to stay movable. */
 	if (folio_is_zone_movable(folio))
 		return ZPIPE_REASON_ZONE;
 	return 0;
 }
 
 /*
- * Why there is no huge page to be had at @at, which migrate_vma_setup() would split
- * to find out; 0 if there seems to be one. Takes a reference for a moment.
+ * Returns 0 if there seems to be a huge page at @at that can be exchanged, or a reason.
+ *
+ * migrate_vma_setup() would split an unfit huge page only to find that it is unfit, so
+ * this tests it before. Takes a reference to the page and drops it. Does not fault.
  */
 static int probe(unsigned long at)
 {
@@ -105,7 +121,7 @@ static int probe(unsigned long at)
 	int why;
 
 	if (get_user_pages_fast_only(at, 1, FOLL_WRITE, &page) != 1) {
-		/* Not writable: shared since a fork, or not there at all. */
+		/* The page is not writable, for example shared since fork(2), or not resident. */
 		if (get_user_pages_fast_only(at, 1, 0, &page) != 1)
 			return ZPIPE_REASON_SMALL;
 		whole = folio_order(page_folio(page)) == HPAGE_PMD_ORDER;
@@ -116,14 +132,17 @@ static int probe(unsigned long at)
 	whole = folio_order(folio) == HPAGE_PMD_ORDER && page == &folio->page;
 	mapped_whole = whole && folio_entire_mapcount(folio) == folio_mapcount(folio);
 	why = mapped_whole ? zpipe_check_folio(folio) : ZPIPE_REASON_SMALL;
-	/* One of the mapping, one of ours. */
+	/* The mapping has one reference, and this function another. */
 	if (!why && folio_ref_count(folio) > 2)
 		why = ZPIPE_REASON_PINNED;
 	put_page(page);
 	return why;
 }
 
-/* What its last life left on a page that nothing maps. */
+/*
+ * Clears the state that the previous use left in a folio that nothing maps, so that it can
+ * be the destination of a migration.
+ */
 void zpipe_strip(struct folio *folio)
 {
 	folio->mapping = NULL;
@@ -139,8 +158,10 @@ void zpipe_strip(struct folio *folio)
 }
 
 /*
- * What migrate_vma_setup() collected is in the first entry, the others are empty: so
- * the rest of the way need not look at them, which would be most of its instructions.
+ * Limits the rest of a migration to the first entry.
+ *
+ * The first entry stands for the whole huge page, and the other 511 are empty. To walk over
+ * these would take most of the migration's instructions.
  */
 static void only_first(struct migrate_vma *args)
 {
@@ -148,8 +169,11 @@ static void only_first(struct migrate_vma *args)
 }
 
 /*
- * Puts @with where the huge page at args->start is: 0, and that one is @out, with
- * one reference and nothing else; or a reason, and @with is as it was.
+ * Replaces the huge page at args->start with @with.
+ *
+ * Returns 0, and the page that was there in @out: it has one reference, which is the
+ * caller's, no mapping and no charge. The reference of the caller to @with is gone then.
+ * Or returns a reason, and @with still has that one reference.
  */
 static int exchange(struct migrate_vma *args, struct folio *with, struct folio **out)
 {
@@ -162,7 +186,7 @@ static int exchange(struct migrate_vma *args, struct folio *with, struct folio *
 	page = migrate_pfn_to_page(args->src[0]);
 	folio = page ? page_folio(page) : NULL;
 	if (!folio)
-		/* Locked or isolated by somebody, referenced, or split meanwhile. */
+		/* The page was locked, isolated, referenced by others, or split meanwhile. */
 		why = ZPIPE_REASON_KERNEL;
 	else if ((args->src[0] & WHOLE) != WHOLE)
 		why = args->src[0] & MIGRATE_PFN_COMPOUND ? ZPIPE_REASON_SHARED :
@@ -173,11 +197,11 @@ static int exchange(struct migrate_vma *args, struct folio *with, struct folio *
 	if (!why) {
 		only_first(args);
 		zpipe_strip(with);
-		/* migrate_vma_finalize() lets go of it, however this ends. */
+		/* migrate_vma_finalize() unlocks and puts it, whether it was mapped or not. */
 		folio_get(with);
 		folio_lock(with);
 		args->dst[0] = migrate_pfn(folio_pfn(with)) | MIGRATE_PFN_COMPOUND;
-		/* One reference more than it expects, and it refuses. */
+		/* For tests: migrate_vma_pages() refuses a page with an unexpected reference. */
 		if (READ_ONCE(zpipe_refuses) == 3)
 			folio_get(folio);
 	}
@@ -188,25 +212,27 @@ static int exchange(struct migrate_vma *args, struct folio *with, struct folio *
 		why = ZPIPE_REASON_KERNEL;
 	if (!why) {
 		folio_get(folio);
-		/* Whatever its mapping says of it, there are bytes in it to keep. */
+		/* Its bytes must be kept, even if the old page was clean: it has other bytes. */
 		folio_set_swapbacked(with);
 		folio_set_dirty(with);
 	}
 	migrate_vma_finalize(args);
 	if (!why) {
-		/* The reference that was ours is the mapping's now. */
+		/* The mapping has its own reference to @with. The caller's is not needed. */
 		folio_put(with);
 		*out = folio;
 	}
 	return why;
 }
 
-/* What is at an address. */
+/* What the page tables have at an address, for 2 MiB. */
 enum stands {
-	STANDS_NOTHING,		/* nothing, or the huge page of zeros */
-	STANDS_HUGE,		/* a huge page */
-	STANDS_TABLE,		/* a table of small pages, or what is no page */
+	STANDS_NOTHING,		/* no entry, or the huge zero page */
+	STANDS_HUGE,		/* a PMD entry that maps a huge page */
+	STANDS_TABLE,		/* a table of small pages, or an entry of another kind */
 };
+
+/* Returns what the page tables of @mm have at @at. The caller holds the mmap_lock. */
 
 static enum stands stands(struct mm_struct *mm, unsigned long at)
 {
@@ -233,7 +259,11 @@ static enum stands stands(struct mm_struct *mm, unsigned long at)
 		return STANDS_NOTHING;
 	if (!pmd_trans_huge(pmd))
 		return STANDS_TABLE;
-	/* is_huge_zero_folio() is not for modules; that one is special, or else not anonymous. */
+	/*
+	 * Modules cannot call is_huge_zero_folio(). The entry of the huge zero page is
+	 * special on some kernels. On the others that page is recognised below: it is not
+	 * anonymous.
+	 */
 	if (pmd_special(pmd))
 		return STANDS_NOTHING;
 	if (get_user_pages_fast_only(at, 1, 0, &page) != 1)
@@ -243,12 +273,15 @@ static enum stands stands(struct mm_struct *mm, unsigned long at)
 	return zeros ? STANDS_NOTHING : STANDS_HUGE;
 }
 
-/* Times that a page is looked at again that somebody holds. */
+/* Number of times that a page is tested again that another task may hold for a moment. */
 #define AGAIN	2
 
 /*
- * Whether a reason may be gone with the next look: somebody may hold a page for a
- * moment who has it locked, for no reason of its owner's. Waits for that.
+ * Returns true if the page at @at was refused for the reason @why and should be tested
+ * again. @times counts these calls.
+ *
+ * Another task, such as reclaim, may hold the page for a moment and have it locked. So
+ * this waits until the page is unlocked. Sleeps.
  */
 static bool again(int why, unsigned long at, int *times)
 {
@@ -266,7 +299,7 @@ static bool again(int why, unsigned long at, int *times)
 	return true;
 }
 
-/* As probe(), and again if somebody holds the page for a moment. */
+/* probe(), repeated while another task seems to hold the page for a moment. Sleeps. */
 static int probe_again(unsigned long at)
 {
 	int why, times = 0;
@@ -278,9 +311,12 @@ static int probe_again(unsigned long at)
 }
 
 /*
- * A pipe may keep pages for as long as it likes: as for I/O that takes long, the @n pages
- * at @at have to leave memory that has to stay movable. A reason, or 0. @pages has room
- * for @n.
+ * Migrates the @n pages at @at out of memory that has to stay movable (ZONE_MOVABLE and
+ * CMA). Returns 0 or a reason.
+ *
+ * A pipe may keep pages for long, so they are treated like pages for long-term I/O: this
+ * pins them with FOLL_LONGTERM, and unpins them. @pages has space for @n pointers. Sleeps,
+ * faults, and takes the mmap_lock.
  */
 int zpipe_leave_movable(unsigned long at, unsigned int n, struct page **pages)
 {
@@ -292,8 +328,8 @@ int zpipe_leave_movable(unsigned long at, unsigned int n, struct page **pages)
 }
 
 /*
- * Why the huge page at @at cannot leave the current task's memory; 0 if it seems that
- * it can. Sleeps, and takes the mmap_lock.
+ * Returns 0 if it seems that the huge page at @at in the memory of the current task can be
+ * gifted, or a reason. Sleeps, and takes the mmap_lock.
  */
 int zpipe_gift_probe(unsigned long at)
 {
@@ -313,11 +349,11 @@ int zpipe_gift_probe(unsigned long at)
 }
 
 /*
- * Why a huge page cannot come to @at in the current task's memory; 0 if it seems that
- * it can. Where nothing is it has the kernel put a page. Sleeps, faults, and takes the
- * mmap_lock.
+ * Returns 0 if it seems that a huge page can be moved to @at in the memory of the current
+ * task, or a reason. If nothing is mapped there, it faults in a page, which the move will
+ * exchange. Sleeps, faults, and takes the mmap_lock.
  */
-int zpipe_land_probe(unsigned long at)
+int zpipe_move_probe(unsigned long at)
 {
 	struct mm_struct *mm = current->mm;
 	struct page *page;
@@ -349,19 +385,23 @@ again:
 }
 
 /*
- * A huge page of zeros for @at, from where its policy has it, and charged to nobody.
- * NULL if there is none to be had at once. Sleeps, and takes the mmap_lock.
+ * Allocates a replacement for the huge page at @at. It is a huge page of zeros, obeys the
+ * memory policy of that address, and is charged to no memory cgroup.
+ *
+ * Returns NULL if that needs reclaim or compaction, if the mmap_lock is not free, or if
+ * pages at @at may not be exchanged. May sleep to clear the page. The caller may have a
+ * seat.
  */
 struct folio *zpipe_gift_replacement(unsigned long at)
 {
-	/* One that takes compaction is not worth it, nor a word in the log. */
+	/* Compaction would cost more than the copy does. A failure is normal: no warning. */
 	const gfp_t gfp = (GFP_TRANSHUGE_LIGHT | __GFP_ZERO | __GFP_NOWARN) &
 			  ~__GFP_ACCOUNT;
 	struct mm_struct *mm = current->mm;
 	struct vm_area_struct *vma;
 	struct folio *folio = NULL;
 
-	/* As in zpipe_begin_move(). */
+	/* It only tries the mmap_lock, for the reason in zpipe_begin_move(). */
 	if (!mm || !mmap_read_trylock(mm))
 		return NULL;
 	vma = vma_lookup(mm, at);
@@ -371,18 +411,18 @@ struct folio *zpipe_gift_replacement(unsigned long at)
 	return folio;
 }
 
-/* Whether somebody has a VMA locked against writers. */
+/* Returns true if a task holds the read lock of a VMA, which a page fault does. */
 static bool is_read(struct vm_area_struct *vma)
 {
 #ifdef CONFIG_PER_VMA_LOCK
-	/* One is for being attached. */
+	/* The VMA has one reference because it is attached. */
 	return refcount_read(&vma->vm_refcnt) > 1;
 #else
 	return false;
 #endif
 }
 
-/* As mmap_read_trylock(), for writing, which the kernel does not have. */
+/* Tries the mmap_lock for writing. The kernel has mmap_read_trylock(), but not this. */
 static bool lock_if_free(struct mm_struct *mm)
 {
 	if (!down_write_trylock(&mm->mmap_lock))
@@ -392,14 +432,18 @@ static bool lock_if_free(struct mm_struct *mm)
 }
 
 /*
- * Gets the current task's memory from @at to @end ready for other pages to be put in:
- * 0, and the mmap_lock is held for writing; or a reason.
+ * Prepares an exchange of pages from @at to @end in the memory of the current task. Fills
+ * in @args. Returns 0 with the mmap_lock held for writing, or a reason without it.
  *
- * For writing, and with the VMA locked against faults, too: madvise(2) zaps under
- * less, and migrate_vma_collect_pmd(), whose table of small pages is taken away while
- * it splits a folio in it, begins anew behind what it has collected. What it finds is
- * then one huge page, or, split by reclaim just now, a table that stays. The arrays
- * have room for either, and for both.
+ * It takes the mmap_lock for writing, and write-locks the VMA against page faults. Less is
+ * not enough, because of migrate_vma_collect_pmd(). That function drops the page table
+ * lock to split a folio. madvise(2), which needs only the VMA's read lock, may free the
+ * table meanwhile. Then the function starts again, but appends to the entries that it
+ * has filled, and could fill more of them than the range has pages.
+ *
+ * With both locks held, it finds one entry for a huge page. If reclaim has just split the
+ * huge page, it finds a table of small pages, which stays. @pfns has space for
+ * ZPIPE_GIFT_PFNS numbers, which is enough for both one after the other.
  */
 int zpipe_begin_move(struct migrate_vma *args, unsigned long at, unsigned long end,
 		     unsigned long *pfns)
@@ -414,14 +458,14 @@ int zpipe_begin_move(struct migrate_vma *args, unsigned long at, unsigned long e
 		.flags = MIGRATE_VMA_SELECT_SYSTEM | MIGRATE_VMA_SELECT_COMPOUND,
 	};
 	/*
-	 * Others wait for who comes here: it has a slot of the pipe, or the page at its
-	 * front. So it does not wait for whoever has the lock of its memory.
+	 * The caller has a seat or a claim, for which other tasks wait. So it must not wait
+	 * for the tasks that hold the mmap_lock.
 	 */
 	if (!mm || !lock_if_free(mm))
 		return ZPIPE_REASON_KERNEL;
 	args->vma = vma_lookup(mm, at);
 	why = zpipe_check_vma(args->vma, at, end);
-	/* Nor for who faults there, or zaps: it may take long over that. */
+	/* Nor must it wait for a task that faults or zaps there, which may take long. */
 	if (!why && (is_read(args->vma) || vma_start_write_killable(args->vma)))
 		why = ZPIPE_REASON_KERNEL;
 	if (why)
@@ -429,21 +473,25 @@ int zpipe_begin_move(struct migrate_vma *args, unsigned long at, unsigned long e
 	return why;
 }
 
-/* Whether @with may take the place of a page; a reason if not. */
+/* Returns 0 if @with may replace a page in a process's memory, or a reason. */
 int zpipe_check_with(struct folio *with)
 {
 	if (folio_contain_hwpoisoned_page(with))
 		return ZPIPE_REASON_POISON;
-	/* The charge of what it replaces would not move to it. */
+	/* The charge of the page that it replaces could not be transferred to it. */
 	return folio_memcg_charged(with) ? ZPIPE_REASON_KERNEL : 0;
 }
 
 /*
- * Takes the huge page at @at out of the current task's memory; @with, nobody's, takes
- * its place: what a writer gifts, or what a reader lands. @pfns has room for
- * ZPIPE_GIFT_PFNS. Returns 0 and the page in @out, with one reference, mapped nowhere
- * and charged to nobody; or a reason, and all is as it was. Sleeps, and takes the
- * mmap_lock for writing if it is free.
+ * Replaces the huge page at @at in the memory of the current task with @with. For a gift
+ * @with is the replacement, for a move it is the gifted page.
+ *
+ * The caller has the only reference to @with, which is not mapped and not charged. @pfns
+ * has space for ZPIPE_GIFT_PFNS numbers.
+ *
+ * Returns 0, and in @out the page that was there, with one reference, not mapped and not
+ * charged. Or returns a reason, and nothing has changed. Sleeps, and takes the mmap_lock
+ * for writing if it is free.
  */
 int zpipe_gift_page(unsigned long at, struct folio *with, unsigned long *pfns,
 		    struct folio **out)
@@ -463,7 +511,7 @@ int zpipe_gift_page(unsigned long at, struct folio *with, unsigned long *pfns,
 	return why;
 }
 
-#else /* no huge pages, or none that can be moved */
+#else /* this kernel cannot gift or move pages: each is copied */
 
 void zpipe_refuse_moves(u8 when)
 {
@@ -495,7 +543,7 @@ bool zpipe_huge_fits(struct folio *folio)
 	return false;
 }
 
-int zpipe_land_probe(unsigned long at)
+int zpipe_move_probe(unsigned long at)
 {
 	return ZPIPE_REASON_KERNEL;
 }

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What gift.c, of huge pages, and gift_small.c, of pages of 4 KiB, have in common.
+ * Functions of gift.c, which deals with huge pages, that gift_small.c uses for pages of
+ * 4 KiB, too.
+ *
+ * In these files a *reason* is one of ZPIPE_REASON_SMALL to ZPIPE_REASON_KERNEL of the ABI. It
+ * says why a page cannot be exchanged. 0 means that it can: ZPIPE_REASON_PART is not used.
  */
 #ifndef ZPIPE_GIFT_H
 #define ZPIPE_GIFT_H
@@ -11,10 +15,11 @@
 #include "helpers.h"
 
 /*
- * Before 7.3 migrate_vma_setup() takes its reference to a folio that it is about to
- * split after it has dropped the lock of the page table: by then the folio may be
- * gone. Nobody but the callers of that function can keep it from splitting, so
- * nothing is moved there.
+ * Defined if this kernel can gift and move pages.
+ *
+ * Before 7.3 migrate_vma_setup() drops the page table lock before it takes its reference
+ * to a folio that it is about to split. The folio may be freed in between. Callers
+ * cannot rule out such a split, so on these kernels all gifts and moves are copies.
  */
 #if IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) && IS_ENABLED(CONFIG_DEVICE_MIGRATION) && \
 	defined(ZPIPE_SINCE_7_3)

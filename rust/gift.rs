@@ -1,31 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Writing memory that may be taken away: `ZPIPE_IOC_GIFT`.
+//! Gifts: `ZPIPE_IOC_GIFT`, a write that may take huge pages out of the writer's memory.
 //!
-//! Ranges of memory are cut into pieces. Whole huge pages leave the writer's memory and become slots;
-//! what lies between two of them, and what cannot be moved, is gathered and written as by writev(2).
+//! The ranges of the call are cut into pieces. Whole huge pages leave the writer's memory and
+//! become slots. Bytes between two of them, and pages that cannot be gifted, are gathered and
+//! written as by writev(2).
 //!
-//! A huge page is taken under the writer's mmap_lock, so not under the pipe's lock. The writer reserves
-//! a slot first, its *seat*: when the page is there, nothing can fail any more.
+//! A huge page is taken out under the writer's mmap_lock, so not under the inner lock. Therefore
+//! the writer reserves a free slot first, its *seat*. Once the page is out, filling the seat cannot
+//! fail.
 
 mod small;
 
 use crate::{
     homes::{Terms, Wanted},
     mm::{self, AddressSpace, HugeCredit, HugePage, Ranges, Scratch},
-    pipe::{Pipe, Request, FRAMES_MOST, HUGE_MOST},
-    slot::{HugeSlot, HugeSlots, Kind, Origin, Slot},
+    pipe::Pipe,
+    request::Request,
+    slot::{Kind, LargeSlot, LargeSlots, Origin, Slot},
     sync::{killed, raise_sigpipe},
     trace::{self, Who},
     zcore::{
-        gift::{next_piece, Piece, Report},
-        turn::{Wakes, WriterTurn},
+        gift::{next_piece, Piece, Report, FRAMES_MAX, HUGE_MAX},
+        state::State,
+        wakeup::{Wakes, WriterPolicy},
         PAGE_SIZE,
     },
 };
 use kernel::prelude::*;
 
-/// Why a piece was copied, as the ABI has it.
+/// The reasons for which a piece is copied, as the ABI numbers them.
 mod reason {
     use crate::uapi;
 
@@ -39,64 +43,67 @@ mod reason {
     pub(super) const SMALL: usize = uapi::REASON_SMALL as usize;
 }
 
-/// What is to be copied, and why.
+/// Bytes that are to be copied, and the reason.
 struct Part {
     bytes: usize,
     reason: usize,
 }
 
-/// A call of `ZPIPE_IOC_GIFT`.
+/// One call of `ZPIPE_IOC_GIFT`.
 pub(crate) struct Gift<'p> {
     pipe: &'p Pipe,
     request: Request<'p>,
     terms: Terms,
-    /// Small pages are to leave, too.
+    /// `ZPIPE_SMALL`: small pages are gifted, too.
     small: bool,
-    giver: Option<AddressSpace>,
+    gifter: Option<AddressSpace>,
     scratch: Option<Scratch>,
-    /// A slot without a page, for one that nothing comes home for.
-    fresh: Option<KBox<HugeSlot>>,
-    /// What is to be copied before anything else.
+    /// An empty slot for the next gift. A replacement from the home comes with a slot of its own
+    /// instead.
+    empty_slot: Option<KBox<LargeSlot>>,
+    /// Memory that has to be copied before anything that follows it is written.
     ranges: Ranges,
-    /// The same, one by one.
+    /// The pieces of `ranges`, with the reason for each.
     parts: KVec<Part>,
-    /// What was written so far.
+    /// The bytes that were written so far.
     pub(crate) report: Report,
 }
 
 impl<'p> Gift<'p> {
-    /// Nothing is written yet. Pages of 4 KiB are to leave the writer, too, if `small`.
+    /// A call that has written nothing yet. It gifts pages of 4 KiB, too, if `small` is set.
     pub(crate) fn new(pipe: &'p Pipe, request: Request<'p>, terms: Terms, small: bool) -> Self {
         Self {
             pipe,
             request,
             terms,
             small,
-            giver: AddressSpace::of_current(),
+            gifter: AddressSpace::of_current(),
             scratch: None,
-            fresh: None,
+            empty_slot: None,
             ranges: Ranges::new(),
             parts: KVec::new(),
             report: Report::default(),
         }
     }
 
-    /// Writes `ranges`, addresses and lengths, in order, until something comes in between; what was written is
-    /// in the report.
+    /// Writes `ranges`, pairs of address and length, in order. It may stop before the end, for
+    /// example after a partial copy or when the task is killed. `report` has the bytes that were
+    /// written.
     ///
-    /// Sleeps as [`Pipe::write`], and fails as that, whatever was written before.
+    /// Sleeps as [`Pipe::write`] does, and has the same errors, even if it has written something
+    /// before.
     pub(crate) fn write(&mut self, ranges: impl Iterator<Item = (usize, usize)>) -> Result {
         for (mut at, mut bytes) in ranges {
             while let Some(piece) = next_piece(at, bytes) {
                 let step = match piece {
                     Piece::Part(part) => {
-                        if !self.part(at, part, reason::PART)? {
+                        if !self.write_part(at, part, reason::PART)? {
                             return Ok(());
                         }
                         part
                     }
                     Piece::Whole => {
-                        if !self.whole(at)? {
+                        if !self.write_huge(at)? {
                             return Ok(());
                         }
                         HugePage::SIZE
@@ -120,7 +127,7 @@ impl<'p> Gift<'p> {
         Ok(())
     }
 
-    /// Writes what was to be copied; says whether all of it went.
+    /// Writes the memory that was to be copied. Returns true if all of it was written.
     fn copy(&mut self) -> Result<bool> {
         if self.parts.is_empty() {
             return Ok(true);
@@ -145,9 +152,11 @@ impl<'p> Gift<'p> {
         Ok(all)
     }
 
-    /// Looks whether the writer was killed: an error if so and nothing is written yet, false if something is. A
-    /// write looks for signals where it waits; this call may move much without a wait.
-    fn goes_on(&self) -> Result<bool> {
+    /// False if the writer is being killed. `ERESTARTSYS` if in that case nothing was written yet.
+    ///
+    /// A write looks for signals where it waits. This call needs its own check, because it can gift
+    /// many pages without a wait.
+    fn may_continue(&self) -> Result<bool> {
         let was_killed = killed();
 
         if was_killed && self.report.done() == 0 {
@@ -156,36 +165,37 @@ impl<'p> Gift<'p> {
         Ok(!was_killed)
     }
 
-    /// Has the huge page at `at` leave the memory it is in, or be copied later; false if something
-    /// came in between.
-    fn whole(&mut self, at: usize) -> Result<bool> {
-        if !self.goes_on()? {
+    /// Gifts the huge page at `at`, or leaves it to be copied later. Returns false if the call has
+    /// to stop.
+    fn write_huge(&mut self, at: usize) -> Result<bool> {
+        if !self.may_continue()? {
             return Ok(false);
         }
         let mut tries = 0;
         let refused = loop {
-            // Before anything is done for it, and before anybody waits.
+            // The refusal is checked before anything is copied, reserved or waited for.
             if let Err(reason) = self.refusal(at) {
                 break Some(reason);
             }
             if !self.copy()? {
                 return Ok(false);
             }
-            match self.moved(at)? {
-                Err(reason) if mm::may_be_over(reason) && tries < mm::TRIES => tries += 1,
+            match self.gift_huge(at)? {
+                Err(reason) if mm::is_transient(reason) && tries < mm::TRIES => tries += 1,
                 moved => break moved.err(),
             }
         };
         match refused {
             None => self.report.moved(HugePage::SIZE),
-            // Or there may be several mappings.
+            // There are small pages, or the 2 MiB may span several mappings.
             Some(reason @ (reason::SMALL | reason::MAPPING)) => {
-                return self.part(at, HugePage::SIZE, reason);
+                return self.write_part(at, HugePage::SIZE, reason);
             }
             Some(reason) => {
                 self.copy_later(at, HugePage::SIZE, reason)?;
                 if reason == reason::COST {
-                    // By then more may be known of that.
+                    // While these bytes are written, readers may read earlier pages. Then the cost
+                    // policy may decide otherwise for the next page.
                     return self.copy();
                 }
             }
@@ -193,14 +203,16 @@ impl<'p> Gift<'p> {
         Ok(true)
     }
 
-    /// Why the huge page at `at` is copied, as far as can be told beforehand.
+    /// Checks, as far as possible without a seat, whether the huge page at `at` can be gifted. The
+    /// error is the reason to copy it.
     fn refusal(&mut self, at: usize) -> Result<(), usize> {
         if self.request.kind() == Kind::Packet {
             return Err(reason::PACKET);
         }
         let wanted = self.wanted()?;
         if self.small {
-            // Small pages have another price.
+            // The cost policy does not apply to small pages. So memory that has small pages must be
+            // refused for that, before the cost policy is asked.
             mm::is_giftable(at)?;
         }
         {
@@ -208,28 +220,29 @@ impl<'p> Gift<'p> {
             if inner.buffer_only {
                 return Err(reason::BUFFER_ONLY);
             }
-            if !inner.homes.can(wanted) {
+            if !inner.homes.can_replace(wanted) {
                 return Err(reason::COST);
             }
         }
         if !self.small {
             mm::is_giftable(at)?;
         }
-        self.provide()
+        self.prepare()
     }
 
-    /// Has ready what it takes to move a page, as far as it can be had beforehand.
-    fn provide(&mut self) -> Result<(), usize> {
+    /// Allocates what a gift needs: scratch memory and a slot. The replacement is found or
+    /// allocated later.
+    fn prepare(&mut self) -> Result<(), usize> {
         if self.scratch.is_none() {
             self.scratch = self.pipe.lock().homes.take_scratch();
         }
         if self.scratch.is_none() {
             self.scratch = Scratch::new().ok();
         }
-        if self.fresh.is_none() {
-            self.fresh = HugeSlot::new().ok();
+        if self.empty_slot.is_none() {
+            self.empty_slot = LargeSlot::new().ok();
         }
-        match (&self.scratch, &self.fresh) {
+        match (&self.scratch, &self.empty_slot) {
             (Some(_), Some(_)) => Ok(()),
             _ => Err(reason::MEMORY),
         }
@@ -237,38 +250,41 @@ impl<'p> Gift<'p> {
 
     fn wanted(&self) -> Result<Wanted<'_>, usize> {
         Ok(Wanted {
-            giver: self.giver.as_ref().ok_or(reason::MAPPING)?,
+            gifter: self.gifter.as_ref().ok_or(reason::MAPPING)?,
             terms: self.terms,
         })
     }
 
-    /// Counts `slot` to the current user, unless it already is.
-    fn credit(&self, slot: &mut HugeSlot) -> Result<(), usize> {
+    /// Charges `slot` to the current user. A replacement that this address space gifted earlier
+    /// brings a slot that is charged already.
+    fn credit(&self, slot: &mut LargeSlot) -> Result<(), usize> {
         let pipe = self.pipe;
-        if !matches!(slot.origin(), Origin::Given(_)) {
+        if !matches!(slot.origin(), Origin::Gifted(_)) {
             let credit = HugeCredit::new(|all| pipe.above_user(all)).ok_or(reason::LIMIT)?;
             slot.set_credit(credit);
         }
         Ok(())
     }
 
-    /// Moves the huge page at `at` into the pipe, or says why not.
-    fn moved(&mut self, at: usize) -> Result<Result<(), usize>> {
-        let (wanted, giver) = match (self.wanted(), &self.giver) {
-            (Ok(wanted), Some(giver)) => (wanted, giver.clone()),
+    /// Gifts the huge page at `at`. The inner error is the reason to copy it.
+    fn gift_huge(&mut self, at: usize) -> Result<Result<(), usize>> {
+        let (wanted, gifter) = match (self.wanted(), &self.gifter) {
+            (Ok(wanted), Some(gifter)) => (wanted, gifter.clone()),
             _ => return Ok(Err(reason::MAPPING)),
         };
-        let mut seat = match Seat::wait(self.pipe, self.request, What::Huge(wanted))? {
+        let mut seat = match Seat::wait(self.pipe, self.request, Payload::Huge(wanted))? {
             Ok(seat) => seat,
             Err(why) => return Ok(Err(why)),
         };
-        let (Some(mut slot), Some(mut scratch)) =
-            (seat.home.take().or(self.fresh.take()), self.scratch.take())
-        else {
+        let (Some(mut slot), Some(mut scratch)) = (
+            seat.home.take().or(self.empty_slot.take()),
+            self.scratch.take(),
+        ) else {
             seat.give_up();
             return Ok(Err(reason::MEMORY));
         };
-        // It is counted with the seat, so that nobody who waits has anything counted.
+        // The page is charged only when the writer has a seat. So a writer that waits for a seat
+        // has no page charged.
         if let Err(why) = self.credit(&mut slot) {
             self.scratch = Some(scratch);
             if slot.is_whole() {
@@ -294,7 +310,7 @@ impl<'p> Gift<'p> {
         match gifted {
             Ok(page) => {
                 slot.put_page(page);
-                slot.set_origin(Origin::Given(giver));
+                slot.set_origin(Origin::Gifted(gifter));
                 seat.fill(slot);
                 Ok(Ok(()))
             }
@@ -316,24 +332,24 @@ impl Drop for Gift<'_> {
             .scratch
             .take()
             .and_then(|scratch| self.pipe.lock().homes.put_scratch(scratch));
-        // It is freed without the lock.
+        // The inner lock is not held here.
         drop(unused);
     }
 }
 
-/// What a seat is for.
+/// The payload of a seat.
 #[derive(Clone, Copy)]
-pub(crate) enum What<'a> {
-    /// A huge page, which this is to replace.
+pub(crate) enum Payload<'a> {
+    /// A huge page, and the kind of replacement that it needs.
     Huge(Wanted<'a>),
-    /// So many small ones.
+    /// A number of small pages.
     Small(usize),
-    /// A frame of a window.
+    /// A frame of a write window.
     Frame,
 }
 
-impl What<'_> {
-    /// Slots that a copy takes.
+impl Payload<'_> {
+    /// The number of slots that a copy of it would use.
     fn pages(self) -> usize {
         match self {
             Self::Huge(_) | Self::Frame => HugePage::SIZE / PAGE_SIZE,
@@ -341,81 +357,92 @@ impl What<'_> {
         }
     }
 
-    /// How many huge pages and frames may be in the pipe with it.
-    fn most(self) -> u64 {
+    /// The limit for this kind: it is not put into a pipe that already has so many huge pages,
+    /// frames and slots of small pages.
+    fn max(self) -> u64 {
         match self {
-            Self::Huge(_) | Self::Small(_) => HUGE_MOST,
-            Self::Frame => FRAMES_MOST,
+            Self::Huge(_) | Self::Small(_) => HUGE_MAX,
+            Self::Frame => FRAMES_MAX,
         }
     }
 
-    /// Whether it waits until a window has consumed others, though readers find nothing. What can be copied at
-    /// once does not; but to fill a frame and to have it copied costs more than to wait.
+    /// True if the writer waits for a read window to consume, although the ring has no data that
+    /// other readers could read. A gift does not wait for that, because its bytes can be copied at
+    /// once. A frame does, because filling a frame and copying it afterwards costs more than the
+    /// wait.
     fn waits_for_windows(self) -> bool {
         matches!(self, Self::Frame)
     }
 
-    /// Whether it may be in a pipe that is for buffered data only.
-    fn is_buffered(self) -> bool {
-        // Nobody but the pipe has it any more.
+    /// True if it can be put into a buffer-only pipe.
+    fn allowed_on_buffer_only(self) -> bool {
+        // A committed frame is in nobody's memory but the pipe's.
         matches!(self, Self::Frame)
     }
 }
 
-/// A slot that a writer has reserved for a huge page, to be filled or given up: without the pipe's lock,
-/// and without an mmap_lock.
+/// A free slot that a writer has reserved for a huge page, small pages or a frame.
+///
+/// The writer has to fill it or give it up. It does so while it holds neither the inner lock nor an
+/// mmap_lock.
 #[must_use]
 pub(crate) struct Seat<'p> {
     pipe: &'p Pipe,
-    turn: WriterTurn,
-    /// It waited for room.
+    policy: WriterPolicy,
+    /// The writer waited for a free slot.
     waited: bool,
-    /// What takes the place of the page, if it need not be cleared.
-    home: Option<KBox<HugeSlot>>,
-    /// A page of zeros takes its place.
+    /// The replacement from the home, with its slot. [`None`] if the home has none, or none is
+    /// needed.
+    home: Option<KBox<LargeSlot>>,
+    /// The replacement is a cleared page.
     clears: bool,
 }
 
 impl<'p> Seat<'p> {
-    /// Waits for a slot that is free, as a write does, and reserves it; or says why a huge page is not to
-    /// be moved. For a huge page it comes with one to take its place, if there is one; without that only if
-    /// zeros are worth it.
+    /// Waits for a free slot, as a write does, and reserves it. The inner error is the reason to
+    /// copy the payload. If the pipe has as many huge pages as it may have, it also waits until
+    /// readers have read one, but only if a copy would have to wait, too.
+    ///
+    /// The seat for a huge page comes with a replacement, if the home has one. If it has none,
+    /// there is a seat only if the cost policy allows a cleared page.
     ///
     /// Errors: `EPIPE` (with SIGPIPE), `EAGAIN`, `ERESTARTSYS`.
     pub(crate) fn wait(
         pipe: &'p Pipe,
         request: Request<'_>,
-        what: What<'_>,
+        payload: Payload<'_>,
     ) -> Result<Result<Self, usize>> {
         let mut inner = pipe.lock();
-        let mut turn = WriterTurn::new(inner.has_readers() && inner.ring.is_empty());
+        let mut policy = WriterPolicy::new(inner.has_readers() && inner.ring.is_empty());
         let mut waited = false;
         let result = loop {
             let full = inner.ring.is_full();
-            // Those of seats say nothing of what readers can do about it. Nor does who can be copied wait for
-            // readers where a write would not.
+            // True if the writer has to wait until readers have read huge pages. Those that other
+            // writers have reserved seats for do not count, because readers cannot read them yet. A
+            // writer whose bytes would fit into free slots does not wait, because a write would not
+            // wait either.
             let read_first = pipe.huge() > u64::from(inner.ring.reserved())
-                && (inner.ring.used() != 0 || what.waits_for_windows())
-                && what.pages() > inner.ring.free();
+                && (inner.ring.used() != 0 || payload.waits_for_windows())
+                && payload.pages() > inner.ring.free();
             if !inner.has_readers() {
                 break Err(EPIPE);
             }
             if !full && request.kind() == Kind::Packet {
                 break Ok(Err(reason::PACKET));
             }
-            if !full && inner.buffer_only && !what.is_buffered() {
+            if !full && inner.buffer_only && !payload.allowed_on_buffer_only() {
                 break Ok(Err(reason::BUFFER_ONLY));
             }
-            if !full && pipe.huge() < what.most() {
-                let home = match what {
-                    What::Huge(wanted) => {
+            if !full && pipe.huge() < payload.max() {
+                let home = match payload {
+                    Payload::Huge(wanted) => {
                         let home = inner.homes.take(wanted);
                         if home.is_none() && !inner.homes.may_clear(wanted) {
                             break Ok(Err(reason::COST));
                         }
                         home
                     }
-                    What::Small(_) | What::Frame => None,
+                    Payload::Small(_) | Payload::Frame => None,
                 };
                 inner.ring.reserve();
                 pipe.set_huge(&inner, pipe.huge() + 1);
@@ -432,47 +459,52 @@ impl<'p> Seat<'p> {
                 break Err(ERESTARTSYS);
             }
 
-            let mut wakes = turn.pause(0, full);
+            let mut wakes = policy.pause(0, full);
             if full {
                 inner.stats.write.waits += 1;
                 inner.waiting_writers.count += 1;
-                wakes.owner = inner.recall_spent(|| true);
+                wakes.owner = inner.recall_used_share(|| false);
             }
             drop(inner);
             pipe.wake(wakes);
             trace::wait(pipe.id(), Who::Writer);
-            // A signal is seen after another look, as by a write.
+            // The result is ignored. The loop sees a signal after it has looked at the pipe again,
+            // as a write does.
             let _ = if full {
-                let room = || pipe.state().writable();
-                pipe.wr_wait.wait_exclusive(room).map(|_| ())
+                let writable = || pipe.snapshot().writable();
+                pipe.wr_wait.wait_exclusive(writable).map(|_| ())
             } else {
-                // What is room to others is none for this: it would keep wakeups that are theirs.
+                // This wait is not exclusive. One free slot is of no use to this writer, so an
+                // exclusive wait would use up wakeups that are meant for other writers.
                 pipe.wr_wait.wait(|| {
-                    let room = pipe.state().room;
-                    let free = room.limit.saturating_sub(room.used) as usize;
-                    pipe.huge() < what.most()
-                        || free >= what.pages()
-                        || pipe.state().ends.readers == 0
-                        || (pipe.is_buffer_only() && !what.is_buffered())
-                        || (room.used == 0 && !what.waits_for_windows())
+                    let State {
+                        occupancy, ends, ..
+                    } = pipe.snapshot();
+                    let free = occupancy.limit.saturating_sub(occupancy.used) as usize;
+                    pipe.huge() < payload.max()
+                        || free >= payload.pages()
+                        || ends.readers == 0
+                        || (pipe.is_buffer_only() && !payload.allowed_on_buffer_only())
+                        || (occupancy.used == 0 && !payload.waits_for_windows())
                 })
             };
-            turn.waited();
+            policy.waited();
             inner = pipe.lock();
             if full {
                 waited = true;
                 inner.waiting_writers.count -= 1;
             }
-            turn.resume(inner.ring.is_empty());
+            policy.resume(inner.ring.is_empty());
         };
 
         let full = inner.ring.is_full();
         drop(inner);
         let wakes = match result {
-            Err(_) => turn.end(0, full, pipe.every_write_wakes()),
-            // Nothing is written; a wakeup that came is kept for what will be.
+            Err(_) => policy.end(0, full, pipe.every_write_wakes()),
+            // Nothing is written yet. The seat keeps a wakeup for the next writer until it is
+            // filled.
             Ok(_) if full => Wakes::default(),
-            Ok(_) => turn.pause(0, false),
+            Ok(_) => policy.pause(0, false),
         };
         pipe.wake(wakes);
         if result.as_ref().is_err_and(|e| *e == EPIPE) && !request.nosignal {
@@ -480,23 +512,23 @@ impl<'p> Seat<'p> {
         }
         Ok(result?.map(|home| Self {
             pipe,
-            turn,
+            policy,
             waited,
             home,
             clears: false,
         }))
     }
 
-    /// Puts `slot` in.
-    pub(crate) fn fill(mut self, slot: KBox<HugeSlot>) {
+    /// Puts `slot` into the seat, behind all other slots, and wakes readers and writers.
+    pub(crate) fn fill(mut self, slot: KBox<LargeSlot>) {
         let pipe = self.pipe;
         let bytes = slot.len();
         let (is_small, is_frame) = (slot.is_small(), slot.frame().is_some());
         let mut inner = pipe.lock();
 
-        self.turn.resume(inner.ring.is_empty());
-        inner.ring.fill_reserved(Slot::Huge(slot));
-        inner.stats.write.moved(bytes);
+        self.policy.resume(inner.ring.is_empty());
+        inner.ring.fill_reserved(Slot::Large(slot));
+        inner.stats.write.count(bytes);
         if is_frame {
             inner.stats.frames_sent += 1;
             inner.stats.frame_bytes += bytes as u64;
@@ -506,34 +538,35 @@ impl<'p> Seat<'p> {
             inner.stats.gifts += 1;
             if self.clears {
                 inner.stats.clears += 1;
-                inner.homes.worth.cleared();
+                inner.homes.cost.cleared();
             } else {
-                inner.homes.worth.reused();
+                inner.homes.cost.reused();
             }
         }
         if self.waited {
-            inner.waiting_writers.turns = inner.waiting_writers.turns.wrapping_add(1);
+            inner.waiting_writers.made_progress();
         }
         let full = inner.ring.is_full();
         drop(inner);
         let polled = pipe.every_write_wakes();
-        pipe.wake(self.turn.end(bytes, full, polled));
+        pipe.wake(self.policy.end(bytes, full, polled));
     }
 
-    /// Gives it up unused.
+    /// Gives the seat up without filling it. Returns the replacement to the home, and wakes tasks
+    /// that may use the slot.
     pub(crate) fn give_up(mut self) {
         let pipe = self.pipe;
-        let mut gone = HugeSlots::new();
+        let mut gone = LargeSlots::new();
         let mut inner = pipe.lock();
 
-        self.turn.resume(inner.ring.is_empty());
+        self.policy.resume(inner.ring.is_empty());
         if let Some(home) = self.home.take() {
             inner.homes.put(home, &mut gone);
         }
         inner.ring.release();
         pipe.set_huge(&inner, pipe.huge().saturating_sub(1));
-        let offered = inner.ring.offered();
-        let wakes = self.turn.give_up_seat(inner.ring.is_full(), offered);
+        let posted_state = inner.ring.posted_state();
+        let wakes = self.policy.release_seat(inner.ring.is_full(), posted_state);
         drop(inner);
         pipe.wake(wakes);
         gone.free();

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Pages of 4 KiB that leave a process's memory, and such that come into it.
+ * Gifts and moves of small pages, which are pages of 4 KiB.
  *
- * As gift.c does it with one huge page, this does it with many pages at once, for a
- * caller that insists. To take one costs several times what a copy of it does: each has
- * a page table entry, a flush, references, locks and a charge of its own.
+ * gift.c exchanges one huge page, and this file exchanges many small pages at once. It is
+ * for callers that ask for it with ZPIPE_SMALL. To exchange a small page costs several
+ * times as much as to copy it. Each one has its own page table entry, TLB flush,
+ * references, locks and charge.
  */
 #include <linux/highmem.h>
 #include <linux/sched.h>
@@ -13,7 +14,7 @@
 
 #ifdef ZPIPE_MOVES
 
-/* What a page has to be, and must not be. */
+/* The flags of a source entry that stands for a page that may be exchanged. */
 #define MOVABLE	(MIGRATE_PFN_MIGRATE | MIGRATE_PFN_WRITE)
 
 static unsigned long pages_between(unsigned long from, unsigned long to)
@@ -21,7 +22,10 @@ static unsigned long pages_between(unsigned long from, unsigned long to)
 	return (to - from) >> PAGE_SHIFT;
 }
 
-/* Why the page at @at cannot change owner; 0 if it seems that it can. */
+/*
+ * Returns 0 if it seems that the small page at @at can be exchanged, or a reason. Takes a
+ * reference to the page and drops it. Does not fault.
+ */
 static int probe(unsigned long at)
 {
 	struct folio *folio;
@@ -29,23 +33,29 @@ static int probe(unsigned long at)
 	int why;
 
 	if (get_user_pages_fast_only(at, 1, FOLL_WRITE, &page) != 1) {
-		/* Not writable: shared since a fork, or never written; or not there at all. */
+		/* The page is shared since fork(2), was never written to, or is not resident. */
 		if (get_user_pages_fast_only(at, 1, 0, &page) != 1)
 			return ZPIPE_REASON_SMALL;
 		put_page(page);
 		return ZPIPE_REASON_SHARED;
 	}
 	folio = page_folio(page);
-	/* migrate_vma_setup() would split it. */
+	/* migrate_vma_setup() would split a large folio. */
 	why = folio_test_large(folio) ? ZPIPE_REASON_SMALL : zpipe_check_folio(folio);
-	/* One of the mapping, one of ours, one of who is about to put it on the LRU. */
+	/*
+	 * The mapping has one reference, and this function another. A page that is not on
+	 * an LRU list yet may have a third one, from the batch that will add it.
+	 */
 	if (!why && folio_ref_count(folio) > (folio_test_lru(folio) ? 2 : 3))
 		why = ZPIPE_REASON_PINNED;
 	put_page(page);
 	return why;
 }
 
-/* Of the @n pages at @at, how many from the first on share its fate, which is @why. */
+/*
+ * Sets @why to the result of probe() for the page at @at. Returns how many of the @n pages
+ * at @at, from the first on, have the same result.
+ */
 static unsigned int probe_run(unsigned long at, unsigned int n, int *why)
 {
 	unsigned int i;
@@ -58,17 +68,19 @@ static unsigned int probe_run(unsigned long at, unsigned int n, int *why)
 }
 
 /*
- * Whether pages can leave the current task's memory at @at, or come there if it @lands
- * them, of which there are @n at most: 0, or the reason why not. That is so for the
- * first @run pages. @pages has room for @n. Sleeps, takes the mmap_lock, and, to land,
- * faults.
+ * Returns 0 if it seems that small pages at @at in the memory of the current task can be
+ * exchanged, or a reason. The exchange is a move if @moves_in, and else a gift.
+ *
+ * It tests at most @n pages. The result is valid for the first @run of them. For a move it
+ * faults in a page that is missing or shared. @pages has space for @n pointers. Sleeps, and
+ * takes the mmap_lock.
  */
-int zpipe_small_probe(unsigned long at, unsigned int n, bool lands, struct page **pages,
+int zpipe_small_probe(unsigned long at, unsigned int n, bool moves_in, struct page **pages,
 		      unsigned int *run)
 {
 	struct mm_struct *mm = current->mm;
 	struct vm_area_struct *vma;
-	bool faulted = !lands;
+	bool faulted = !moves_in;
 	int why;
 
 	*run = n;
@@ -84,7 +96,10 @@ again:
 	if (!why)
 		*run = probe_run(at, n, &why);
 	mmap_read_unlock(mm);
-	/* What is not there, or is shared, the kernel puts a page for, to be replaced. */
+	/*
+	 * A move can exchange only a page that the reader has for itself. If the page is not
+	 * resident, or shared, a write fault provides one.
+	 */
 	if (!faulted && (why == ZPIPE_REASON_SMALL || why == ZPIPE_REASON_SHARED)) {
 		size_t bytes = *run * PAGE_SIZE;
 
@@ -96,13 +111,15 @@ again:
 }
 
 /*
- * Puts @n pages of zeros for @at at most in @pages, from where its policy has them, and
- * charged to nobody; returns how many were to be had at once. Takes the mmap_lock, if it
- * is free.
+ * Allocates at most @n replacements for the small pages at @at. They are pages of zeros,
+ * obey the memory policy of these addresses, and are charged to no memory cgroup.
+ *
+ * Stores them in @pages and returns how many there are. It stops where an allocation
+ * would need direct reclaim, and allocates none if the mmap_lock is not free.
  */
 unsigned int zpipe_small_replacements(unsigned long at, unsigned int n, struct page **pages)
 {
-	/* Nobody waits for reclaim who has a slot of the pipe. */
+	/* The caller has a seat, for which other tasks wait, so it must not wait for reclaim. */
 	const gfp_t gfp = (GFP_HIGHUSER_MOVABLE | __GFP_ZERO | __GFP_NOWARN) &
 			  ~(__GFP_ACCOUNT | __GFP_DIRECT_RECLAIM);
 	struct mm_struct *mm = current->mm;
@@ -125,8 +142,11 @@ unsigned int zpipe_small_replacements(unsigned long at, unsigned int n, struct p
 }
 
 /*
- * Of what migrate_vma_setup() found, how many pages from the first on can be replaced by
- * those in @with, which are made ready for that; @why is of the next one.
+ * Prepares the replacement of at most @n pages that migrate_vma_setup() collected by those
+ * in @with, and makes these the destinations of the migration.
+ *
+ * Returns how many pages, from the first on, can be replaced. Sets @why to the reason of
+ * the next one, or to 0 if none was refused.
  */
 static unsigned int prepare(struct migrate_vma *args, unsigned int n, struct page **with,
 			    int *why)
@@ -139,7 +159,7 @@ static unsigned int prepare(struct migrate_vma *args, unsigned int n, struct pag
 		struct page *page = migrate_pfn_to_page(args->src[i]);
 		struct folio *folio = page_folio(with[i]);
 
-		/* Locked or isolated by somebody, or referenced, since it was looked at. */
+		/* Since probe() the page was locked, isolated or referenced by another task. */
 		if (!page || (args->src[i] & MOVABLE) != MOVABLE ||
 		    args->src[i] & MIGRATE_PFN_COMPOUND)
 			*why = ZPIPE_REASON_KERNEL;
@@ -148,7 +168,7 @@ static unsigned int prepare(struct migrate_vma *args, unsigned int n, struct pag
 		if (*why)
 			break;
 		zpipe_strip(folio);
-		/* migrate_vma_finalize() lets go of it, however this ends. */
+		/* migrate_vma_finalize() unlocks and puts it, whether it was mapped or not. */
 		folio_get(folio);
 		folio_lock(folio);
 		args->dst[i] = migrate_pfn(page_to_pfn(with[i]));
@@ -157,8 +177,8 @@ static unsigned int prepare(struct migrate_vma *args, unsigned int n, struct pag
 }
 
 /*
- * For tests: one reference more than it expects, and migrate_vma_pages() refuses; for
- * one page of three.
+ * Makes migrate_vma_pages() refuse one of three pages, for tests. It refuses a page with an
+ * unexpected reference: @change is get_page() before that call and put_page() after it.
  */
 static void refuse_some(struct migrate_vma *args, unsigned int n, void (*change)(struct page *))
 {
@@ -171,12 +191,16 @@ static void refuse_some(struct migrate_vma *args, unsigned int n, void (*change)
 				change(migrate_pfn_to_page(args->src[i]));
 }
 
+/* Returns true if migrate_vma_pages() has replaced the page of entry @i. */
 static bool has_moved(struct migrate_vma *args, unsigned int i)
 {
 	return args->src[i] & MIGRATE_PFN_MIGRATE;
 }
 
-/* @with is in the place of @page, but that is not to be: they have each other's bytes. */
+/*
+ * Swaps the bytes of @page and of @with, which has replaced it. So the process finds the
+ * same bytes as before, in another page. @buffer has space for one page.
+ */
 static void change_back(struct page *page, struct page *with, void *buffer)
 {
 	memcpy_from_page(buffer, page, 0, PAGE_SIZE);
@@ -185,13 +209,18 @@ static void change_back(struct page *page, struct page *with, void *buffer)
 }
 
 /*
- * Has @n pages replaced that migrate_vma_setup() found, by those in @with, and returns how
- * many of them, from the first on, are: at the last moment one may be refused, and those
- * behind it keep their bytes then, for order's sake.
+ * Replaces the first @n pages that migrate_vma_setup() collected by those in @with.
+ *
+ * Returns how many pages, from the first on, left the process's memory. Pointers to these
+ * pages are in @with then.
+ *
+ * migrate_vma_pages() may refuse a page in the middle, but replace pages after it. To keep
+ * the order of the bytes, the process must keep the bytes of all these pages, so
+ * change_back() undoes their replacement.
  */
 static unsigned int replace(struct migrate_vma *args, unsigned int n, struct page **with)
 {
-	/* Of the room for entries that no page is behind. */
+	/* The array of source entries has this space after the entries for HPAGE_PMD_NR pages. */
 	void *buffer = args->src + HPAGE_PMD_NR;
 	unsigned int i, end;
 
@@ -209,17 +238,17 @@ static unsigned int replace(struct migrate_vma *args, unsigned int n, struct pag
 		if (!has_moved(args, i))
 			continue;
 		get_page(page);
-		/* Nobody can get at them: they are locked, and not mapped. */
+		/* Both pages are locked and not mapped, so no other task accesses them. */
 		if (i > end)
 			change_back(page, with[i], buffer);
-		/* Whatever its mapping says of it, there are bytes in it to keep. */
+		/* Its bytes must be kept, even if the old page was clean: it has other bytes. */
 		folio_set_swapbacked(page_folio(with[i]));
 		folio_set_dirty(page_folio(with[i]));
 	}
 	migrate_vma_finalize(args);
 	for (i = 0; i < n; i++)
 		if (has_moved(args, i)) {
-			/* The reference that was ours is the mapping's now. */
+			/* The mapping has its own reference. The caller's is not needed. */
 			put_page(with[i]);
 			with[i] = migrate_pfn_to_page(args->src[i]);
 		}
@@ -227,14 +256,19 @@ static unsigned int replace(struct migrate_vma *args, unsigned int n, struct pag
 }
 
 /*
- * Takes pages from @at on out of the current task's memory, as far as it goes, @n at
- * most, and puts those at @with in their place: what a writer gifts, or what a reader
- * lands. Those that were taken are in @with then, each with one reference, mapped
- * nowhere and charged to nobody; behind them there are pages with the bytes of those that
- * were there. @pfns has room for ZPIPE_GIFT_PFNS.
+ * Replaces at most @n small pages at @at in the memory of the current task by those in
+ * @with. For a gift these are the replacements, for a move they are the gifted pages.
  *
- * Returns how many were taken; @why tells of the next one, if that is not all. Sleeps,
- * and takes the mmap_lock for writing if it is free.
+ * The caller has the only reference to each page of @with. They are not mapped and not
+ * charged. @pfns has space for ZPIPE_GIFT_PFNS numbers.
+ *
+ * Returns how many pages, from the first on, left the memory. Pointers to these are at the
+ * start of @with: each page has one reference, and is not mapped and not charged. The rest
+ * of @with has pages of the caller, too. They may be other pages than before, but have
+ * the bytes that the caller put into @with. @why is the reason of the first page that
+ * stayed, if not all left.
+ *
+ * Sleeps, and takes the mmap_lock for writing if it is free.
  */
 unsigned int zpipe_small_exchange(unsigned long at, unsigned int n, struct page **with,
 				  unsigned long *pfns, int *why)
@@ -266,9 +300,9 @@ unsigned int zpipe_small_exchange(unsigned long at, unsigned int n, struct page 
 	return n;
 }
 
-#else /* nothing can be moved */
+#else /* this kernel cannot gift or move pages: each is copied */
 
-int zpipe_small_probe(unsigned long at, unsigned int n, bool lands, struct page **pages,
+int zpipe_small_probe(unsigned long at, unsigned int n, bool moves_in, struct page **pages,
 		      unsigned int *run)
 {
 	*run = n;

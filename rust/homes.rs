@@ -1,53 +1,55 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Huge pages that go round.
+//! The home of a pipe's huge pages.
 //!
-//! What takes the place of a page that is gifted need not be cleared if its bytes are no news to the
-//! writer: it gave them to this pipe itself; or if a reader let the writers see them, and the writer
-//! wants that. Such pages wait here. Whose they are is known by the address space, and by nothing
-//! else: not by the user, and not by the pipe alone, whose writers need not trust each other.
+//! A home keeps huge pages that become replacements for gifted pages without being cleared. A
+//! writer may see the bytes of such a page for one of two reasons. Either it gifted them to this
+//! pipe itself, or a reader returned the page for all writers and this writer accepts returned
+//! pages.
+//!
+//! A gifted page belongs to an address space. The user is not enough to identify its owner. Nor is
+//! the pipe, because the writers of a pipe need not trust each other.
 
 use crate::{
     mm::{AddressSpace, Scratch},
-    slot::{HugeSlot, HugeSlots, Origin},
-    zcore::gift::Worth,
+    slot::{LargeSlot, LargeSlots, Origin},
+    zcore::gift::CostPolicy,
 };
 use kernel::prelude::*;
 
-/// Huge pages of one pipe that wait to take the place of others, and what became of those before.
+/// The home of one pipe: huge pages that wait to become replacements, and the cost policy of gifts.
 pub(crate) struct Homes {
-    pages: [Option<KBox<HugeSlot>>; Self::MOST],
-    /// For calls to come: one that gifts, one that moves.
+    pages: [Option<KBox<LargeSlot>>; Self::MAX],
+    /// Scratch memory for later calls: one that gifts and one that moves.
     scratch: [Option<Scratch>; 2],
-    /// When a page is worth taking that has none to replace it.
-    pub(crate) worth: Worth,
+    /// Decides whether a page is gifted although its replacement has to be cleared.
+    pub(crate) cost: CostPolicy,
 }
 
-/// What a writer says of the pages that take the place of others.
+/// Which replacements a writer accepts. These are the flags of `ZPIPE_IOC_GIFT`.
 #[derive(Clone, Copy)]
 pub(crate) struct Terms {
-    /// What others have returned will do, too.
+    /// `ZPIPE_ANY`: the writer accepts pages that readers returned, too.
     pub(crate) any: bool,
-    /// Nothing but zeros will do.
+    /// `ZPIPE_CLEAR`: the writer accepts cleared pages only.
     pub(crate) clear: bool,
-    /// Pages are to be taken though it may cost less to copy them.
+    /// `ZPIPE_ALWAYS`: pages are gifted even if a copy may cost less.
     pub(crate) always: bool,
 }
 
-/// Who wants a page, and which.
+/// The kind of replacement that a writer needs.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted<'a> {
-    /// The writer's address space.
-    pub(crate) giver: &'a AddressSpace,
-    /// What it says.
+    pub(crate) gifter: &'a AddressSpace,
+    /// Which replacements the writer accepts.
     pub(crate) terms: Terms,
 }
 
 impl Wanted<'_> {
-    fn is(&self, slot: &HugeSlot) -> bool {
+    fn accepts(&self, slot: &LargeSlot) -> bool {
         !self.terms.clear
             && match slot.origin() {
-                Origin::Given(giver) => giver.is(self.giver),
+                Origin::Gifted(gifter) => gifter.is(self.gifter),
                 Origin::Returned => self.terms.any,
                 Origin::Nobody => false,
             }
@@ -55,88 +57,94 @@ impl Wanted<'_> {
 }
 
 impl Homes {
-    /// Pages that wait at most.
-    const MOST: usize = 4;
+    /// The maximum number of pages in the home.
+    const MAX: usize = 4;
 
-    /// There are none.
+    /// An empty home.
     pub(crate) fn new() -> Self {
         Self {
-            pages: [const { None }; Self::MOST],
+            pages: [const { None }; Self::MAX],
             scratch: [None, None],
-            worth: Worth::default(),
+            cost: CostPolicy::default(),
         }
     }
 
-    /// How many there are.
+    /// The number of pages in the home.
     pub(crate) fn len(&self) -> usize {
         self.pages.iter().flatten().count()
     }
 
-    /// Whether there is a page for `wanted`.
+    /// True if the home has a page for `wanted`.
     pub(crate) fn has(&self, wanted: Wanted<'_>) -> bool {
-        self.pages.iter().flatten().any(|slot| wanted.is(slot))
+        self.pages.iter().flatten().any(|slot| wanted.accepts(slot))
     }
 
-    /// Whether a page of zeros is worth it for `wanted`.
+    /// True if the replacement for `wanted` may be a cleared page: the cost policy allows it, or
+    /// the writer asked for it.
     pub(crate) fn may_clear(&self, wanted: Wanted<'_>) -> bool {
-        wanted.terms.always || self.worth.may_clear()
+        wanted.terms.always || self.cost.may_clear()
     }
 
-    /// Whether a page may be taken that one for `wanted` is to replace.
-    pub(crate) fn can(&self, wanted: Wanted<'_>) -> bool {
+    /// True if a page may be gifted for `wanted`, with a replacement from the home or a cleared
+    /// one.
+    pub(crate) fn can_replace(&self, wanted: Wanted<'_>) -> bool {
         self.may_clear(wanted) || self.has(wanted)
     }
 
-    /// Takes a page for `wanted` out.
-    pub(crate) fn take(&mut self, wanted: Wanted<'_>) -> Option<KBox<HugeSlot>> {
+    /// Takes a page for `wanted` out of the home.
+    pub(crate) fn take(&mut self, wanted: Wanted<'_>) -> Option<KBox<LargeSlot>> {
         self.pages
             .iter_mut()
-            .find_map(|place| place.take_if(|slot| wanted.is(slot)))
+            .find_map(|entry| entry.take_if(|slot| wanted.accepts(slot)))
     }
 
-    /// Takes what the last call has left, if anything.
+    /// Takes scratch memory that an earlier call left, if there is any.
     pub(crate) fn take_scratch(&mut self) -> Option<Scratch> {
         self.scratch.iter_mut().find_map(Option::take)
     }
 
-    /// Keeps it for calls to come; gives it back if there is enough.
+    /// Keeps scratch memory for later calls. Returns it if enough is kept already. The caller then
+    /// frees it without the inner lock.
     pub(crate) fn put_scratch(&mut self, scratch: Scratch) -> Option<Scratch> {
-        match self.scratch.iter_mut().find(|place| place.is_none()) {
-            Some(place) => place.replace(scratch),
+        match self.scratch.iter_mut().find(|entry| entry.is_none()) {
+            Some(entry) => entry.replace(scratch),
             None => Some(scratch),
         }
     }
 
-    /// Puts a page in that was read; into `gone`, to be freed without the lock, if it is of no use.
-    pub(crate) fn put(&mut self, slot: KBox<HugeSlot>, gone: &mut HugeSlots) {
-        self.remove(gone, |slot| !slot.is_of_use());
-        match self.pages.iter_mut().find(|place| place.is_none()) {
-            Some(place) if slot.is_of_use() => *place = Some(slot),
+    /// Puts in a page that was read. A page that cannot become a replacement is added to `gone`
+    /// instead, to be freed without the inner lock. So is a page for which the home has no space,
+    /// and each page in the home that cannot become a replacement any more.
+    pub(crate) fn put(&mut self, slot: KBox<LargeSlot>, gone: &mut LargeSlots) {
+        self.remove(gone, |slot| !slot.is_usable());
+        match self.pages.iter_mut().find(|entry| entry.is_none()) {
+            Some(entry) if slot.is_usable() => *entry = Some(slot),
             _ => gone.push(slot),
         }
     }
 
-    /// Takes out what is of no use: everything, if there is nobody who writes.
-    pub(crate) fn purge(&mut self, all: bool, gone: &mut HugeSlots) {
-        self.remove(gone, |slot| all || !slot.is_of_use());
+    /// Removes the pages that cannot become replacements any more, or all pages if `all` is set, as
+    /// it is when no reader or no writer is left.
+    pub(crate) fn purge(&mut self, all: bool, gone: &mut LargeSlots) {
+        self.remove(gone, |slot| all || !slot.is_usable());
     }
 
-    fn remove(&mut self, gone: &mut HugeSlots, which: impl Fn(&HugeSlot) -> bool) {
-        for place in &mut self.pages {
-            if let Some(slot) = place.take_if(|slot| which(slot)) {
+    fn remove(&mut self, gone: &mut LargeSlots, which: impl Fn(&LargeSlot) -> bool) {
+        for entry in &mut self.pages {
+            if let Some(slot) = entry.take_if(|slot| which(slot)) {
                 gone.push(slot);
             }
         }
     }
 }
 
-impl HugeSlot {
-    /// Whether its page may take the place of another: those of an address space that came to its end
-    /// are nobody's any more.
-    fn is_of_use(&self) -> bool {
-        self.can_go_round()
+impl LargeSlot {
+    /// True if the page may become a replacement. The pages of an address space that has come to
+    /// its end belong to nobody any more.
+    fn is_usable(&self) -> bool {
+        self.is_reusable()
             && match self.origin() {
-                Origin::Given(giver) => giver.is_used(),
+                Origin::Gifted(gifter) => gifter.is_used(),
                 Origin::Returned => true,
                 Origin::Nobody => false,
             }

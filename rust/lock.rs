@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What a pipe's inner lock protects, and what of it is visible without the lock.
+//! The state that a pipe's inner lock protects, and the snapshot of it that is read without the
+//! lock.
 
 use crate::{
-    demand::Demand,
     homes::Homes,
+    id::PipeId,
     mm::{BufferPage, PageStock, UserPages},
-    pipe::PipeId,
+    posted_read::PostedRead,
     ring::Ring,
     stats::Stats,
     sync::Word,
     zcore::{
         posted_read::{Ticket, WaitingReaders},
-        state::{Access, Ends, Opens, Room, State},
+        state::{Access, Ends, Occupancy, Opens, State},
+        wakeup::WakesAll,
     },
 };
 use core::ops::{Deref, DerefMut};
@@ -21,52 +23,61 @@ use kernel::{
     sync::lock::{mutex::MutexBackend, Guard},
 };
 
-/// The writers that wait for room.
+/// The writers that wait for a free slot.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct WaitingWriters {
-    /// How many wait; who was woken counts until it has the lock again.
+    /// The number of writers that wait. A writer that was woken counts until it has the lock again.
     pub(crate) count: u32,
-    /// How often one of them has written something; wraps.
-    pub(crate) turns: u64,
+    /// The number of times that one of them has written something after its wait. Wraps.
+    pub(crate) progress: u64,
 }
 
-/// What the inner lock protects.
+impl WaitingWriters {
+    /// Counts a writer that has written something after a wait.
+    pub(crate) fn made_progress(&mut self) {
+        self.progress = self.progress.wrapping_add(1);
+    }
+}
+
+/// The state that the inner lock protects.
 ///
-/// What every message touches comes first, beside the lock itself: see [`Pipe`](crate::pipe::Pipe).
+/// The fields that every message changes come first, close to the lock itself: see
+/// [`Pipe`](crate::pipe::Pipe).
 #[repr(C)]
 pub(crate) struct Inner {
-    /// The data.
+    /// The slots, and the posted write.
     pub(crate) ring: Ring,
-    /// A reader that waits, and where it wants its bytes.
-    pub(crate) demand: Option<KBox<Demand>>,
-    /// Pages that readers have emptied, for writers. With those in use never more than the slots.
+    /// The posted read.
+    pub(crate) posted_read: Option<KBox<PostedRead>>,
+    /// Empty pages for the next writer, most of them from slots that were read. A page is added
+    /// only while there are fewer pages here than free slots.
     pub(crate) spare: PageStock,
     ends: Ends,
     opens: Opens,
-    /// `ends` or `opens` is not yet published.
-    unpublished: bool,
-    /// Readers that wait for data; who was woken counts until it has the lock again.
+    /// True if `ends` or `opens` have changed since the snapshot was updated.
+    ends_changed: bool,
+    /// Readers that wait for data. A reader that was woken counts until it has the lock again.
     pub(crate) waiting_readers: WaitingReaders,
-    /// Writers that wait for room, likewise.
+    /// Writers that wait for a free slot.
     pub(crate) waiting_writers: WaitingWriters,
-    /// A writer found no room since an offer stands, and did not wait.
+    /// True if a writer got `EAGAIN` for want of a free slot since a write was posted last.
     pub(crate) refused: bool,
-    /// Nothing goes straight from one process to the other.
+    /// True if the pipe is buffer-only.
     pub(crate) buffer_only: bool,
-    /// Read windows: they show what is in slots.
+    /// The number of read windows. They show slots only.
     pub(crate) windows: u32,
-    /// The slots, counted to the user who made the pipe.
+    /// The slots of the pipe, counted to the user who made it.
     pub(crate) account: UserPages,
-    /// Huge pages that go round.
+    /// The homes of huge pages.
     pub(crate) homes: Homes,
-    /// What has been done.
+    /// The counters.
     pub(crate) stats: KBox<Stats>,
-    /// Which pipe it is.
+    /// The name of the pipe for people.
     pub(crate) id: PipeId,
 }
 
 impl Inner {
-    /// An empty pipe that nobody has open. Sleeps.
+    /// The state of an empty pipe that no file has open. Sleeps. `ENOMEM`.
     pub(crate) fn new(id: PipeId, ring: Ring, account: UserPages) -> Result<Self> {
         Ok(Self {
             ring,
@@ -74,7 +85,7 @@ impl Inner {
             account,
             ends: Ends::default(),
             opens: Opens::default(),
-            unpublished: false,
+            ends_changed: false,
             waiting_readers: WaitingReaders::default(),
             waiting_writers: WaitingWriters::default(),
             refused: false,
@@ -82,42 +93,42 @@ impl Inner {
             windows: 0,
             homes: Homes::new(),
             stats: KBox::new(Stats::default(), GFP_KERNEL_ACCOUNT)?,
-            demand: None,
+            posted_read: None,
             id,
         })
     }
 
-    /// Whether anybody reads, or is about to.
+    /// True if a file is open for reading. Files whose open still waits count, too.
     pub(crate) fn has_readers(&self) -> bool {
         self.ends.readers != 0
     }
 
-    /// Whether anybody writes, or is about to.
+    /// True if a file is open for writing, likewise.
     pub(crate) fn has_writers(&self) -> bool {
         self.ends.writers != 0
     }
 
-    /// Counts a file in; says whether openers may have waited for it.
-    pub(crate) fn count_in(&mut self, access: Access) -> bool {
-        let first = (access.read && !self.has_readers()) || (access.write && !self.has_writers());
+    /// Counts a file that is opened. Returns the wakeups to issue without the lock.
+    pub(crate) fn count_in(&mut self, access: Access) -> WakesAll {
+        let wakes = WakesAll::opened(self.ends, access);
 
         self.ends.readers += u32::from(access.read);
         self.ends.writers += u32::from(access.write);
         self.opens.readers = self.opens.readers.wrapping_add(u32::from(access.read));
         self.opens.writers = self.opens.writers.wrapping_add(u32::from(access.write));
-        self.unpublished = true;
-        first
+        self.ends_changed = true;
+        wakes
     }
 
-    /// Counts a file out; says whether the others are left without a partner.
-    pub(crate) fn count_out(&mut self, access: Access) -> bool {
+    /// Counts a file that is closed. Returns the wakeups to issue without the lock.
+    pub(crate) fn count_out(&mut self, access: Access) -> WakesAll {
         self.ends.readers -= u32::from(access.read);
         self.ends.writers -= u32::from(access.write);
-        self.unpublished = true;
-        self.has_readers() != self.has_writers()
+        self.ends_changed = true;
+        WakesAll::closed(self.ends)
     }
 
-    /// How many pages may be kept for the next writer.
+    /// The number of pages up to which one may be kept for the next writer.
     fn spare_limit(&self) -> usize {
         self.ring.free()
     }
@@ -125,12 +136,12 @@ impl Inner {
     /// Keeps an emptied page for the next writer, or frees it.
     pub(crate) fn recycle(&mut self, page: BufferPage) {
         if self.spare.len() < self.spare_limit() {
-            // A full stock gives it back, and it is freed.
+            // A full stock returns the page, and it is freed here.
             let _ = self.spare.put(page);
         }
     }
 
-    /// Keeps what `stock` has for the next writer, as far as there is room.
+    /// Keeps pages of `stock` for the next writer, as many as may be kept.
     pub(crate) fn restock(&mut self, stock: &mut PageStock) {
         while self.spare.len() < self.spare_limit().min(PageStock::MAX) {
             let Some(page) = stock.take() else { return };
@@ -138,7 +149,7 @@ impl Inner {
         }
     }
 
-    /// Frees pages that are no longer kept.
+    /// Frees the pages above the limit, after that has shrunk.
     pub(crate) fn trim(&mut self) {
         while self.spare.len() > self.spare_limit() {
             if self.spare.take().is_none() {
@@ -147,168 +158,192 @@ impl Inner {
         }
     }
 
-    /// The counts, for who holds the lock.
+    /// The state from which the snapshot is made.
     pub(crate) fn state(&self) -> State {
         State {
-            room: self.room(),
+            occupancy: self.occupancy(),
             ends: self.ends,
             opens: self.opens,
         }
     }
 
-    /// [`Self::room`] in one word: for every message, nearly always with nothing but counts.
+    /// [`Self::occupancy`], packed into a word. Every message calls it, nearly always with nothing
+    /// posted.
     #[inline(always)]
-    fn packed_room(&self) -> u64 {
-        if self.ring.is_offered() || self.demand.is_some() {
-            return self.packed_rendezvous();
+    fn packed_occupancy(&self) -> u64 {
+        if self.ring.is_posted() || self.posted_read.is_some() {
+            return self.packed_with_posted();
         }
         self.counts().pack()
     }
 
     #[cold]
     #[inline(never)]
-    fn packed_rendezvous(&self) -> u64 {
-        self.room().pack()
+    fn packed_with_posted(&self) -> u64 {
+        self.occupancy().pack()
     }
 
-    /// Calls the owner of an offer back if it had its share and others may wait for room; `others`
-    /// says whether there are any that are not counted here. Says whether the owner is to be woken.
-    pub(crate) fn recall_spent(&mut self, others: impl FnOnce() -> bool) -> bool {
-        self.ring.is_offered()
-            && (self.waiting_writers.count != 0 || self.refused || others())
-            && self.ring.recall_spent()
+    /// The number of writers that a write may not overtake by posting: those that wait for a free
+    /// slot and those that were refused one.
+    pub(crate) fn writers_to_respect(&self) -> u32 {
+        self.waiting_writers.count + u32::from(self.refused)
     }
 
-    /// A reader begins to wait, behind the others. It posts `demand` where it may: one read is
-    /// posted at a time. Returns its place, and whether it posted.
+    /// Recalls the posted write if readers have used its share and another writer waits for a free
+    /// slot or was refused one. Writers that only poll for a free slot are not counted here, so
+    /// `pollers_wait` says whether there are any.
+    ///
+    /// Returns true if it recalled the posted write: then the owner has to be woken.
+    pub(crate) fn recall_used_share(&mut self, pollers_wait: impl FnOnce() -> bool) -> bool {
+        self.ring.is_posted()
+            && (self.waiting_writers.count != 0 || self.refused || pollers_wait())
+            && self.ring.recall_used_share()
+    }
+
+    /// Begins the wait of a reader, behind those that wait already. It posts `posted_read`, unless
+    /// another read is posted or `posted_read` was already served.
+    ///
+    /// Returns the reader's ticket, and whether its read is posted.
     pub(crate) fn begin_reader_wait(
         &mut self,
-        demand: &mut Option<KBox<Demand>>,
+        posted_read: &mut Option<KBox<PostedRead>>,
     ) -> (Ticket, bool) {
-        let posts = self.demand.is_none() && demand.as_deref().is_some_and(Demand::is_unserved);
+        let posts = self.posted_read.is_none()
+            && posted_read.as_deref().is_some_and(PostedRead::is_unserved);
         if posts {
-            self.demand = demand.take();
-            self.stats.read.offers += 1;
+            self.posted_read = posted_read.take();
+            self.stats.read.posts += 1;
         }
-        let rules = self.demand.as_deref_mut().filter(|_| posts);
-        let ticket = self.waiting_readers.enter(rules.map(Demand::rules));
+        let rules = self.posted_read.as_deref_mut().filter(|_| posts);
+        let ticket = self.waiting_readers.enter(rules.map(PostedRead::space));
         (ticket, posts)
     }
 
-    /// The reader with `ticket` waits no more; takes back what it posted, if it `posted`.
-    pub(crate) fn end_reader_wait(&mut self, ticket: Ticket, posted: bool) -> Option<KBox<Demand>> {
-        let own = if posted { self.demand.take() } else { None };
-        let others = self.demand.as_deref_mut().map(Demand::rules);
+    /// Ends the wait of the reader with `ticket`. If its read was `posted`, withdraws and returns
+    /// that.
+    pub(crate) fn end_reader_wait(
+        &mut self,
+        ticket: Ticket,
+        posted: bool,
+    ) -> Option<KBox<PostedRead>> {
+        let own = if posted {
+            self.posted_read.take()
+        } else {
+            None
+        };
+        let others = self.posted_read.as_deref_mut().map(PostedRead::space);
 
         self.waiting_readers.leave(ticket, others);
         own
     }
 
-    /// Whether all data goes through slots.
+    /// True if all bytes go through slots: the pipe is buffer-only, or has read windows.
     pub(crate) fn slots_only(&self) -> bool {
         self.buffer_only || self.windows != 0
     }
 
-    /// Lets data through slots only, if that is what is wanted by now.
+    /// If all bytes have to go through slots, closes the posted write. Its bytes are then no longer
+    /// announced, and its owner buffers them.
     ///
-    /// What stands in a writer's memory is out of reach at once: its owner buffers it. Says whether
-    /// there was any: then the owner is to be woken, and there may be room for others.
-    pub(crate) fn keep_to_slots(&mut self) -> bool {
+    /// Returns true if there was a posted write: then its owner has to be woken, and other writers
+    /// may find a free slot.
+    pub(crate) fn enforce_slots_only(&mut self) -> bool {
         let only = self.slots_only();
-        match self.ring.direct() {
-            Some(direct) if only => {
-                direct.miss();
+        match self.ring.posted_write() {
+            Some(posted) if only => {
+                posted.close();
                 true
             }
             _ => false,
         }
     }
 
-    /// Whether there is a demand of which that can be said.
-    fn demanded(&self, what: impl FnOnce(&Demand) -> bool) -> bool {
-        self.demand.as_deref().is_some_and(what)
+    /// True if a read is posted and satisfies `what`.
+    fn posted_read_is(&self, what: impl FnOnce(&PostedRead) -> bool) -> bool {
+        self.posted_read.as_deref().is_some_and(what)
     }
 
-    fn room(&self) -> Room {
-        Room {
-            offer: self.ring.offered(),
-            pushed: self.demanded(|demand| demand.filled() != 0),
-            demanded: self.demanded(Demand::is_open),
+    fn occupancy(&self) -> Occupancy {
+        Occupancy {
+            posted: self.ring.posted_state(),
+            pushed: self.posted_read_is(|posted_read| posted_read.pushed() != 0),
+            pushable: self.posted_read_is(PostedRead::is_open),
             ..self.counts()
         }
     }
 
     #[inline(always)]
-    fn counts(&self) -> Room {
-        Room {
+    fn counts(&self) -> Occupancy {
+        Occupancy {
             used: self.ring.used(),
             limit: self.ring.limit(),
             // CAST: At most `PageStock::MAX`.
             spare: self.spare.len() as u32,
-            ..Room::default()
+            ..Occupancy::default()
         }
     }
 }
 
-/// [`State`] for who does not hold the lock.
+/// The [`State`] that is read without the lock.
 ///
-/// Each word was true at some moment; they may be of different moments.
+/// Each word was right at some moment; the words may be of different moments.
 #[repr(C)]
-pub(crate) struct Published {
-    room: Word,
+pub(crate) struct Snapshot {
+    occupancy: Word,
     ends: Word,
     opens: Word,
 }
 
-impl Published {
-    /// Publishes the state of a new pipe.
+impl Snapshot {
+    /// The snapshot of a new pipe.
     pub(crate) fn new(inner: &Inner) -> Self {
         Self {
-            room: Word::new(inner.room().pack()),
+            occupancy: Word::new(inner.occupancy().pack()),
             ends: Word::new(inner.ends.pack()),
             opens: Word::new(inner.opens.pack()),
         }
     }
 
-    /// What is so at about this moment.
+    /// Reads the snapshot. It may be stale.
     pub(crate) fn load(&self) -> State {
         State {
-            room: Room::unpack(self.room.read()),
+            occupancy: Occupancy::unpack(self.occupancy.read()),
             ends: Ends::unpack(self.ends.read()),
             opens: Opens::unpack(self.opens.read()),
         }
     }
 }
 
-/// The inner lock, held.
+/// The guard of the inner lock.
 ///
-/// Dropping it publishes the state and unlocks, in this order; wake after that, never before: a
-/// task woken too early would find the old state and go back to sleep.
+/// When it is dropped, it updates the snapshot and then unlocks. A task that is woken before the
+/// update tests the old snapshot and goes back to sleep. So wake tasks after the drop, or at least
+/// after [`Self::update_snapshot`].
 pub(crate) struct Locked<'a> {
-    published: &'a Published,
+    snapshot: &'a Snapshot,
     inner: Guard<'a, Inner, MutexBackend>,
 }
 
 impl<'a> Locked<'a> {
-    /// Wraps the guard of the lock whose state goes to `published`.
-    pub(crate) fn new(published: &'a Published, inner: Guard<'a, Inner, MutexBackend>) -> Self {
-        Self { published, inner }
+    /// Wraps the guard `inner` of the lock whose snapshot is `snapshot`.
+    pub(crate) fn new(snapshot: &'a Snapshot, inner: Guard<'a, Inner, MutexBackend>) -> Self {
+        Self { snapshot, inner }
     }
 
-    /// Wakes the reader that was pushed to, and nobody else; the lock should soon be dropped, since the
-    /// reader takes it.
+    /// Wakes the owner of the posted read after a push, and no other task. The owner needs the
+    /// lock, so drop it soon.
     pub(crate) fn wake_pushed(&self) {
-        self.publish_room();
-        if let Some(demand) = &self.inner.demand {
-            demand.wake_reader();
+        self.update_snapshot();
+        if let Some(posted_read) = &self.inner.posted_read {
+            posted_read.wake_owner();
         }
     }
 
-    /// Publishes what slots there are, with the lock still to be held for a while: who looks now
-    /// need not go to sleep only to be woken.
+    /// Updates the occupancy in the snapshot while the lock stays held. A task that tests it now
+    /// waits for the lock, which takes less time than to sleep and be woken.
     #[inline(always)]
-    pub(crate) fn publish_room(&self) {
-        self.published.room.write(self.inner.packed_room());
+    pub(crate) fn update_snapshot(&self) {
+        self.snapshot.occupancy.write(self.inner.packed_occupancy());
     }
 }
 
@@ -328,12 +363,12 @@ impl DerefMut for Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        self.publish_room();
+        self.update_snapshot();
         // Opens and closes are rare.
-        if self.inner.unpublished {
-            self.published.ends.write(self.inner.ends.pack());
-            self.published.opens.write(self.inner.opens.pack());
-            self.inner.unpublished = false;
+        if self.inner.ends_changed {
+            self.snapshot.ends.write(self.inner.ends.pack());
+            self.snapshot.opens.write(self.inner.opens.pack());
+            self.inner.ends_changed = false;
         }
     }
 }

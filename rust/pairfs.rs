@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The pseudo file system on which private pairs live, as pipefs is for pipe(2).
+//! The pseudo file system of pairs, as pipefs is for pipe(2).
 //!
-//! It is mounted, for the kernel alone, while there are pairs. Every descriptor of a pair, one
-//! opened with O_PATH too, holds the mount, the mount holds the file system type, and that holds
-//! this module. An anonymous inode would not: O_PATH takes no reference of the file operations.
+//! It is mounted, for the kernel only, while there are pairs. Each descriptor of a pair holds the
+//! mount, even one that was opened with O_PATH. The mount holds the file system type, and that
+//! holds the module. With an anonymous inode an O_PATH descriptor would not keep the module loaded,
+//! because it takes no reference to the owner of the file operations.
 //!
 //! Sources: `fs/pipe.c` (`get_pipe_inode()`, `create_pipe_files()`), `fs/libfs.c`.
 
 use crate::{
     fops::{pipe_id, set_private, FileOperations, FileOps, Private},
-    pipe::PipeId,
+    id::InodeKey,
+    id::PipeId,
     sync::{CConst, CStatic},
     sys,
-    table::InodeKey,
 };
 use core::ptr::{self, NonNull};
 use kernel::{
@@ -25,10 +26,10 @@ use kernel::{
     sync::aref::ARef,
 };
 
-/// What statfs(2) says of a private pair. CAST: A u32 fits.
+/// The `f_type` that statfs(2) reports for a pair. CAST: A u32 fits.
 const MAGIC: usize = sys::ZPIPE_SUPER_MAGIC as usize;
 
-/// Not a constant: the VFS keeps lists in it.
+/// The type of the file system. It is not constant, because the VFS links super blocks into it.
 static FS_TYPE: CStatic<bindings::file_system_type> = CStatic::new(bindings::file_system_type {
     name: as_char_ptr_in_const_context(c"zpipefs"),
     init_fs_context: Some(init_fs_context),
@@ -42,93 +43,99 @@ static DENTRY_OPS: CConst<bindings::dentry_operations> = CConst::new(bindings::d
     ..pin_init::zeroed()
 });
 
-/// The mount, while it is pinned. `simple_pin_fs()` and `simple_release_fs()` change it, under a
-/// lock of theirs.
+/// The mount, while it is pinned, and the number of pins. Only `simple_pin_fs()` and
+/// `simple_release_fs()` change them, under a lock of their own.
 static MOUNT: CStatic<*mut bindings::vfsmount> = CStatic::new(ptr::null_mut());
 static PINS: CStatic<c_int> = CStatic::new(0);
 
+/// Sets up the context of a mount.
+///
 /// # Safety
 ///
-/// Called by the VFS, with a new context of our type.
+/// The VFS calls it with a new context for a mount of [`FS_TYPE`].
 unsafe extern "C" fn init_fs_context(fc: *mut bindings::fs_context) -> c_int {
-    // SAFETY: The kernel passes a new context of our type.
+    // SAFETY: The VFS passes a new context for a mount of our type.
     let Some(ctx) = NonNull::new(unsafe { sys::init_pseudo(fc, MAGIC) }) else {
         return ENOMEM.to_errno();
     };
 
-    // SAFETY: `init_pseudo()` made it for us to fill in.
+    // SAFETY: `init_pseudo()` allocated it for the caller to fill in, and nothing else uses it yet.
     unsafe { (*ctx.as_ptr()).dops = DENTRY_OPS.as_ptr() };
     0
 }
 
-/// Keeps the file system mounted.
+/// A pin that keeps the file system mounted.
 ///
 /// # Invariants
 ///
-/// Stands for one successful `simple_pin_fs()`.
+/// Each value stands for one successful call of `simple_pin_fs()`.
 pub(crate) struct MountPin(());
 
 impl MountPin {
-    /// Mounts the file system if it is not. Sleeps.
+    /// Pins the file system, and mounts it if it is not mounted. Sleeps.
     pub(crate) fn new() -> Result<Self> {
-        // SAFETY: The statics are for these calls alone.
+        // SAFETY: All three statics live as long as the module. No other function changes `MOUNT`
+        // and `PINS`, and these two lock against each other.
         to_result(unsafe {
             bindings::simple_pin_fs(FS_TYPE.as_ptr(), MOUNT.as_ptr(), PINS.as_ptr())
         })?;
-        // INVARIANT: It was successful.
+        // INVARIANT: The call was successful.
         Ok(Self(()))
     }
 
     fn mount(&self) -> *mut bindings::vfsmount {
-        // SAFETY: While it is pinned, the mount does not change.
+        // SAFETY: The static is valid. It does not change while there is a pin, and `self` is one.
         unsafe { *MOUNT.as_ptr() }
     }
 }
 
 impl Drop for MountPin {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant there is a pin to give back.
+        // SAFETY: By the type invariant there is a pin to release.
         unsafe { bindings::simple_release_fs(MOUNT.as_ptr(), PINS.as_ptr()) };
     }
 }
 
-/// A new inode: a FIFO that belongs to the current task.
+/// The inode of a pair: a FIFO that belongs to the user of the current task.
 ///
 /// # Invariants
 ///
-/// `ptr` is valid, and one reference of it is ours.
+/// `ptr` is valid, and one reference to it is ours.
 pub(crate) struct FifoInode {
     ptr: NonNull<bindings::inode>,
-    /// Dropped last: an inode must not outlive its file system.
+    /// Dropped after the inode: an inode must not outlive its file system.
     pin: MountPin,
 }
 
 impl FifoInode {
-    /// Makes an inode whose files, when it is opened again, are of kind `T`. Sleeps.
+    /// Makes an inode. Files that are opened through it later, by `/proc/PID/fd`, are of kind `T`.
+    /// Sleeps.
+    ///
+    /// Errors: `ENFILE` (no memory for an inode), or those of `simple_pin_fs()`.
     pub(crate) fn new<T: FileOperations>(ops: &'static FileOps<T>) -> Result<Self> {
         let pin = MountPin::new()?;
         // SAFETY: The mount is valid while it is pinned, and so is its super block.
         let inode = unsafe { bindings::new_inode((*pin.mount()).mnt_sb) };
         let ptr = NonNull::new(inode).ok_or(ENFILE)?;
 
-        // SAFETY: The inode is new and ours; the operations live indefinitely.
+        // SAFETY: The inode is new and only we use it. The operations are static.
         unsafe { sys::zpipe_init_fifo_inode(ptr.as_ptr(), ops.as_ptr()) };
-        // INVARIANT: `new_inode()` gave us a reference.
+        // INVARIANT: `new_inode()` returned the inode with one reference.
         Ok(Self { ptr, pin })
     }
 
-    /// The name of the inode.
+    /// The key of the inode in the pipe table.
     pub(crate) fn key(&self) -> InodeKey {
         InodeKey(self.ptr.as_ptr() as usize)
     }
 
-    /// The inode's name for people.
+    /// The name of the pipe for people.
     pub(crate) fn pipe_id(&self) -> PipeId {
-        // SAFETY: Valid by the type invariants.
+        // SAFETY: The inode is valid by the type invariants, and has a super block.
         unsafe { pipe_id(self.ptr.as_ptr()) }
     }
 
-    /// Opens a file with `flags` that is `this`. Sleeps.
+    /// Opens a file of kind `T` on the inode, with `flags`. Its private data is `this`. Sleeps.
     pub(crate) fn open<T: FileOperations>(
         &self,
         ops: &'static FileOps<T>,
@@ -136,14 +143,17 @@ impl FifoInode {
         this: T,
     ) -> Result<ARef<File>> {
         let private = Private::new(this)?;
-        // SAFETY: The module is there, it runs.
+        // SAFETY: Code of the module runs, so the module is valid.
         if !unsafe { bindings::try_module_get(crate::compat::THIS_MODULE.as_ptr()) } {
             return Err(ENODEV);
         }
 
-        // SAFETY: The inode is valid; the reference is for the file's dentry.
+        // SAFETY: The inode is valid by the type invariants. The new reference is for the dentry of
+        // the file.
         unsafe { bindings::ihold(self.ptr.as_ptr()) };
-        // SAFETY: Inode and mount are valid; the module reference is for the operations.
+        // SAFETY: The inode is valid by the type invariants, the mount because it is pinned, and
+        // the operations are static. The file takes over the reference to the inode and, as the
+        // owner of its operations, that to the module.
         let file = from_err_ptr(unsafe {
             bindings::alloc_file_pseudo(
                 self.ptr.as_ptr(),
@@ -156,7 +166,7 @@ impl FifoInode {
         let file = match file {
             Ok(file) => file,
             Err(e) => {
-                // SAFETY: Neither reference was taken.
+                // SAFETY: The call failed, so it took over neither of the two references.
                 unsafe {
                     bindings::iput(self.ptr.as_ptr());
                     bindings::module_put(crate::compat::THIS_MODULE.as_ptr());
@@ -165,7 +175,8 @@ impl FifoInode {
             }
         };
 
-        // SAFETY: The file is new, ours, and of kind `T`. It becomes the `ARef`'s.
+        // SAFETY: The file is new, only we use it, and it has the operations of kind `T`. It is not
+        // null. Its reference becomes that of the `ARef`.
         unsafe {
             sys::zpipe_open_pair(self.ptr.as_ptr(), file);
             set_private(file, private);
@@ -176,7 +187,7 @@ impl FifoInode {
 
 impl Drop for FifoInode {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants there is a reference to give back.
+        // SAFETY: By the type invariants there is a reference to drop.
         unsafe { bindings::iput(self.ptr.as_ptr()) };
     }
 }

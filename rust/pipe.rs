@@ -1,67 +1,90 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A pipe: its ends, its lock, and who is woken when.
+//! A pipe: opening and closing, wakeups, capacity, and what it prints about itself.
 //!
-//! The behaviour is that of Linux 7.3, `fs/pipe.c`. [`write`](crate::write) and
-//! [`read`](crate::read) hold the two transfers.
+//! The behaviour is that of `fs/pipe.c` of Linux 7.3. Reads are in [`read`](crate::read), writes in
+//! [`write`](crate::write).
 //!
-//! # Locks
+//! # Lock order
 //!
-//! Outermost first; no lock is held while another line's is taken unless it stands below:
+//! Outermost first. Each entry says under which locks of this list a task may take the lock. Under
+//! any other lock of the list it must not take it.
 //!
-//! 1. the pipe table, [`table`](crate::table): found, counted, dropped, listed one at a time; nothing
-//!    else happens in it, and who lists a pipe has left it before the pipe's own lock is taken.
-//! 2. a pipe's inner lock, the mutex in [`Pipe`]. Under it user memory is touched only with page
-//!    faults disabled, no page is allocated and nothing takes an mmap_lock: it is held for copies,
-//!    never for waits. Two pipes' locks are never held together.
-//! 3. the kernel's own below it: wait queue locks, fasync locks.
+//! 1. The mutex of an open seq_file: `zpipe/pipes` in debugfs, or `/proc/PID/fdinfo/N`. seq_file
+//!    holds it over calls of [`debugfs`](crate::debugfs) and [`Pipe::show`]. Taken under none.
+//! 2. The mmap_lock of the current task's own memory, or the lock of a VMA. Page faults, gifts,
+//!    moves, mmap(2) of windows and the search for resident memory take it. Taken under 1, where
+//!    seq_file copies to the reader, or none.
+//! 3. The mutex of a window, see [`window`](crate::window). Taken under 2, by a page fault in the
+//!    window, or none. Under it frames are mapped and unmapped. No user memory is accessed under
+//!    it, and no frame is allocated. The kernel may allocate page tables.
+//! 4. The mutex of the [pipe table](crate::table). Taken under 1 or none. Under it pipes are looked
+//!    up, counted, inserted and removed. They are made and freed without it.
+//! 5. The inner lock, the mutex in [`Pipe`]. Taken under 1 or none, so a task never holds those of
+//!    two pipes.
+//! 6. The mmap_lock of the owner of a posted write or read, for reading, see below. Taken under 5,
+//!    and only tried.
+//! 7. The spinlock of a [`Home`](crate::frames::Home). Taken under 1, 2 or none.
+//! 8. The mutex of the SIGIO lists, in [`FasyncLists`]. Taken under none. Memory is allocated under
+//!    it. SIGIO is sent without it.
+//! 9. Locks of the kernel: of wait queues and the scheduler under 5, of page tables under 2, 3 and
+//!    6, of fasync lists under 8.
 //!
-//! Above them all is the lock of an open file of debugfs, which the list of pipes is made under.
+//! # The inner lock
 //!
-//! Beside them, never with one of them held: the mmap_lock of the caller's own memory, taken by faults and
-//! by gifts. Who needs a slot and an mmap_lock reserves the slot first, see [`gift`](crate::gift).
+//! A task holds it for copies that cannot fault, never to wait for another task:
 //!
-//! The lock of a window stands below an mmap_lock, and above nothing of the above: who has it takes no pipe's
-//! lock, see [`window`](crate::window).
+//! - User memory is accessed only with page faults disabled.
+//! - No memory is allocated. Pages may be freed; larger objects are freed after the lock is
+//!   dropped.
+//! - A direct transfer looks up pages of the owner's memory under that memory's mmap_lock. It only
+//!   tries to take it (`mmap_read_trylock()`), and drops it before it copies. If it cannot take it,
+//!   the transfer misses. See `mm/remote.rs`.
+//! - Only two functions wake tasks under it. [`Locked::wake_pushed`] wakes the owner of a posted
+//!   read after a push. [`Pipe::end_claim`] wakes the readers that wait for the end of a claim. All
+//!   other wakeups are collected under it and issued after it.
 //!
-//! The lock of the SIGIO lists, [`FasyncLists`], is taken with none of these held. Under it memory is
-//! allocated and the kernel's fasync locks are taken.
+//! Other tasks test the [snapshot](Snapshot) without the lock. It is updated before the lock is
+//! dropped and before a task that waits for a change is woken, see [`Locked`].
 //!
-//! What other tasks test without the lock, [`State`], is published before it is dropped, and who
-//! waits for it is woken after that: see
-//! [`Locked`].
+//! # Seats and claims
+//!
+//! A gift needs a slot and the mmap_lock, and so does a move. The inner lock is not held while a
+//! task takes the mmap_lock. So the task first reserves the slot: the writer by a seat, the reader
+//! by a claim. See [`gift`](crate::gift) and `read/moves.rs`.
+//!
+//! Seats and claims are no locks, but other tasks wait until they end. A task that has one may take
+//! the inner lock, or the mutex of its window. It only tries to take an mmap_lock, and does not
+//! fault. It waits for no pipe and for no user of one. What the kernel does to exchange a page
+//! takes time, though: it may wait for all processors (`lru_add_drain_all()`), for locks of the
+//! reverse map, or for the memory of a page table.
 
 use crate::{
     compat::parameter,
-    lock::{Inner, Locked, Published},
+    id::PipeId,
+    lock::{Inner, Locked, Snapshot},
     mm::{may_exceed_pipe_size, may_exceed_user_pages, UserPages},
     module_parameters,
     ring::Ring,
-    slot::{HugeSlots, Kind, Slot},
+    slot::{LargeSlots, Slot},
     sync::{new_wait_queue, Event, FasyncLists, WaitQueue, Word},
     trace::{self, Who},
     zcore::{
         capacity::{slots_for, Limits},
         state::{Access, State},
-        turn::Wakes,
+        wakeup::{Wakes, WakesAll},
         PAGE_SIZE,
     },
 };
 use kernel::{
-    fs::{file::flags, File},
     new_mutex,
     prelude::*,
     seq_file::{seq_print, SeqFile},
     sync::{Arc, Mutex},
 };
 
-/// Huge pages in the slots of a pipe at most. They are charged to no memory cgroup, so they are few.
-pub(crate) const HUGE_MOST: u64 = 4;
-
-/// The same with frames of windows, which are charged to who made the window.
-pub(crate) const FRAMES_MOST: u64 = 8;
-
-/// The limits on pipes, as the module's parameters say. `EINVAL` if that makes no sense.
+/// The limits on pipes from the module parameters. `EINVAL` if no pipe can be as large as
+/// `max_size`.
 pub(crate) fn limits() -> Result<Limits> {
     Limits::new(
         parameter(&module_parameters::max_size).into(),
@@ -71,108 +94,51 @@ pub(crate) fn limits() -> Result<Limits> {
     .ok_or(EINVAL)
 }
 
-/// How one call wants to be served.
-#[derive(Clone, Copy)]
-pub(crate) struct Request<'a> {
-    /// The file, whose flags may change while the call waits.
-    pub(crate) file: &'a File,
-    /// RWF_NOWAIT.
-    pub(crate) nowait: bool,
-    /// RWF_NOSIGNAL: no SIGPIPE.
-    pub(crate) nosignal: bool,
-}
-
-impl<'a> Request<'a> {
-    /// A call without flags.
-    pub(crate) fn of(file: &'a File) -> Self {
-        Self {
-            file,
-            nowait: false,
-            nosignal: false,
-        }
-    }
-
-    /// Whether what is written may be left to readers, as things stand.
-    pub(crate) fn may_offer(&self) -> bool {
-        !self.nonblock() && self.kind() == Kind::Stream
-    }
-
-    /// Whether to fail with `EAGAIN` rather than wait, as things stand.
-    pub(crate) fn nonblock(&self) -> bool {
-        self.nowait || self.file.flags() & flags::O_NONBLOCK != 0
-    }
-
-    /// What is written to the file, as things stand.
-    pub(crate) fn kind(&self) -> Kind {
-        if self.file.flags() & flags::O_DIRECT != 0 {
-            Kind::Packet
-        } else {
-            Kind::Stream
-        }
-    }
-}
-
-/// Which pipe it is, for people: its inode, as fstat(2) tells it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PipeId {
-    /// The device of its file system, as the kernel has it.
-    pub(crate) device: u32,
-    /// The number.
-    pub(crate) inode: u64,
-}
-
-impl PipeId {
-    /// Bits of a device number that are the minor.
-    const MINOR_BITS: u32 = 20;
-
-    /// The device's major and minor number.
-    fn device(&self) -> (u32, u32) {
-        let bits = Self::MINOR_BITS;
-        (self.device >> bits, self.device & ((1 << bits) - 1))
-    }
-}
-
 /// A pipe.
 ///
-/// Reader and writer run on different CPUs, and every cache line that both change costs as much as
-/// a small message: so what is published, the lock and the ring's indices lie together in one.
+/// The reader and the writer run on different CPUs. Each cache line that both of them change costs
+/// as much as a small message. So the snapshot, the lock and the indices of the ring share one
+/// line.
 #[pin_data]
 #[repr(C, align(64))]
 pub(crate) struct Pipe {
-    published: Published,
+    snapshot: Snapshot,
     #[pin]
     inner: Mutex<Inner>,
-    /// Where readers wait for data, and openers for their partner.
+    /// Readers that wait for data, and openers that wait for their partner.
     #[pin]
     pub(crate) rd_wait: WaitQueue,
-    /// Where writers wait for room.
+    /// Writers that wait for a free slot.
     #[pin]
     pub(crate) wr_wait: WaitQueue,
-    /// Where the one writer waits whose memory is offered.
+    /// The owner of the posted write.
     #[pin]
-    pub(crate) offer_wait: WaitQueue,
-    /// Where readers wait while another one tries to land a huge page, as for the mutex of a pipe(2).
+    pub(crate) owner_wait: WaitQueue,
+    /// Readers that wait for the end of another reader's claim, as for the mutex of a pipe(2).
     #[pin]
     pub(crate) claim_wait: WaitQueue,
-    /// Readers and writers that want SIGIO.
+    /// Files that get SIGIO.
     #[pin]
     pub(crate) fasync: FasyncLists,
-    /// Every write wakes who polls the read end, whether the pipe was empty or not.
+    /// The value of [`Pipe::every_write_wakes`].
     every_write_wakes: Word,
-    /// The lockless copy of what the lock protects, for who would prepare a direct transfer.
+    /// A copy of [`Inner::buffer_only`] that tasks read without the lock.
     buffer_only: Word,
-    /// The same of whether read windows are there.
+    /// A copy of [`Inner::windows`], likewise.
     windows: Word,
-    /// Huge pages in slots, or on their way there: written under the lock.
+    /// The number of slots that hold a huge page, small pages or a frame, in the ring or in view,
+    /// and of seats. Changed under the lock.
     huge: Word,
-    /// A reader tries to land the page in the first slot: written under the lock.
+    /// Not 0 while a reader has a claim on the first slot. Changed under the lock.
     pub(crate) claimed: Word,
-    /// Which one it is.
+    /// The name of the pipe for people.
     id: PipeId,
 }
 
 impl Pipe {
-    /// A pipe that nobody has open yet. Sleeps. `ENOMEM` also if the user has too many.
+    /// A pipe that no file has open yet. Sleeps.
+    ///
+    /// Errors: `ENOMEM`, also if the user has too many pages in pipes. `EINVAL` as for [`limits`].
     pub(crate) fn new(id: PipeId) -> Result<Arc<Self>> {
         let mut account = UserPages::of_current();
         let slots = limits()?
@@ -185,11 +151,11 @@ impl Pipe {
 
         Arc::pin_init(
             pin_init!(Self {
-                published: Published::new(&inner),
+                snapshot: Snapshot::new(&inner),
                 inner <- new_mutex!(inner, "zpipe::inner"),
                 rd_wait <- new_wait_queue!("zpipe::rd_wait"),
                 wr_wait <- new_wait_queue!("zpipe::wr_wait"),
-                offer_wait <- new_wait_queue!("zpipe::offer_wait"),
+                owner_wait <- new_wait_queue!("zpipe::owner_wait"),
                 claim_wait <- new_wait_queue!("zpipe::claim_wait"),
                 fasync <- FasyncLists::new(),
                 every_write_wakes: Word::new(0),
@@ -203,39 +169,46 @@ impl Pipe {
         )
     }
 
-    /// Which one it is.
+    /// The name of the pipe for people.
     pub(crate) fn id(&self) -> &PipeId {
         &self.id
     }
 
-    /// Takes the inner lock. Sleeps, but never for longer than copies take.
+    /// Takes the inner lock. Sleeps, but never longer than other tasks copy under it.
     pub(crate) fn lock(&self) -> Locked<'_> {
-        Locked::new(&self.published, self.inner.lock())
+        Locked::new(&self.snapshot, self.inner.lock())
     }
 
-    /// What is so at about this moment, without the lock.
-    pub(crate) fn state(&self) -> State {
-        self.published.load()
+    /// Reads the snapshot, without the lock. It may be stale, and its words may be of different
+    /// moments.
+    pub(crate) fn snapshot(&self) -> State {
+        self.snapshot.load()
     }
 
-    /// True if every write wakes who polls the read end, and not only one to an empty pipe: edges of
-    /// epoll have always been so.
+    /// True if every write wakes tasks that poll the read end, even if the pipe was not empty.
+    /// Edge-triggered epoll relies on that; in `fs/pipe.c` it is `pseudo_edgetrigger`.
     pub(crate) fn every_write_wakes(&self) -> bool {
         self.every_write_wakes.read() != 0
     }
 
-    /// Makes it so, for good.
+    /// Makes every write wake pollers from now on. Nothing turns it off again.
     pub(crate) fn set_every_write_wakes(&self) {
         if !self.every_write_wakes() {
             self.every_write_wakes.write(1);
         }
     }
 
-    /// Opens the pipe as a FIFO, with all the waiting of fifo(7).
+    /// Opens the pipe as a FIFO, see fifo(7) and `fifo_open()`.
     ///
-    /// Sleeps until there is a partner, unless `nonblock` or a signal (`ERESTARTSYS`). A lone
-    /// writer that would not wait gets `ENXIO`. Returns the number of writers' opens so far when
-    /// there was no writer and hanging up is not to be reported before one came.
+    /// Sleeps until the other side is open, too, unless `nonblock`. An open for reading and writing
+    /// does not wait.
+    ///
+    /// A non-blocking open for reading only, without a writer, returns [`Some`]: the number of
+    /// times that the pipe was opened for writing so far. Until that number changes, poll does not
+    /// report the hang-up. All other opens return [`None`].
+    ///
+    /// Errors: `ENXIO` (a non-blocking open for writing only, without a reader), `ERESTARTSYS` (a
+    /// signal).
     pub(crate) fn open_fifo(&self, access: Access, nonblock: bool) -> Result<Option<u32>> {
         let (state, unseen) = {
             let mut inner = self.lock();
@@ -243,13 +216,11 @@ impl Pipe {
             if access.write && !access.read && nonblock && !inner.has_readers() {
                 return Err(ENXIO);
             }
-            let first = inner.count_in(access);
+            let wakes = inner.count_in(access);
             let state = inner.state();
             drop(inner);
 
-            if first {
-                self.rd_wait.wake_all();
-            }
+            self.wake_all(wakes);
             let unseen = access.read && !access.write && state.ends.writers == 0 && nonblock;
             (state, unseen)
         };
@@ -259,10 +230,10 @@ impl Pipe {
 
         let waited = if access.read && !access.write && state.ends.writers == 0 {
             self.rd_wait
-                .wait(|| self.state().opens.writers != state.opens.writers)
+                .wait(|| self.snapshot().opens.writers != state.opens.writers)
         } else if access.write && !access.read && state.ends.readers == 0 {
             self.rd_wait
-                .wait(|| self.state().opens.readers != state.opens.readers)
+                .wait(|| self.snapshot().opens.readers != state.opens.readers)
         } else {
             Ok(())
         };
@@ -273,111 +244,122 @@ impl Pipe {
         Ok(None)
     }
 
-    /// Opens an end of a private pipe. Never waits, and never fails.
+    /// Opens an end of a pair. It does not wait for a partner, and cannot fail.
     pub(crate) fn open_pair(&self, access: Access) {
-        let first = self.lock().count_in(access);
+        let wakes = self.lock().count_in(access);
 
-        if first {
-            self.rd_wait.wake_all();
-        }
+        self.wake_all(wakes);
     }
 
-    /// Wakes whom a reader or writer owes it, with the lock dropped.
+    /// Issues the wakeups of one reader or writer. The inner lock must be dropped.
     ///
-    /// Where it is inlined, most of it is known not to be owed.
+    /// At most call sites the compiler knows some of the wakeups to be off, so it is inlined.
     #[inline(always)]
     pub(crate) fn wake(&self, wakes: Wakes) {
         if wakes.owner {
             trace::wake(&self.id, Who::Owner);
-            self.offer_wait.wake_sync(Event::Output);
+            self.owner_wait.wake_sync(Event::Output);
         }
         if wakes.reader {
             trace::wake(&self.id, Who::Reader);
             self.rd_wait.wake_sync(Event::Input);
         }
-        if wakes.input {
-            self.fasync.readers.tell(Event::Input);
+        if wakes.sigio_readers {
+            self.fasync.readers.notify(Event::Input);
         }
         if wakes.writer {
             trace::wake(&self.id, Who::Writer);
             self.wr_wait.wake_sync(Event::Output);
         }
-        if wakes.output {
-            self.fasync.writers.tell(Event::Output);
+        if wakes.sigio_writers {
+            self.fasync.writers.notify(Event::Output);
         }
     }
 
-    /// How many huge pages are in slots, or on their way there; may be stale without the lock.
+    /// Wakes all tasks on the wait queues that `wakes` names. The inner lock must be dropped.
+    fn wake_all(&self, wakes: WakesAll) {
+        if wakes.readers {
+            self.rd_wait.wake_all();
+        }
+        if wakes.writers {
+            self.wr_wait.wake_all();
+        }
+        if wakes.owner {
+            self.owner_wait.wake_all();
+        }
+        if wakes.sigio {
+            self.fasync.readers.notify(Event::Input);
+            self.fasync.writers.notify(Event::Output);
+        }
+    }
+
+    /// Ends the claim of a reader and wakes the readers that wait for its end. The caller holds the
+    /// lock.
+    pub(crate) fn end_claim(&self, locked: &Locked<'_>) {
+        self.claimed.write(0);
+        locked.update_snapshot();
+        self.claim_wait.wake_all();
+    }
+
+    /// The number of slots that hold a huge page, small pages or a frame, and of seats. It may be
+    /// stale without the lock.
     pub(crate) fn huge(&self) -> u64 {
         self.huge.read()
     }
 
-    /// Says how many, with the lock held.
+    /// Sets the number of [`Self::huge`]. The caller holds the lock.
     pub(crate) fn set_huge(&self, _locked: &Locked<'_>, pages: u64) {
         self.huge.write(pages);
     }
 
-    /// Whether a user who has `all` pages in pipes has too many to gift more.
+    /// True if a user with `all` pages in pipes may not have more of them. The current task's
+    /// capabilities may lift that limit.
     pub(crate) fn above_user(&self, all: u64) -> bool {
         limits().is_ok_and(|limits| limits.above_user(all)) && !may_exceed_user_pages()
     }
 
-    /// True if nothing goes straight from one process to the other. May be stale without the lock,
-    /// under which it is changed.
+    /// True if the pipe is buffer-only: it makes no direct transfers. It may be stale without the
+    /// lock.
     pub(crate) fn is_buffer_only(&self) -> bool {
         self.buffer_only.read() != 0
     }
 
-    /// Lets data through slots only from now on, or no longer. Sleeps, but only for the lock.
+    /// Makes the pipe buffer-only, or ends that. Sleeps, but only for the lock.
     ///
-    /// What waits in a writer's memory is not announced any more when this returns, until the
-    /// writer has put it into slots.
+    /// If it becomes buffer-only, the posted write is closed: its bytes are no longer announced
+    /// until its owner has put them into slots.
     pub(crate) fn set_buffer_only(&self, on: bool) {
         let mut inner = self.lock();
         inner.buffer_only = on;
-        let called = inner.keep_to_slots();
+        let closed = inner.enforce_slots_only();
         self.buffer_only.write(on.into());
         drop(inner);
 
-        // Nobody waits to gift any more.
-        if on {
-            self.wr_wait.wake_all();
-        }
-
-        self.tell_of_recall(called);
+        self.wake_all(WakesAll::buffer_only(on));
+        self.wake(Wakes::closed(closed));
     }
 
-    /// Wakes the owner of an offer, if it was `called` back, and whom that was in the way of.
-    fn tell_of_recall(&self, called: bool) {
-        if called {
-            self.wake(Wakes {
-                owner: true,
-                writer: true,
-                output: true,
-                ..Wakes::default()
-            });
-        }
-    }
-
-    /// True if data goes through slots only, by a flag or for read windows. May be stale without the lock,
-    /// under which it is changed.
+    /// True if all bytes go through slots: the pipe is buffer-only or has read windows. It may be
+    /// stale without the lock.
     pub(crate) fn is_slots_only(&self) -> bool {
         self.is_buffer_only() || self.windows.read() != 0
     }
 
-    /// Counts a read window in: it shows slots only, so data goes through these from now on. Sleeps, but only
-    /// for the lock.
+    /// Counts a read window that is opened. A read window shows slots only, so all bytes go through
+    /// slots from now on. Sleeps, but only for the lock.
     pub(crate) fn open_window(&self) {
         let mut inner = self.lock();
         inner.windows += 1;
         self.windows.write(inner.windows.into());
-        let called = inner.keep_to_slots();
+        let closed = inner.enforce_slots_only();
         drop(inner);
-        self.tell_of_recall(called);
+        self.wake(Wakes::closed(closed));
     }
 
-    /// Counts a read window out. What it had in view comes back to the front, the last of `slots` first.
-    /// Sleeps, but only for the lock.
+    /// Counts a read window that is closed. The slots that it had in view return to the front of
+    /// the ring: `slots` yields them, the last one first.
+    ///
+    /// Sleeps for the lock, and until the claim of another reader has ended.
     pub(crate) fn close_window(&self, slots: impl Iterator<Item = Slot>) {
         let mut any = false;
         let mut inner = loop {
@@ -385,25 +367,19 @@ impl Pipe {
             if self.claimed.read() == 0 {
                 break inner;
             }
-            // A reader lands the first slot just now, for which it waits for nobody: nothing may come before
-            // that meanwhile.
+            // A reader has a claim on the first slot. No slot may get in front of that one. The
+            // claim ends when the kernel has exchanged a page: no user of the pipe can delay that.
             drop(inner);
             self.claim_wait.wait_for_others(|| self.claimed.read() == 0);
         };
         for slot in slots {
             any = true;
-            inner.ring.give_back(slot);
+            inner.ring.return_held(slot);
         }
         inner.windows -= 1;
         self.windows.write(inner.windows.into());
         drop(inner);
-        if any {
-            self.wake(Wakes {
-                reader: true,
-                input: true,
-                ..Wakes::default()
-            });
-        }
+        self.wake(Wakes::returned(any));
     }
 
     /// The capacity in bytes. Sleeps, but only for the lock.
@@ -411,10 +387,10 @@ impl Pipe {
         u64::from(self.lock().ring.slots()) * PAGE_SIZE as u64
     }
 
-    /// Makes the capacity at least `bytes` bytes, as `F_SETPIPE_SZ` does. Sleeps.
+    /// Sets the capacity to at least `bytes` bytes, rounded up as `F_SETPIPE_SZ` does. Sleeps.
     ///
-    /// Errors: `EINVAL` (too large), `EPERM` (above what the user may have), `EBUSY` (more data
-    /// than would fit), `ENOMEM`.
+    /// Errors: `EINVAL` (too large), `EPERM` (above the limits of an unprivileged user), `EBUSY`
+    /// (the slots in use do not fit), `ENOMEM`.
     pub(crate) fn set_capacity(&self, bytes: u64) -> Result {
         let limits = limits()?;
         let slots = slots_for(bytes).ok_or(EINVAL)?;
@@ -426,7 +402,7 @@ impl Pipe {
         let ring = Ring::new(slots)?;
 
         let mut inner = self.lock();
-        // The pipe may have been made smaller meanwhile.
+        // The pipe may have become smaller since the check without the lock.
         if limits.above_pipe(slots) && grows(&inner) && !may_exceed_pipe_size() {
             return Err(EPERM);
         }
@@ -437,7 +413,7 @@ impl Pipe {
             return Err(EPERM);
         }
         let grows = grows(&inner);
-        let (result, unused) = match inner.ring.move_to(ring) {
+        let (result, unused) = match inner.ring.resize_into(ring) {
             Ok(old) => (Ok(()), old),
             Err(new) => {
                 inner.account.set(before);
@@ -445,51 +421,40 @@ impl Pipe {
             }
         };
         inner.trim();
-        // A writer that waits would have filled the new slots.
-        let refilled = result.is_ok() && grows && inner.ring.is_occupied();
+        // A pipe(2) writer would have filled the new slots. Here the posted write announces more
+        // bytes.
+        let refilled = result.is_ok() && grows && inner.ring.has_pullable();
         drop(inner);
-        // Places may be many, and are freed without the lock.
+        // There may be many slots, so they are freed without the lock.
         drop(unused);
-        // There may be room now.
         if result.is_ok() {
-            self.offer_wait.wake_sync(Event::Output);
-            self.wr_wait.wake_sync(Event::Output);
-        }
-        if refilled {
-            self.fasync.readers.tell(Event::Input);
+            self.wake(Wakes::resized(refilled));
         }
         result
     }
 
-    /// Closes what was opened with `access`.
+    /// Closes an end that was opened with `access`.
     pub(crate) fn close(&self, access: Access) {
-        let mut gone = HugeSlots::new();
+        let mut gone = LargeSlots::new();
         let mut scratch = [None, None];
-        let lone = {
+        let wakes = {
             let mut inner = self.lock();
-            let lone = inner.count_out(access);
+            let wakes = inner.count_out(access);
             let nobody = !inner.has_readers() || !inner.has_writers();
             inner.homes.purge(nobody, &mut gone);
             if nobody {
                 scratch = [inner.homes.take_scratch(), inner.homes.take_scratch()];
             }
-            lone
+            wakes
         };
         // All of it is freed without the lock.
         drop(scratch);
         gone.free();
 
-        // The last of one side, while the other is still there.
-        if lone {
-            self.rd_wait.wake_all();
-            self.wr_wait.wake_all();
-            self.offer_wait.wake_all();
-            self.fasync.readers.tell(Event::Input);
-            self.fasync.writers.tell(Event::Output);
-        }
+        self.wake_all(wakes);
     }
 
-    /// Prints state and counters: `/proc/PID/fdinfo/N`. Sleeps, but only for the lock.
+    /// Prints the state and the counters, for `/proc/PID/fdinfo/N`. Sleeps, but only for the lock.
     pub(crate) fn show(&self, seq: &SeqFile) {
         let (state, slots, bytes, homes, stats) = {
             let inner = self.lock();
@@ -503,7 +468,7 @@ impl Pipe {
             )
         };
 
-        seq_print!(seq, "zpipe-slots:\t{}/{}\n", state.room.used, slots);
+        seq_print!(seq, "zpipe-slots:\t{}/{}\n", state.occupancy.used, slots);
         seq_print!(seq, "zpipe-buffered:\t{}\n", bytes);
         seq_print!(
             seq,
@@ -514,12 +479,13 @@ impl Pipe {
         seq_print!(seq, "zpipe-writers:\t{}\n", state.ends.writers);
         seq_print!(seq, "zpipe-homes:\t{}\n", homes);
         seq_print!(seq, "{}", stats);
-        let write = self.wr_wait.spun_us() + self.offer_wait.spun_us();
+        let write = self.wr_wait.spun_us() + self.owner_wait.spun_us();
         seq_print!(seq, "zpipe-spun-us-write:\t{}\n", write);
         seq_print!(seq, "zpipe-spun-us-read:\t{}\n", self.rd_wait.spun_us());
     }
 
-    /// The same in a list of pipes: which one it is, and an empty line at the end.
+    /// Prints the pipe's entry in the list of all pipes: its name, [`Self::show`] and an empty
+    /// line.
     pub(crate) fn show_listed(&self, seq: &SeqFile) {
         let (major, minor) = self.id.device();
 

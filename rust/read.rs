@@ -2,27 +2,34 @@
 
 //! Reading from a pipe. It follows `anon_pipe_read()`.
 //!
-//! Under the inner lock bytes are copied without faults. Where a copy stops short, nothing is
-//! consumed: the lock is dropped, the reader's memory is faulted in, and the read starts again from
-//! what the pipe then holds.
+//! Under the inner lock bytes are copied without page faults. If a copy stops short, its incomplete
+//! part stays in the pipe: a page, or 4 KiB of a huge page. The read drops the lock, faults in the
+//! reader's memory, and starts again with what the pipe then holds.
 
-mod claim;
-mod landing;
+mod hold;
+mod moves;
 
-pub(crate) use landing::Landing;
+pub(crate) use moves::Moves;
 
-use landing::{Next, Place};
+use moves::{Next, Target};
 
 use crate::{
-    demand::Demand,
-    direct::{self, Pulled},
+    direct,
     lock::{Inner, Locked},
-    mm::{Dest, Ended, Miss},
-    pipe::{Pipe, Request, FRAMES_MOST, HUGE_MOST},
-    slot::{HugeSlots, Kind, Slot},
-    sync::{killed, Event},
+    mm::Dest,
+    pipe::Pipe,
+    posted_read::PostedRead,
+    posted_write::Pulled,
+    request::Request,
+    ring::Position,
+    slot::{Kind, LargeSlot, LargeSlots, Slot},
+    sync::killed,
     trace::{self, Who},
-    zcore::turn::{Left, ReaderTurn, Wakes},
+    zcore::{
+        gift::{FRAMES_MAX, HUGE_MAX},
+        outcome::{Miss, Outcome},
+        wakeup::{ReaderPolicy, Remaining, Wakes},
+    },
 };
 use core::mem;
 use kernel::{
@@ -30,74 +37,86 @@ use kernel::{
     time::{delay::fsleep, Delta},
 };
 
-/// Times that faults are resolved in vain before the destination counts as one that cannot be
-/// written to: there is memory of which a fault handler says otherwise, such as a shadow stack.
-const IN_VAIN_MOST: u32 = 256;
+/// Retry limit for page faults of the destination that lead to no progress. Some memory, such as a
+/// shadow stack, is writable for a fault handler, and still cannot be written to.
+const FAULT_RETRY_LIMIT: u32 = 256;
 
-/// Times that a read waits for a writer's memory that is being changed.
-const BUSY_MOST: u32 = 4;
+/// Retry limit for a pull that finds the address space of the owner busy.
+const BUSY_RETRY_LIMIT: u32 = 4;
 
-/// For how long.
+/// Time between two of these retries.
 const BUSY_SLEEP: Delta = Delta::from_micros(20);
 
-/// Why taking data came to an end.
-enum Step {
-    /// All is read that this call may read.
+/// Why a read cannot go on without leaving the inner lock.
+enum ReadStop {
+    /// This call may read no more.
     Done,
     /// There is no more data.
     Empty,
-    /// There is, in memory that is being changed just now.
+    /// There is data in a posted write, and the owner's address space is busy.
     Busy,
-    /// A huge page is to be freed before more is copied.
+    /// A huge page has to be freed before more is copied.
     Retire,
-    /// What is next may become the reader's memory there: look at that first.
-    Probe(Place),
-    /// So it may, as far as is known.
-    Land(Place),
-    /// Another reader tries just that.
+    /// The next page may be movable to this memory: look at the memory first.
+    Probe(Target),
+    /// The next page can be moved to this memory, as far as is known.
+    MoveIn(Target),
+    /// Another reader has claimed the first slot.
     Claimed,
-    /// The next bytes, so many, cannot be delivered without a fault.
-    NeedRoom {
-        /// Bytes that must be writable to go on.
+    /// The next bytes cannot be delivered without a page fault.
+    NeedFault {
+        /// Bytes of the destination that must be writable to go on.
         next: usize,
         /// Bytes that could be delivered then.
         all: usize,
     },
 }
 
-/// A read on its way.
+/// How a read goes on after it has dropped the inner lock for a while.
+enum Resume {
+    /// It reads on.
+    GoOn,
+    /// It ends with what it has. The next bytes in the pipe may not be those that follow, because
+    /// other readers have read meanwhile.
+    End,
+}
+
+/// One read call.
 struct Read<'r, 'a, 'data> {
     pipe: &'r Pipe,
+    request: Request<'r>,
     dest: &'r mut Dest<'a, 'data>,
     /// Bytes read.
     done: usize,
     /// Bytes still wanted.
     left: usize,
-    /// What it owes to others.
-    turn: ReaderTurn,
-    /// Bytes taken from a writer's memory.
+    /// The wakeups that the read has to issue.
+    policy: ReaderPolicy,
+    /// Bytes pulled from a posted write.
     pulled: usize,
-    /// The destination of the next slot has just been faulted in. It may be copied in several
-    /// pieces, of which one stops short all the same: what arrives now stays, or it might go on
-    /// like this.
+    /// The read to post before it waits for data, if it may be posted.
+    posted_read: Option<KBox<PostedRead>>,
+    /// The destination of the next slot has just been faulted in. A copy to it may still stop
+    /// short. Then the read keeps the part that was copied, so that each fault leads to progress.
     faulted: bool,
-    /// Bytes of those read that are counted.
+    /// Those of the bytes read that are in the counters.
     counted: usize,
-    /// Times in a row that faults were resolved and nothing came of it.
-    in_vain: u32,
-    /// Times that a writer's memory was found busy.
+    /// Page faults in a row without progress.
+    retries: u32,
+    /// Times that the address space of the owner was busy.
     busy: u32,
-    /// Huge pages that are read: they are freed without the lock.
-    huge: HugeSlots,
-    /// How many more this call reads: it drops the lock for each, and writers put others in.
+    /// Huge pages that were read. They are freed without the inner lock.
+    huge: LargeSlots,
+    /// The number of huge pages that this call may still read. It drops the lock for each, and
+    /// writers refill the pipe meanwhile.
     huge_left: u64,
-    landing: &'r mut Landing,
+    moves: &'r mut Moves,
 }
 
 impl<'r> Read<'r, '_, '_> {
     /// Reads as much as can be read now.
-    fn advance(&mut self, locked: &mut Locked<'_>) -> Step {
-        // After a page that landed nothing may be wanted any more.
+    fn advance(&mut self, locked: &mut Locked<'_>) -> ReadStop {
+        // After a move the read may want nothing more.
         while self.left != 0 {
             let inner = &mut **locked;
             let was_full = inner.ring.is_full();
@@ -116,7 +135,8 @@ impl<'r> Read<'r, '_, '_> {
                         self.left -= bytes;
                         slot.consume(bytes);
                         if slot.kind() == Kind::Packet {
-                            // What did not fit is gone, and the next packet is another read's.
+                            // The rest of the packet is dropped. The next packet is for another
+                            // read.
                             slot.consume(usize::MAX);
                             self.left = 0;
                         }
@@ -125,23 +145,22 @@ impl<'r> Read<'r, '_, '_> {
                     }
                     slot.len() == 0
                 }
-                Some(Slot::Huge(slot)) if slot.is_claimed() => return Step::Claimed,
-                // It came after those that were there when the call began.
-                Some(Slot::Huge(_)) if self.huge_left == 0 => return Step::Done,
-                Some(Slot::Huge(slot)) => {
-                    let next = self
-                        .landing
-                        .next(number, slot, buffer_only, left, self.dest);
-                    let most = match next {
-                        Next::Probe(place) => return Step::Probe(place),
-                        Next::Land(place) => return Step::Land(place),
-                        Next::Copy(most) => most,
+                Some(Slot::Large(slot)) if slot.is_claimed() => return ReadStop::Claimed,
+                // The pipe had at most `FRAMES_MAX` of them when the call began, so this one came
+                // later.
+                Some(Slot::Large(_)) if self.huge_left == 0 => return ReadStop::Done,
+                Some(Slot::Large(slot)) => {
+                    let next = self.moves.next(number, slot, buffer_only, left, self.dest);
+                    let max = match next {
+                        Next::Probe(target) => return ReadStop::Probe(target),
+                        Next::MoveIn(target) => return ReadStop::MoveIn(target),
+                        Next::Copy(max) => max,
                     };
-                    let bytes = slot.len().min(left).min(most);
+                    let bytes = slot.len().min(left).min(max);
                     let copied = slot.consume_atomic(bytes, self.dest);
                     self.done += copied;
                     self.left -= copied;
-                    self.landing.copied(copied);
+                    self.moves.copied(copied);
                     if copied < bytes {
                         missing = Some(slot.part().min(self.left));
                     }
@@ -150,180 +169,381 @@ impl<'r> Read<'r, '_, '_> {
             };
             if let Some(next) = missing {
                 let all = inner.ring.bytes().min(self.left);
-                return Step::NeedRoom { next, all };
+                return ReadStop::NeedFault { next, all };
             }
             if emptied {
-                self.turn.emptied(was_full);
+                self.policy.slot_emptied(was_full);
                 match inner.ring.pop() {
                     Some(Slot::Page(slot)) => inner.recycle(slot.into_page()),
-                    Some(Slot::Huge(slot)) => {
-                        if slot.is_huge() {
-                            inner.homes.worth.copied();
-                        }
-                        if inner.has_writers() {
-                            inner.homes.put(slot, &mut self.huge);
-                        } else {
-                            self.huge.push(slot);
-                        }
-                        self.huge_is_gone(locked);
+                    Some(Slot::Large(slot)) => {
+                        let (policy, gone) = (&mut self.policy, &mut self.huge);
+                        self.pipe.retire(locked, slot, policy, gone);
+                        self.huge_left = self.huge_left.saturating_sub(1);
                         if self.left != 0 {
-                            return Step::Retire;
+                            return ReadStop::Retire;
                         }
                     }
                     None => (),
                 }
                 if was_full {
-                    // A writer that comes while more is copied waits for the lock, not for a
-                    // wakeup.
-                    locked.publish_room();
+                    // A writer that tests now, while more is copied, waits for the lock and not for
+                    // a wakeup.
+                    locked.update_snapshot();
                 }
             }
         }
-        Step::Done
+        ReadStop::Done
     }
 
-    /// A huge page is out of the pipe.
+    /// Counts a huge page that was moved out of the pipe.
     fn huge_is_gone(&mut self, locked: &Locked<'_>) {
-        let pages = self.pipe.huge();
-        self.pipe.set_huge(locked, pages.saturating_sub(1));
+        self.pipe.huge_is_gone(locked, &mut self.policy);
         self.huge_left = self.huge_left.saturating_sub(1);
-        // A writer may have waited for that.
-        self.turn.emptied(pages >= HUGE_MOST);
     }
 
-    /// Drops the lock for a moment. Who has read nothing keeps the wakeup that it got: it is not through
-    /// with what it was woken for.
-    fn step_out(&mut self, inner: Locked<'_>) {
+    /// Drops the lock for a moment. A reader that has read nothing keeps its wakeup: it still needs
+    /// the data that it was woken for.
+    fn unlock_briefly(&mut self, inner: Locked<'_>) {
         if self.done == 0 {
             drop(inner);
             self.huge.free();
         } else {
-            self.leave(inner);
+            self.unlock_and_wake(inner);
         }
     }
 
-    /// Drops the lock, and wakes and tells whom it owes that.
-    fn leave(&mut self, inner: Locked<'_>) {
-        if self.leave_for_good(inner).writer {
-            self.pipe.fasync.writers.tell(Event::Output);
-        }
-    }
-
-    /// Drops the lock, and wakes whom it owes that; returns who that is.
-    fn leave_for_good(&mut self, inner: Locked<'_>) -> Wakes {
+    /// Drops the lock for a longer time, frees huge pages and issues wakeups.
+    fn unlock_and_wake(&mut self, inner: Locked<'_>) {
         self.pipe
-            .leave_freeing(inner, &mut self.turn, &mut self.huge)
+            .unlock_reader(inner, &mut self.policy, &mut self.huge, ReaderPolicy::pause);
     }
 
     /// Takes the lock again.
     fn lock_again(&mut self) -> Locked<'r> {
         if self.done == 0 {
-            self.pipe.lock_to_read(&mut self.turn)
+            self.pipe.lock_to_read(&mut self.policy)
         } else {
-            // One read empties the pipe once, in however many pieces.
+            // A read that drains the pipe in several pieces drains it once.
             self.pipe.lock()
         }
     }
 
-    /// Counts what was read since it last did.
+    /// Adds the bytes read since the last call to the counters.
     fn count(&mut self, inner: &mut Inner) {
         inner.stats.read.bytes += (self.done - self.counted) as u64;
         if self.done > self.counted {
-            self.in_vain = 0;
+            self.retries = 0;
         }
         self.counted = self.done;
     }
 
-    /// A writer has copied so many bytes to `dest`.
-    fn given(&mut self, bytes: usize) {
+    /// Counts `bytes` bytes that were delivered to `dest` by a push or a move.
+    fn received(&mut self, bytes: usize) {
         self.dest.skip(bytes);
         self.done += bytes;
         self.left -= bytes;
     }
 
-    /// Takes from the memory of a writer that waits; [`None`] if there may be more.
-    fn pull(&mut self, inner: &mut Inner) -> Option<Step> {
-        let most = self.left.min(direct::most().saturating_sub(self.pulled));
-        if most == 0 {
-            return Some(Step::Done);
+    /// Pulls from the posted write. Returns [`None`] if the read may go on, or else the reason why
+    /// it cannot.
+    fn pull(&mut self, inner: &mut Inner) -> Option<ReadStop> {
+        let max = self
+            .left
+            .min(direct::max_bytes().saturating_sub(self.pulled));
+        if max == 0 {
+            return Some(ReadStop::Done);
         }
-        let parts = mem::take(&mut self.faulted);
-        let most = if parts {
-            most.min(inner.ring.next_part())
+        let allow_partial = mem::take(&mut self.faulted);
+        let max = if allow_partial {
+            max.min(inner.ring.next_slot_bytes())
         } else {
-            most
+            max
         };
-        let Some(pulled) = inner.ring.pull(most, parts, self.dest) else {
-            return Some(Step::Empty);
+        let Some(pulled) = inner.ring.pull(max, allow_partial, self.dest) else {
+            return Some(ReadStop::Empty);
         };
 
-        let Pulled { bytes, end, frees } = pulled;
+        let Pulled {
+            bytes,
+            outcome,
+            frees_slot,
+        } = pulled;
         if bytes != 0 {
-            self.turn.took(bytes, frees);
+            self.policy.pulled(bytes, frees_slot);
         } else {
-            self.turn.missed();
+            self.policy.post_changed();
         }
         self.done += bytes;
         self.left -= bytes;
         self.pulled += bytes;
-        inner.stats.pull.moved(bytes, end);
-        trace::pull(&inner.id, bytes, end);
-        match end {
-            _ if self.left == 0 => Some(Step::Done),
-            Ended::All => None,
-            Ended::Missed(Miss::Busy) => Some(Step::Busy),
-            Ended::Missed(_) => Some(Step::Empty),
-            Ended::Stopped => Some(Step::NeedRoom {
-                next: inner.ring.next_part().min(self.left),
-                all: most - bytes,
+        inner.stats.pull.count(bytes, outcome);
+        trace::pull(&inner.id, bytes, outcome);
+        match outcome {
+            _ if self.left == 0 => Some(ReadStop::Done),
+            Outcome::All => None,
+            Outcome::Missed(Miss::Busy) => Some(ReadStop::Busy),
+            Outcome::Missed(_) => Some(ReadStop::Empty),
+            Outcome::Stopped => Some(ReadStop::NeedFault {
+                next: inner.ring.next_slot_bytes().min(self.left),
+                all: max - bytes,
             }),
+        }
+    }
+
+    /// Decides how a read goes on that was at `position` when it dropped the lock.
+    fn resume(&self, inner: &Inner, position: Position) -> Resume {
+        if self.done > 0 && inner.ring.position() != position {
+            Resume::End
+        } else {
+            Resume::GoOn
+        }
+    }
+
+    /// Waits for a busy address space. A non-blocking read waits, too: a pipe(2) would make it wait
+    /// for the mutex of the pipe.
+    fn wait_busy(&mut self, inner: Locked<'r>) -> Locked<'r> {
+        self.busy += 1;
+        self.unlock_and_wake(inner);
+        fsleep(BUSY_SLEEP);
+        self.pipe.lock_to_read(&mut self.policy)
+    }
+
+    /// Closes the posted write, so that its owner withdraws it: the owner may be able to access the
+    /// memory.
+    fn close_posted_write(&mut self, inner: &mut Inner) {
+        if let Some(posted) = inner.ring.posted_write() {
+            posted.close();
+            self.policy.post_changed();
+        }
+    }
+
+    /// Frees the huge pages that were read. If there is a `target`, also tests whether the next
+    /// page can be moved there.
+    fn free_and_probe(
+        &mut self,
+        mut inner: Locked<'r>,
+        target: Option<Target>,
+    ) -> (Locked<'r>, Result<Resume>) {
+        self.count(&mut inner);
+        let position = inner.ring.position();
+        if target.is_some() {
+            self.moves.take_scratch(&mut inner);
+        }
+        self.unlock_briefly(inner);
+        if let Some(target) = target {
+            self.moves.probe(target);
+        }
+        let inner = self.lock_again();
+        let resume = self.resume(&inner, position);
+        (inner, Ok(resume))
+    }
+
+    /// Waits until another reader's claim has ended, as a read of a pipe(2) waits for its mutex.
+    fn wait_claimed(&mut self, mut inner: Locked<'r>) -> (Locked<'r>, Result<Resume>) {
+        let pipe = self.pipe;
+        self.count(&mut inner);
+        let position = inner.ring.position();
+        self.unlock_and_wake(inner);
+        let waited = pipe.claim_wait.wait_killable(|| pipe.claimed.read() == 0);
+        let inner = self.lock_again();
+        let resume = waited.map(|()| self.resume(&inner, position));
+        (inner, resume)
+    }
+
+    /// Waits for data, with the read posted if it may be.
+    fn wait_for_data(&mut self, mut inner: Locked<'r>) -> (Locked<'r>, Result<Resume>) {
+        let pipe = self.pipe;
+        inner.stats.read.waits += 1;
+        let (ticket, posted) = inner.begin_reader_wait(&mut self.posted_read);
+        self.unlock_and_wake(inner);
+
+        trace::wait(pipe.id(), Who::Reader);
+        let waited = pipe.rd_wait.wait_exclusive(|| {
+            let state = pipe.snapshot();
+            state.readable() || (posted && state.occupancy.pushed)
+        });
+        if waited.is_ok() {
+            self.policy.waited();
+        }
+
+        let mut inner = pipe.lock_to_read(&mut self.policy);
+        let own = inner.end_reader_wait(ticket, posted);
+        if posted {
+            self.received(own.as_deref().map_or(0, PostedRead::pushed));
+            self.posted_read = own;
+        }
+        let resume = if self.done > 0 {
+            // The next bytes in the pipe may not be those that follow: there are other readers.
+            Ok(Resume::End)
+        } else {
+            waited.map(|_| Resume::GoOn)
+        };
+        (inner, resume)
+    }
+
+    /// Faults in the destination: `all` bytes, of which `next` are needed to go on.
+    fn fault_in(
+        &mut self,
+        mut inner: Locked<'r>,
+        next: usize,
+        all: usize,
+    ) -> (Locked<'r>, Result<Resume>) {
+        inner.stats.read.faults += 1;
+        self.retries += 1;
+        self.count(&mut inner);
+        let position = inner.ring.position();
+        self.unlock_and_wake(inner);
+        let ready = self.dest.fault_in(all);
+        let inner = self.lock_again();
+
+        let resume = self.resume(&inner, position);
+        if ready < next || self.retries > FAULT_RETRY_LIMIT {
+            (inner, Err(EFAULT))
+        } else if let Resume::End = resume {
+            (inner, Ok(resume))
+        } else {
+            self.faulted = true;
+            let result = if killed() {
+                Err(ERESTARTSYS)
+            } else {
+                Ok(resume)
+            };
+            (inner, result)
+        }
+    }
+
+    /// Reads until the call ends. Returns with the lock held, except after a signal ended a wait
+    /// for data: as in fs/pipe.c, such a read wakes nobody.
+    fn run(&mut self) -> (Option<Locked<'r>>, Result) {
+        let mut inner = self.pipe.lock_to_read(&mut self.policy);
+        loop {
+            let mut resume = Ok(Resume::GoOn);
+            match self.advance(&mut inner) {
+                ReadStop::Done => resume = Ok(Resume::End),
+                ReadStop::Busy if self.done > 0 => resume = Ok(Resume::End),
+                ReadStop::Busy if self.busy < BUSY_RETRY_LIMIT => inner = self.wait_busy(inner),
+                ReadStop::Busy => self.close_posted_write(&mut inner),
+                ReadStop::Retire => (inner, resume) = self.free_and_probe(inner, None),
+                ReadStop::Probe(target) => {
+                    (inner, resume) = self.free_and_probe(inner, Some(target));
+                }
+                ReadStop::Claimed => (inner, resume) = self.wait_claimed(inner),
+                ReadStop::MoveIn(target) => inner = self.move_in(inner, target),
+                ReadStop::Empty if !inner.has_writers() || self.done > 0 => {
+                    resume = Ok(Resume::End);
+                }
+                ReadStop::Empty if self.request.nonblock() => resume = Err(EAGAIN),
+                ReadStop::Empty => {
+                    (inner, resume) = self.wait_for_data(inner);
+                    if let Err(e) = resume {
+                        return (None, Err(e));
+                    }
+                }
+                ReadStop::NeedFault { next, all } => {
+                    (inner, resume) = self.fault_in(inner, next, all);
+                }
+            }
+            match resume {
+                Ok(Resume::GoOn) => (),
+                Ok(Resume::End) => return (Some(inner), Ok(())),
+                Err(e) => return (Some(inner), Err(e)),
+            }
+        }
+    }
+
+    /// Ends the read: counts the bytes and wakes other tasks.
+    fn finish(&mut self, mut inner: Locked<'_>, result: Result) -> Result<usize> {
+        self.count(&mut inner);
+        inner.stats.read.calls += u64::from(self.done != 0);
+        self.pipe
+            .unlock_reader(inner, &mut self.policy, &mut self.huge, ReaderPolicy::end);
+        match result {
+            Err(e) if self.done == 0 => Err(e),
+            _ => Ok(self.done),
         }
     }
 }
 
 impl Pipe {
+    /// Counts a huge page that has left the pipe.
+    fn huge_is_gone(&self, locked: &Locked<'_>, policy: &mut ReaderPolicy) {
+        let pages = self.huge();
+        self.set_huge(locked, pages.saturating_sub(1));
+        // A writer may have waited for this.
+        policy.slot_emptied(pages >= HUGE_MAX);
+    }
+
+    /// Takes care of `slot`, which is out of the pipe: it was read by copying, or consumed from a
+    /// read window. Its page goes into the home, or it is added to `gone`, to be freed without the
+    /// lock.
+    fn retire(
+        &self,
+        locked: &mut Locked<'_>,
+        slot: KBox<LargeSlot>,
+        policy: &mut ReaderPolicy,
+        gone: &mut LargeSlots,
+    ) {
+        if slot.is_huge() {
+            locked.homes.cost.copied();
+        }
+        if locked.has_writers() {
+            locked.homes.put(slot, gone);
+        } else {
+            gone.push(slot);
+        }
+        self.huge_is_gone(locked, policy);
+    }
+
     /// Takes the lock, for a reader.
-    fn lock_to_read(&self, turn: &mut ReaderTurn) -> Locked<'_> {
+    fn lock_to_read(&self, policy: &mut ReaderPolicy) -> Locked<'_> {
         let inner = self.lock();
-        turn.locked(inner.ring.announced());
+        policy.locked(inner.ring.announced());
         inner
     }
 
-    /// Drops the lock and wakes whom a reader owes it.
-    fn leave(&self, inner: Locked<'_>, turn: &mut ReaderTurn) {
-        self.leave_freeing(inner, turn, &mut HugeSlots::new());
+    /// Drops the lock for a while and issues the wakeups of a reader.
+    fn unlock_and_wake(&self, inner: Locked<'_>, policy: &mut ReaderPolicy) {
+        self.unlock_reader(inner, policy, &mut LargeSlots::new(), ReaderPolicy::pause);
     }
 
-    /// Drops the lock, frees `huge`, and wakes whom a reader owes it; returns who that is.
-    fn leave_freeing(
+    /// Drops the lock at the end of a reader's call and issues its wakeups.
+    fn finish(&self, inner: Locked<'_>, policy: &mut ReaderPolicy) {
+        self.unlock_reader(inner, policy, &mut LargeSlots::new(), ReaderPolicy::end);
+    }
+
+    /// Drops the lock, frees `huge` and issues the wakeups that `wakes` returns.
+    fn unlock_reader(
         &self,
         mut inner: Locked<'_>,
-        turn: &mut ReaderTurn,
-        huge: &mut HugeSlots,
-    ) -> Wakes {
-        if inner.recall_spent(|| self.wr_wait.has_waiters()) {
-            turn.missed();
+        policy: &mut ReaderPolicy,
+        huge: &mut LargeSlots,
+        wakes: fn(&mut ReaderPolicy, Remaining) -> Wakes,
+    ) {
+        if inner.recall_used_share(|| self.wr_wait.has_waiters()) {
+            policy.post_changed();
         }
-        let offered = inner.ring.offered();
-        let left = Left {
+        let posted = inner.ring.posted_state();
+        let remaining = Remaining {
             slots: inner.ring.used() != 0,
-            offered: offered.takeable,
-            due: offered.due,
+            pullable: posted.pullable,
+            must_withdraw: posted.must_withdraw,
         };
         drop(inner);
-        let wakes = turn.pause(left);
+        let wakes = wakes(policy, remaining);
         if !huge.is_empty() {
-            // Who is woken may want these again.
+            // Before the wakeups, because the woken tasks may need these pages.
             huge.free();
         }
         self.wake(wakes);
-        wakes
     }
 
-    /// Reads to `dest`; returns how many bytes, 0 at the end of the data with no writer left.
+    /// Reads to `dest`. Returns the number of bytes, which is 0 if the pipe is empty and has no
+    /// writer.
     ///
-    /// Sleeps, for data and in page faults of the reader's own memory; waits for data end with a
-    /// signal. Errors if nothing was read: `EAGAIN`, `ERESTARTSYS`, `EFAULT`.
+    /// Sleeps: it waits for data, until a signal comes, and for page faults of the reader's own
+    /// memory.
+    ///
+    /// Errors, if nothing was read: `EAGAIN`, `ERESTARTSYS`, `EFAULT`.
     pub(crate) fn read(&self, request: Request<'_>, dest: &mut Dest<'_, '_>) -> Result<usize> {
         let total = dest.remaining();
         if total == 0 {
@@ -336,20 +556,21 @@ impl Pipe {
             request,
             total,
             dest,
-            &mut Landing::new(!request.nowait, false, false),
+            &mut Moves::new(!request.nowait, false, false),
         )
     }
 
-    /// Reads from the first slot, if all that is to be read is in there; [`None`], and nothing is
-    /// read, if anything at all stands in the way.
+    /// The fast path of a small read. Reads from the first slot if that holds all that is to be
+    /// read. [`None`] if it does not, or if anything else needs [`Self::read_on`]. Nothing is read
+    /// then.
     ///
-    /// What [`Self::read_on`] would do, in fewer instructions, which is what a small read consists
-    /// of.
+    /// The result is that of [`Self::read_on`], in fewer instructions. The cost of a small read is
+    /// mainly its instructions.
     fn read_at_once(&self, total: usize, dest: &mut Dest<'_, '_>) -> Option<usize> {
         let mut inner = self.lock();
         let was_full = inner.ring.is_full();
         let used = inner.ring.used();
-        if inner.ring.is_offered() {
+        if inner.ring.is_posted() {
             return None;
         }
 
@@ -359,167 +580,56 @@ impl Pipe {
             return None;
         }
         slot.consume(bytes);
-        let mut turn = ReaderTurn::default();
+        let mut policy = ReaderPolicy::default();
         if slot.len() == 0 {
-            turn.emptied(was_full);
+            policy.slot_emptied(was_full);
             if let Some(Slot::Page(slot)) = inner.ring.pop() {
                 inner.recycle(slot.into_page());
             }
         }
-        inner.stats.read.moved(bytes);
+        inner.stats.read.count(bytes);
         drop(inner);
-        // With nothing offered, and no wakeup to pass on, no more is owed.
-        self.wake(turn.pause(Left::default()));
-        self.fasync.writers.tell(Event::Output);
+        // Nothing is posted and there is no wakeup to pass on, so the wakeups do not depend on what
+        // remains in the pipe.
+        self.wake(policy.end(Remaining::default()));
         Some(bytes)
     }
 
-    /// Reads at most `total` bytes, which there is room for, with all the waiting and faulting that
-    /// takes: as [`Self::read`], if that is not nothing.
+    /// The general path of a read, with all sleeps and page faults of [`Self::read`]. Reads at most
+    /// `total` bytes, which is not 0. `dest` has space for them.
     #[inline(never)]
     pub(crate) fn read_on(
         &self,
         request: Request<'_>,
         total: usize,
         dest: &mut Dest<'_, '_>,
-        landing: &mut Landing,
+        moves: &mut Moves,
     ) -> Result<usize> {
-        let mut job = Read {
+        let posts = total >= direct::min_bytes()
+            && !request.nonblock()
+            && !self.is_slots_only()
+            && !self.snapshot().readable();
+        let posted_read = if posts { PostedRead::new(dest) } else { None };
+        let mut read = Read {
             pipe: self,
+            request,
             dest,
             done: 0,
             left: total,
-            turn: ReaderTurn::default(),
+            policy: ReaderPolicy::default(),
             pulled: 0,
+            posted_read,
             faulted: false,
             counted: 0,
-            in_vain: 0,
+            retries: 0,
             busy: 0,
-            huge: HugeSlots::new(),
-            huge_left: FRAMES_MOST,
-            landing,
+            huge: LargeSlots::new(),
+            huge_left: FRAMES_MAX,
+            moves,
         };
-        // What is waited for may come straight here.
-        let mut demand = if total < direct::least()
-            || request.nonblock()
-            || self.is_slots_only()
-            || self.state().readable()
-        {
-            None
-        } else {
-            Demand::new(job.dest)
-        };
-        let mut inner = self.lock_to_read(&mut job.turn);
-        let result = loop {
-            match job.advance(&mut inner) {
-                Step::Done => break Ok(()),
-                Step::Busy if job.done > 0 => break Ok(()),
-                // Who does not want to wait for data waits that long, too: in pipe(2) it would be
-                // for the mutex of the pipe.
-                Step::Busy if job.busy < BUSY_MOST => {
-                    job.busy += 1;
-                    job.leave_for_good(inner);
-                    job.huge.free();
-                    fsleep(BUSY_SLEEP);
-                    inner = self.lock_to_read(&mut job.turn);
-                }
-                Step::Busy => {
-                    // Its owner may be able to.
-                    if let Some(direct) = inner.ring.direct() {
-                        direct.miss();
-                        job.turn.missed();
-                    }
-                }
-                step @ (Step::Retire | Step::Probe(_)) => {
-                    job.count(&mut inner);
-                    let position = inner.ring.position();
-                    if let Step::Probe(_) = step {
-                        job.landing.take_scratch(&mut inner);
-                    }
-                    job.step_out(inner);
-                    if let Step::Probe(place) = step {
-                        job.landing.probe(place);
-                    }
-                    inner = job.lock_again();
-                    if job.done > 0 && inner.ring.position() != position {
-                        // What is next is not what follows.
-                        break Ok(());
-                    }
-                }
-                Step::Claimed => {
-                    // It is nobody else's turn: for pipe(2) this is another's hold of the mutex.
-                    job.count(&mut inner);
-                    let position = inner.ring.position();
-                    job.leave(inner);
-                    let waited = self.claim_wait.wait_killable(|| self.claimed.read() == 0);
-                    inner = job.lock_again();
-                    if let Err(e) = waited {
-                        break Err(e);
-                    }
-                    if job.done > 0 && inner.ring.position() != position {
-                        // What is next is not what follows.
-                        break Ok(());
-                    }
-                }
-                Step::Land(place) => inner = job.land(inner, place),
-                Step::Empty if !inner.has_writers() || job.done > 0 => break Ok(()),
-                Step::Empty if request.nonblock() => break Err(EAGAIN),
-                Step::Empty => {
-                    inner.stats.read.waits += 1;
-                    let (ticket, demands) = inner.begin_reader_wait(&mut demand);
-                    job.leave_for_good(inner);
-                    trace::wait(self.id(), Who::Reader);
-                    let waited = self.rd_wait.wait_exclusive(|| {
-                        let state = self.state();
-                        state.readable() || (demands && state.room.pushed)
-                    });
-                    if waited.is_ok() {
-                        job.turn.waited();
-                    }
-                    inner = self.lock_to_read(&mut job.turn);
-                    let own = inner.end_reader_wait(ticket, demands);
-                    if demands {
-                        demand = own;
-                        job.given(demand.as_deref().map_or(0, Demand::filled));
-                    }
-                    if job.done > 0 {
-                        // What is in the pipe need not be what follows: there are other readers.
-                        break Ok(());
-                    }
-                    // As in fs/pipe.c, nobody is told of a read that a signal ended.
-                    waited?;
-                }
-                Step::NeedRoom { next, all } => {
-                    inner.stats.read.faults += 1;
-                    job.in_vain += 1;
-                    job.count(&mut inner);
-                    let position = inner.ring.position();
-                    // Nobody waits for our faults, nor for a signal that tells of room.
-                    job.leave(inner);
-                    let ready = job.dest.fault_in(all);
-                    inner = job.lock_again();
-                    if ready < next || job.in_vain > IN_VAIN_MOST {
-                        break Err(EFAULT);
-                    }
-                    if job.done > 0 && inner.ring.position() != position {
-                        // What is next is not what follows.
-                        break Ok(());
-                    }
-                    job.faulted = true;
-                    if killed() {
-                        break Err(ERESTARTSYS);
-                    }
-                }
-            }
-        };
-        job.count(&mut inner);
-        inner.stats.read.calls += u64::from(job.done != 0);
-        job.leave_for_good(inner);
-
-        self.fasync.writers.tell(Event::Output);
-        match result {
-            Err(e) if job.done == 0 => Err(e),
-            _ => Ok(job.done),
+        match read.run() {
+            (Some(inner), result) => read.finish(inner, result),
+            (None, result) => result.map(|()| 0),
         }
     }
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The slots of a pipe, in order.
+//! The ring: the slots of a pipe in order, and the posted write behind them.
 
 use crate::{
-    direct::{Direct, Pulled},
     mm::Dest,
+    posted_write::{PostedWrite, Pulled},
     slot::Slot,
-    zcore::{merge::LastSlot, seats::Seats, state::Offered},
+    zcore::{merge::LastSlot, seats::Seats, state::PostedState},
 };
 use core::mem;
 use kernel::{
@@ -17,80 +17,82 @@ use kernel::{
     prelude::*,
 };
 
-/// Where the next byte is that a read would get: it changes whenever bytes leave the pipe.
+/// The position of the next byte that a read would get. It changes whenever bytes leave the pipe,
+/// so a reader that dropped the lock can detect that other readers have read meanwhile.
 ///
-/// `tail` wraps: a position comes again after 2^32 slots.
+/// `tail` wraps: a position may repeat after 2^32 slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
     tail: u32,
     offset: usize,
-    direct: u64,
+    changes: u64,
 }
 
-/// The slots of a pipe: a ring of as many places as a power of two. Behind them all there may be the
-/// memory of a writer that waits; as long as something is left of it, the pipe counts as full.
+/// The slots of a pipe; their number is a power of two. A posted write stands behind all used
+/// slots. As long as it is pullable, the ring counts as full.
 ///
-/// `head` and `tail` count the slots ever put in and taken out; they wrap.
+/// `tail` is the number of the slot that is read next, `head` of the slot that is filled next. Both
+/// wrap.
 ///
 /// # Invariants
 ///
-/// * `places` has a power of two elements, at least one, which `seats` counts.
-/// * `head - tail`, wrapping, is at most what `seats` lets be used; exactly the places from `tail` to
-///   `head` are full.
+/// * `slots` has a power of two elements, at least one, and `seats` counts all of them.
+/// * `head - tail`, wrapping, is at most `seats.limit()`. The slots numbered from `tail` up to but
+///   not including `head` are used, all others are empty.
 #[repr(C)]
 pub(crate) struct Ring {
     head: u32,
     tail: u32,
     seats: Seats,
-    places: KVec<Option<Slot>>,
-    direct: Option<KBox<Direct>>,
-    /// Bytes that ever went straight from one process to the other, and slots that came back to the
-    /// front; wraps.
-    direct_bytes: u64,
+    slots: KVec<Option<Slot>>,
+    posted_write: Option<KBox<PostedWrite>>,
+    /// The number of bytes that were ever transferred directly, and of slots that returned to the
+    /// front. Wraps.
+    changes: u64,
 }
 
 impl Ring {
-    /// An empty ring of `slots` slots, a power of two. Sleeps.
+    /// A ring of `slots` empty slots, a power of two. Sleeps.
     pub(crate) fn new(slots: u32) -> Result<Self, AllocError> {
-        // INVARIANT: The places are as many as asked for, and empty.
+        // INVARIANT: There are `slots` slots, all of them empty, and `head` equals `tail`.
         Ok(Self {
-            places: Self::places(slots)?,
+            slots: Self::empty_slots(slots)?,
             seats: Seats::new(slots),
             head: 0,
             tail: 0,
-            direct: None,
-            direct_bytes: 0,
+            posted_write: None,
+            changes: 0,
         })
     }
 
-    fn places(slots: u32) -> Result<KVec<Option<Slot>>, AllocError> {
-        // A privileged user may ask for more than there is: that is no news for the log.
+    fn empty_slots(count: u32) -> Result<KVec<Option<Slot>>, AllocError> {
+        // A privileged user may ask for more memory than there is. The log need not report that.
         let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
-        let slots = slots as usize;
-        let mut places = KVec::with_capacity(slots, flags)?;
+        let count = count as usize;
+        let mut slots = KVec::with_capacity(count, flags)?;
 
-        for _ in 0..slots {
-            places.push(None, flags)?;
+        for _ in 0..count {
+            slots.push(None, flags)?;
         }
-        Ok(places)
+        Ok(slots)
     }
 
-    /// Where the slot with this number is.
-    fn place(&self, number: u32) -> usize {
-        number as usize & (self.places.len() - 1)
+    /// The index in `slots` of the slot with this number.
+    fn index(&self, number: u32) -> usize {
+        number as usize & (self.slots.len() - 1)
     }
 
-    /// The number of slots that hold data.
+    /// The number of used slots.
     pub(crate) fn used(&self) -> u32 {
         self.head.wrapping_sub(self.tail)
     }
 
-    /// The number of slots there are, whoever may use them.
+    /// The number of slots: used, free, reserved and held.
     pub(crate) fn slots(&self) -> u32 {
         self.seats.slots()
     }
 
-    /// The number of slots that may hold data: those that nobody has reserved.
+    /// The number of slots that are used or free, but neither reserved nor held.
     pub(crate) fn limit(&self) -> u32 {
         self.seats.limit()
     }
@@ -100,35 +102,36 @@ impl Ring {
         self.seats.reserved()
     }
 
-    /// The number of slots that are free.
+    /// The number of free slots.
     pub(crate) fn free(&self) -> usize {
         // CAST: A u32 fits.
         (self.limit() - self.used()) as usize
     }
 
-    /// Whether there is no data.
+    /// True if there is nothing to read.
     pub(crate) fn is_empty(&self) -> bool {
-        self.used() == 0 && !self.offered().takeable
+        self.used() == 0 && !self.posted_state().pullable
     }
 
-    /// Whether there is no room.
+    /// True if there is no free slot to write to, or a posted write is pullable.
     pub(crate) fn is_full(&self) -> bool {
-        self.used() >= self.limit() || self.is_occupied()
+        self.used() >= self.limit() || self.has_pullable()
     }
 
-    /// True if readers can take something of a writer's memory behind the slots: then nothing can be
-    /// put behind them.
-    pub(crate) fn is_occupied(&self) -> bool {
-        self.direct
+    /// True if a posted write is pullable. No slot can be filled then, because that would get
+    /// behind the posted write.
+    pub(crate) fn has_pullable(&self) -> bool {
+        self.posted_write
             .as_ref()
-            .is_some_and(|direct| direct.offer().takeable())
+            .is_some_and(|posted_write| posted_write.bytes().pullable())
     }
 
-    /// Bytes there are to read: in all slots, and as many behind them as would be in the others.
+    /// The number of bytes that FIONREAD reports: those in used slots and those announced of the
+    /// posted write.
     pub(crate) fn bytes(&self) -> usize {
         let slot = |n| {
-            self.places
-                .get(self.place(self.tail.wrapping_add(n)))?
+            self.slots
+                .get(self.index(self.tail.wrapping_add(n)))?
                 .as_ref()
         };
         (0..self.used())
@@ -138,135 +141,149 @@ impl Ring {
             + self.announced()
     }
 
-    /// Bytes there are to read behind the slots: as many as would be in those that are free.
+    /// The number of announced bytes of the posted write: as many as would fit into the free slots.
     pub(crate) fn announced(&self) -> usize {
-        self.direct
-            .as_ref()
-            .map_or(0, |direct| direct.offer().visible(self.free()))
+        self.posted_write.as_ref().map_or(0, |posted_write| {
+            posted_write.bytes().announced(self.free())
+        })
     }
 
-    /// Where the next byte is that a read would get.
+    /// The position of the next byte that a read would get.
     pub(crate) fn position(&self) -> Position {
-        let first = self.places.get(self.place(self.tail));
+        let first = self.slots.get(self.index(self.tail));
+        // The owner may put the next bytes into a slot meanwhile. They have the same offset there.
+        let posted = self
+            .posted_write
+            .as_ref()
+            .map_or(0, |posted_write| posted_write.bytes().slot_offset());
         Position {
             tail: self.tail,
-            offset: first.and_then(Option::as_ref).map_or(0, Slot::offset),
-            direct: self.direct_bytes,
+            offset: first.and_then(Option::as_ref).map_or(posted, Slot::offset),
+            changes: self.changes,
         }
     }
 
-    /// The number of the slot that is read next: it comes again after 2^32 slots.
+    /// The number of the slot that is read next. Wraps after 2^32 slots.
     pub(crate) fn next_number(&self) -> u32 {
         self.tail
     }
 
-    /// Notes that `bytes` bytes went straight from one process to the other.
-    pub(crate) fn passed(&mut self, bytes: usize) {
-        self.direct_bytes = self.direct_bytes.wrapping_add(bytes as u64);
+    /// Counts `bytes` bytes that were transferred directly, so that the position changes.
+    pub(crate) fn count_changes(&mut self, bytes: usize) {
+        self.changes = self.changes.wrapping_add(bytes as u64);
     }
 
-    /// Calls the owner of the offer back if readers have taken its share; to be asked if others wait
-    /// for room. Says whether that is news to the owner.
-    pub(crate) fn recall_spent(&mut self) -> bool {
+    /// Recalls the posted write if readers have used its share. Call it if other writers wait for a
+    /// free slot. True if this call recalled it.
+    pub(crate) fn recall_used_share(&mut self) -> bool {
         let free = self.free();
-        self.direct()
-            .is_some_and(|direct| direct.recall_spent(free))
+        self.posted_write()
+            .is_some_and(|posted_write| posted_write.recall_used_share(free))
     }
 
-    /// Whether a writer's memory is behind the slots, or was: its owner has not come back yet.
-    pub(crate) fn is_offered(&self) -> bool {
-        self.direct.is_some()
+    /// True if a write is posted: from its post until its owner withdraws it, whether it is
+    /// pullable or not.
+    pub(crate) fn is_posted(&self) -> bool {
+        self.posted_write.is_some()
     }
 
-    /// What can be told of the writer's memory behind the slots.
-    pub(crate) fn offered(&self) -> Offered {
-        self.direct
+    /// The part of the snapshot about the posted write.
+    pub(crate) fn posted_state(&self) -> PostedState {
+        self.posted_write
             .as_ref()
-            .map_or(Offered::default(), |direct| direct.state(self.free()))
+            .map_or(PostedState::default(), |posted_write| {
+                posted_write.state(self.free())
+            })
     }
 
-    /// Puts a writer's memory behind the slots. There is none yet.
-    pub(crate) fn offer(&mut self, direct: KBox<Direct>) {
-        self.direct = Some(direct);
+    /// Posts a write. The caller makes sure that none is posted.
+    pub(crate) fn post(&mut self, posted_write: KBox<PostedWrite>) {
+        self.posted_write = Some(posted_write);
     }
 
-    /// The writer's memory behind the slots.
-    pub(crate) fn direct(&mut self) -> Option<&mut Direct> {
-        self.direct.as_deref_mut()
+    /// The posted write.
+    pub(crate) fn posted_write(&mut self) -> Option<&mut PostedWrite> {
+        self.posted_write.as_deref_mut()
     }
 
-    /// Takes the writer's memory away, for the writer.
-    pub(crate) fn withdraw(&mut self) -> Option<KBox<Direct>> {
-        self.direct.take()
+    /// Withdraws the posted write and returns it, for its owner.
+    pub(crate) fn withdraw(&mut self) -> Option<KBox<PostedWrite>> {
+        self.posted_write.take()
     }
 
-    /// Bytes of the writer's memory that would be in one slot, the next.
-    pub(crate) fn next_part(&self) -> usize {
-        self.direct
+    /// The number of bytes of the posted write that would be in the next slot.
+    pub(crate) fn next_slot_bytes(&self) -> usize {
+        self.posted_write
             .as_ref()
-            .map_or(0, |direct| direct.offer().visible(1))
+            .map_or(0, |posted_write| posted_write.bytes().announced(1))
     }
 
-    /// Has at most `bytes` bytes of the writer's memory copied to `dest`. [`None`] if there are none
-    /// to take. The slots must be empty. As for `parts`, see [`Direct::pull`].
+    /// Copies at most `bytes` bytes of the posted write to `dest`. [`None`] if nothing is pullable.
+    /// The caller makes sure that no slot is used. For `allow_partial` see [`PostedWrite::pull`].
     pub(crate) fn pull(
         &mut self,
         bytes: usize,
-        parts: bool,
+        allow_partial: bool,
         dest: &mut Dest<'_, '_>,
     ) -> Option<Pulled> {
         let free = self.free();
-        let direct = self.direct.as_mut().filter(|d| d.offer().takeable())?;
-        let pulled = direct.pull(bytes, parts, free, dest);
-        self.passed(pulled.bytes);
+        let posted_write = self
+            .posted_write
+            .as_mut()
+            .filter(|posted| posted.bytes().pullable())?;
+        let pulled = posted_write.pull(bytes, allow_partial, free, dest);
+        self.count_changes(pulled.bytes);
         Some(pulled)
     }
 
     /// The slot that is read next.
     pub(crate) fn first(&mut self) -> Option<&mut Slot> {
-        let place = self.place(self.tail);
-        self.places.get_mut(place)?.as_mut()
+        let index = self.index(self.tail);
+        self.slots.get_mut(index)?.as_mut()
     }
 
-    /// The slot that was written last, if nothing is behind it: what a writer has offered behind
-    /// full slots is not in the pipe yet, as if that writer had waited for a slot.
+    /// The slot that was written last, if a write may append to it. It may not if a pullable posted
+    /// write has announced bytes behind it. If no slot is free, the posted write has announced
+    /// none: a writer of a pipe(2) would still wait for a slot then.
     pub(crate) fn last(&mut self) -> Option<&mut Slot> {
-        if self.used() == 0 || (self.is_occupied() && self.free() != 0) {
+        if self.used() == 0 || (self.has_pullable() && self.free() != 0) {
             return None;
         }
-        let place = self.place(self.head.wrapping_sub(1));
-        self.places.get_mut(place)?.as_mut()
+        let index = self.index(self.head.wrapping_sub(1));
+        self.slots.get_mut(index)?.as_mut()
     }
 
-    /// What the last slot says about being appended to, if that is possible at all.
+    /// The end of the last slot and whether it takes more bytes, if a write may append to it.
     #[inline(always)]
     pub(crate) fn last_slot(&mut self) -> Option<LastSlot> {
         self.last()?.as_stream_page().map(|slot| slot.as_last())
     }
 
-    /// Moves all slots over to `other`, an empty ring, and takes its place; returns the old places,
-    /// to be freed without the lock. When they do not fit, nothing happens and it returns `other`.
-    pub(crate) fn move_to(&mut self, mut other: Ring) -> Result<Ring, Ring> {
-        let behind = self
-            .direct
-            .as_ref()
-            .map_or(0, |direct| direct.offer().slots().min(self.free()));
-        // CAST: At most the slots there are.
+    /// Moves all slots and the posted write to `other`, an empty ring, and replaces this ring by
+    /// `other`. Returns the old ring, to be freed without the lock.
+    ///
+    /// If the used slots and the announced bytes do not fit, changes nothing and returns `other` as
+    /// the error.
+    pub(crate) fn resize_into(&mut self, mut other: Ring) -> Result<Ring, Ring> {
+        let behind = self.posted_write.as_ref().map_or(0, |posted_write| {
+            posted_write.bytes().slots().min(self.free())
+        });
+        // CAST: At most the number of free slots.
         let used = self.used() + behind as u32;
         let Some(seats) = self.seats.resized(other.slots(), used) else {
             return Err(other);
         };
         other.seats = seats;
-        other.direct_bytes = self.direct_bytes;
-        other.direct = self.direct.take();
+        other.changes = self.changes;
+        other.posted_write = self.posted_write.take();
         if other.slots() > self.slots() {
             let free = self.free();
-            if let Some(direct) = &mut other.direct {
-                direct.slot_freed(free);
+            if let Some(posted_write) = &mut other.posted_write {
+                posted_write.slot_freed(free);
             }
         }
-        // A reader that faults compares positions across this.
-        // INVARIANT: The ring is empty before and after.
+        // A reader that drops the lock for a page fault compares its position before and after. So
+        // the slots keep their numbers. INVARIANT: `other` is empty before and after this line.
         (other.head, other.tail) = (self.tail, self.tail);
         while let Some(slot) = self.pop() {
             other.push(slot);
@@ -274,99 +291,107 @@ impl Ring {
         Ok(mem::replace(self, other))
     }
 
-    /// Puts a slot behind all others, into a place that the caller knows to be free.
+    /// Fills the next slot. The caller makes sure that it is free.
     fn push(&mut self, slot: Slot) {
-        let place = self.place(self.head);
-        if let Some(place) = self.places.get_mut(place) {
-            // INVARIANT: The place behind the last full one becomes full.
-            *place = Some(slot);
+        let index = self.index(self.head);
+        if let Some(free) = self.slots.get_mut(index) {
+            // INVARIANT: The slot behind the last used one becomes used.
+            *free = Some(slot);
             self.head = self.head.wrapping_add(1);
         }
     }
 
-    /// The free place behind all slots. [`None`] when the ring is full.
-    pub(crate) fn vacancy(&mut self) -> Option<Vacancy<'_>> {
+    /// The next free slot. [`None`] if the ring is full.
+    pub(crate) fn free_slot(&mut self) -> Option<FreeSlot<'_>> {
         if self.is_full() {
             return None;
         }
-        let place = self.place(self.head);
+        let index = self.index(self.head);
 
-        Some(Vacancy {
-            place: self.places.get_mut(place)?,
+        Some(FreeSlot {
+            slot: self.slots.get_mut(index)?,
             head: &mut self.head,
         })
     }
 
-    /// Takes the slot out that is read next.
+    /// Empties the slot that is read next, and returns what it held.
     pub(crate) fn pop(&mut self) -> Option<Slot> {
-        let place = self.place(self.tail);
         let free = self.free();
-        let slot = self.places.get_mut(place)?.take()?;
+        let slot = self.take_first()?;
 
-        // INVARIANT: The first full place became empty.
-        self.tail = self.tail.wrapping_add(1);
         self.freed(free);
         Some(slot)
     }
 
-    /// Notes that there is one free slot more than the `free` there were.
+    #[inline(always)]
+    fn take_first(&mut self) -> Option<Slot> {
+        let index = self.index(self.tail);
+        let slot = self.slots.get_mut(index)?.take()?;
+
+        // INVARIANT: The first used slot became empty.
+        self.tail = self.tail.wrapping_add(1);
+        Some(slot)
+    }
+
+    /// Notifies the posted write that a slot was freed, beside the `free` slots that were free
+    /// before.
     fn freed(&mut self, free: usize) {
-        if let Some(direct) = &mut self.direct {
-            direct.slot_freed(free);
+        if let Some(posted_write) = &mut self.posted_write {
+            posted_write.slot_freed(free);
         }
     }
 
     /// Reserves a free slot, for [`Self::fill_reserved`] or [`Self::release`]. False if the ring is
     /// full.
     pub(crate) fn reserve(&mut self) -> bool {
-        // INVARIANT: No more than `used` slots have to be used.
+        // INVARIANT: `seats` keeps its limit at or above `used()`.
         !self.is_full() && self.seats.reserve(self.used())
     }
 
-    /// Puts a slot behind all others, into a place that was reserved.
+    /// Fills a slot that was reserved, behind all used slots.
     pub(crate) fn fill_reserved(&mut self, slot: Slot) {
         if self.seats.release() {
             self.push(slot);
         }
     }
 
-    /// Takes the slot out that is read next, and holds its place: for [`Self::let_go`] or
-    /// [`Self::give_back`].
+    /// Empties the slot that is read next and returns what it held, but keeps the slot held: until
+    /// [`Self::release_held`] or [`Self::return_held`].
     pub(crate) fn pop_held(&mut self) -> Option<Slot> {
-        let place = self.place(self.tail);
-        let slot = self.places.get_mut(place)?.take()?;
+        let slot = self.take_first()?;
 
-        // INVARIANT: The first full place became empty, and one that may be used fewer is.
-        self.tail = self.tail.wrapping_add(1);
+        // INVARIANT: One slot fewer is used, so the limit may shrink by one.
         self.seats.hold();
         Some(slot)
     }
 
-    /// A held place is free.
-    pub(crate) fn let_go(&mut self) {
+    /// Frees a held slot.
+    pub(crate) fn release_held(&mut self) {
         let free = self.free();
-        if self.seats.let_go() {
+        if self.seats.release_held() {
             self.freed(free);
         }
     }
 
-    /// Puts a slot before all others, into a place that was held.
-    pub(crate) fn give_back(&mut self, slot: Slot) {
-        if !self.seats.let_go() {
+    /// Puts a slot that was held back in front of all used slots.
+    pub(crate) fn return_held(&mut self, slot: Slot) {
+        if !self.seats.release_held() {
             return;
         }
         let number = self.tail.wrapping_sub(1);
-        let place = self.place(number);
-        if let Some(place) = self.places.get_mut(place) {
-            // INVARIANT: The place before the first full one becomes full: there was one, for it was held.
-            *place = Some(slot);
+        let index = self.index(number);
+        if let Some(free) = self.slots.get_mut(index) {
+            // INVARIANT: The slot before the first used one becomes used. There was an empty one,
+            // because a slot was held.
+            *free = Some(slot);
             self.tail = number;
         }
-        // A reader that was here before must not take this for what it saw.
-        self.passed(1);
+        // This changes the position even if `tail` is back at an earlier value. Otherwise a reader
+        // that dropped the lock before would not notice.
+        self.count_changes(1);
     }
 
-    /// A reserved slot is free.
+    /// Frees a slot that was reserved.
     pub(crate) fn release(&mut self) {
         let free = self.free();
         if self.seats.release() {
@@ -375,18 +400,19 @@ impl Ring {
     }
 }
 
-/// The place in a [`Ring`] that is filled next.
-pub(crate) struct Vacancy<'r> {
-    place: &'r mut Option<Slot>,
+/// The free slot of a [`Ring`] that is filled next.
+pub(crate) struct FreeSlot<'r> {
+    slot: &'r mut Option<Slot>,
     head: &'r mut u32,
 }
 
-impl Vacancy<'_> {
-    /// Puts a slot in, behind all others.
+impl FreeSlot<'_> {
+    /// Fills it, behind all used slots.
     pub(crate) fn fill(self, slot: Slot) {
-        // INVARIANT: The place behind the last full one becomes full. It was empty, and is not asked again:
-        // for every message that is dearer than all else here.
-        mem::forget(self.place.replace(slot));
+        // INVARIANT: The slot behind the last used one becomes used. The old value is [`None`] and
+        // is not dropped. The test before a drop would cost more than the rest of this function,
+        // for every message.
+        mem::forget(self.slot.replace(slot));
         *self.head = self.head.wrapping_add(1);
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What a slot of a pipe holds: bytes of a page of the pipe's own, or of a huge page, or of many small
-//! ones, that left a writer's memory, or of a frame of a window.
+//! One slot of a pipe and its data: bytes of a page of the pipe's own, of a gifted huge page,
+//! of gifted small pages, or of a frame of a window.
 
 use crate::{
     frames::SentFrame,
@@ -17,48 +17,49 @@ use kernel::{
     prelude::*,
 };
 
-/// What a slot's data is to readers.
+/// How a read treats the data of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Part of a stream of bytes.
     Stream,
-    /// A packet: one read takes it, or as much of it as it has room for and drops the rest.
+    /// A packet. One read consumes all of it, and drops what does not fit into the reader's buffer.
     Packet,
 }
 
-/// Data in a pipe.
+/// A used slot of a pipe.
 ///
-/// A slot is made whole when data is put in, and dropped whole when it has been read: nothing of
-/// it is left to the next that stands in its place.
+/// Putting data in makes a new value, and the value is dropped when all its data has been read. So
+/// no state of a slot remains for the next slot at the same position in the ring.
 pub(crate) enum Slot {
-    /// In a page of the pipe's own.
+    /// Data in a page of the pipe's own.
     Page(PageSlot),
-    /// In a huge page, or in many small ones: part of a stream, to which nothing is appended.
-    Huge(KBox<HugeSlot>),
+    /// Data in a huge page, in small pages or in a frame. It is part of a stream, and no write
+    /// appends to it.
+    Large(KBox<LargeSlot>),
 }
 
-// A ring has many, and those that every message touches are to lie close together.
+// A ring has many slots, and those that every message touches should lie close together.
 const _: () = assert!(size_of::<Option<Slot>>() == 32);
 
 impl Slot {
-    /// A slot with what is valid of `page` from `offset` on.
+    /// A slot with the valid bytes of `page` from `offset` on.
     pub(crate) fn of_page(page: BufferPage, offset: usize, kind: Kind) -> Self {
         Slot::Page(PageSlot::new(page, offset, kind))
     }
 
-    /// Bytes of data.
+    /// The number of bytes of data.
     pub(crate) fn len(&self) -> usize {
         match self {
             Slot::Page(slot) => slot.len(),
-            Slot::Huge(slot) => slot.len(),
+            Slot::Large(slot) => slot.len(),
         }
     }
 
-    /// How many bytes of its page are gone.
+    /// The number of bytes before the data in its page, huge page, small pages or frame.
     pub(crate) fn offset(&self) -> usize {
         match self {
             Slot::Page(slot) => slot.offset,
-            Slot::Huge(slot) => slot.offset,
+            Slot::Large(slot) => slot.offset,
         }
     }
 
@@ -66,39 +67,43 @@ impl Slot {
     pub(crate) fn consume(&mut self, bytes: usize) {
         match self {
             Slot::Page(slot) => slot.consume(bytes),
-            Slot::Huge(slot) => slot.consume(bytes),
+            Slot::Large(slot) => slot.consume(bytes),
         }
     }
 
-    /// What the data is to readers.
+    /// How a read treats the data.
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Slot::Page(slot) => slot.kind(),
-            Slot::Huge(_) => Kind::Stream,
+            Slot::Large(_) => Kind::Stream,
         }
     }
 
-    /// Copies the bytes behind the first `skip` to `dest`, as far as there is room and it goes without a
-    /// fault; returns how many. They stay in the slot.
+    /// Copies the bytes behind the first `skip` to `dest`, and stops at the end of `dest` or where
+    /// a page fault would be needed. Returns the number of copied bytes. They stay in the slot.
+    ///
+    /// Of a page of the pipe's own it copies all those bytes or none. It copies none if `skip` is
+    /// not 0.
     pub(crate) fn peek_atomic(&self, skip: usize, dest: &mut Dest<'_, '_>) -> usize {
         let bytes = self.len().saturating_sub(skip).min(dest.remaining());
         match self {
             Slot::Page(slot) if skip == 0 && slot.peek_atomic(bytes, dest) => bytes,
             Slot::Page(_) => 0,
-            Slot::Huge(slot) => slot.peek_atomic(skip, bytes, dest),
+            Slot::Large(slot) => slot.peek_atomic(skip, bytes, dest),
         }
     }
 
-    /// Whether [`Self::append`] would.
+    /// True if [`Self::append`] would succeed.
     pub(crate) fn can_append(&self, other: &Slot) -> bool {
         match (self, other) {
-            (Slot::Page(slot), Slot::Page(other)) => slot.has_room_for(other),
+            (Slot::Page(slot), Slot::Page(other)) => slot.has_space_for(other),
             _ => false,
         }
     }
 
-    /// Appends the bytes of `other`, if both are parts of a stream in pages of the pipe's own and there is room
-    /// behind those here; says whether.
+    /// Appends the bytes of `other` and returns true, if the bytes fit behind those of this slot.
+    /// Both must be parts of a stream in pages of the pipe's own, and nothing of `other` may have
+    /// been read.
     pub(crate) fn append(&mut self, other: &Slot) -> bool {
         match (self, other) {
             (Slot::Page(slot), Slot::Page(other)) => slot.append_slot(other),
@@ -106,20 +111,20 @@ impl Slot {
         }
     }
 
-    /// The frame that it is in, if it is in one.
+    /// The frame that holds the data, if the data is in a frame.
     pub(crate) fn frame(&self) -> Option<&Frame> {
         match self {
             Slot::Page(_) => None,
-            Slot::Huge(slot) => slot.frame(),
+            Slot::Large(slot) => slot.frame(),
         }
     }
 
-    /// Where in its frame its data begins, if it is in one.
+    /// The offset of the data in its frame, if the data is in a frame.
     pub(crate) fn frame_offset(&self) -> Option<usize> {
         self.frame().map(|_| self.offset())
     }
 
-    /// The slot, if what is in it is a part of a stream in a page of the pipe's own.
+    /// The slot, if it is part of a stream in a page of the pipe's own.
     pub(crate) fn as_stream_page(&mut self) -> Option<&mut PageSlot> {
         match self {
             Slot::Page(slot) if slot.kind == Kind::Stream => Some(slot),
@@ -128,11 +133,11 @@ impl Slot {
     }
 }
 
-/// Bytes of a page of the pipe's own.
+/// A slot whose data is in a page of the pipe's own.
 ///
 /// # Invariants
 ///
-/// The data ends where what is valid of the page ends.
+/// The data ends where the valid bytes of the page end, and begins at or before that offset.
 pub(crate) struct PageSlot {
     page: BufferPage,
     offset: usize,
@@ -141,7 +146,7 @@ pub(crate) struct PageSlot {
 
 impl PageSlot {
     fn new(page: BufferPage, offset: usize, kind: Kind) -> Self {
-        // INVARIANT: The data ends where what is valid ends, and begins before that or there.
+        // INVARIANT: The data ends where the valid bytes end, and begins at or before that offset.
         Self {
             offset: offset.min(page.valid()),
             page,
@@ -149,17 +154,17 @@ impl PageSlot {
         }
     }
 
-    /// Bytes of data.
+    /// The number of bytes of data.
     pub(crate) fn len(&self) -> usize {
         self.page.valid() - self.offset
     }
 
-    /// What the data is to readers.
+    /// How a read treats the data.
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// What it says about being appended to, as the last slot.
+    /// The state that decides whether a write may append to this slot, if it is the last one.
     pub(crate) fn as_last(&self) -> LastSlot {
         LastSlot {
             end: self.page.valid(),
@@ -167,8 +172,8 @@ impl PageSlot {
         }
     }
 
-    /// Appends `bytes` bytes of `source`, without a fault. When not all of them come, none is
-    /// appended, and the source is as it was.
+    /// Appends `bytes` bytes of `source` without a page fault. If not all of them can be copied, it
+    /// appends none, rewinds `source` and returns false.
     pub(crate) fn append_atomic(&mut self, bytes: usize, source: &mut Source<'_, '_>) -> bool {
         let copied = self.page.fill_atomic(self.page.valid(), bytes, source);
 
@@ -183,25 +188,27 @@ impl PageSlot {
         self.page.fill_from_page(self.page.valid(), bytes, page);
     }
 
-    /// Whether both are parts of a stream, and there is room behind this one for the other.
-    fn has_room_for(&self, other: &Self) -> bool {
+    /// True if both slots are parts of a stream, nothing of `other` has been read, and its bytes
+    /// fit behind those of this slot.
+    fn has_space_for(&self, other: &Self) -> bool {
         self.kind == Kind::Stream
             && other.kind == Kind::Stream
             && other.offset == 0
             && self.page.valid() + other.len() <= PAGE_SIZE
     }
 
-    /// Appends the bytes of another slot, if there is room; says whether.
+    /// Appends the bytes of another slot and returns true, if they fit.
     fn append_slot(&mut self, other: &Self) -> bool {
-        let fits = self.has_room_for(other);
+        let fits = self.has_space_for(other);
         if fits {
             self.append_page(other.len(), &other.page);
         }
         fits
     }
 
-    /// Copies the first `bytes` bytes to `dest`, without a fault. When not all of them arrive,
-    /// `dest` is as it was. They stay in the slot either way, until [`Self::consume`].
+    /// Copies the first `bytes` bytes to `dest` without a page fault. If not all of them can be
+    /// copied, it rewinds `dest` and returns false. In both cases the bytes stay in the slot until
+    /// [`Self::consume`].
     pub(crate) fn peek_atomic(&self, bytes: usize, dest: &mut Dest<'_, '_>) -> bool {
         let copied = self.page.drain_atomic(self.offset, bytes, dest);
 
@@ -213,11 +220,11 @@ impl PageSlot {
 
     /// Removes the first `bytes` bytes.
     pub(crate) fn consume(&mut self, bytes: usize) {
-        // INVARIANT: The end stays.
+        // INVARIANT: The end of the data does not change, and `offset` does not pass it.
         self.offset += bytes.min(self.len());
     }
 
-    /// Gives the page back, for another use.
+    /// Returns the page, cleared for another use.
     pub(crate) fn into_page(self) -> BufferPage {
         let mut page = self.page;
         page.clear();
@@ -225,43 +232,44 @@ impl PageSlot {
     }
 }
 
-/// Whose bytes are in a huge page, once it is read.
+/// The writers that may see the bytes of a huge page after it has been read.
 pub(crate) enum Origin {
-    /// Nobody's: there is no page.
+    /// None: the slot has no huge page.
     Nobody,
-    /// Those that a writer's address space gave to this pipe.
-    Given(AddressSpace),
-    /// A reader's, who lets the pipe's writers see them.
+    /// Those in the address space that gifted the page to this pipe.
+    Gifted(AddressSpace),
+    /// All writers of the pipe: a reader returned its page for them.
     Returned,
 }
 
-/// What left a writer's memory, or its window.
+/// The memory that holds the data of a [`LargeSlot`].
 enum Body {
     Huge(HugePage),
     Small(SmallPages),
     Frame(SentFrame),
 }
 
-/// Bytes of a huge page, or of at most as many in small ones.
+/// A slot whose data is in a huge page, in small pages or in a frame.
 ///
 /// # Invariants
 ///
-/// Small pages hold the bytes up to `end`; those up to `offset` may be gone.
-pub(crate) struct HugeSlot {
-    /// [`None`] while a reader tries to land it.
+/// Small pages hold the bytes from `offset` to `end`. The pages before `offset` may have been moved
+/// to a reader.
+pub(crate) struct LargeSlot {
+    /// [`None`] in a new slot, and while a reader has claimed the slot.
     body: Option<Body>,
     credit: Option<HugeCredit>,
     origin: Origin,
     offset: usize,
     end: usize,
-    /// The next one on a list.
-    next: Option<KBox<HugeSlot>>,
+    /// The next slot of a [`LargeSlots`] list.
+    next: Option<KBox<LargeSlot>>,
 }
 
-impl HugeSlot {
-    /// A slot for a page: so far there is none, and it is counted to nobody. Sleeps.
+impl LargeSlot {
+    /// A slot without a page, which is charged to nobody so far. Sleeps.
     pub(crate) fn new() -> Result<KBox<Self>, AllocError> {
-        // Without a word in the log, as the page itself.
+        // As for the page itself, a failed allocation is not reported in the kernel log.
         let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
         KBox::new(
             Self {
@@ -276,32 +284,33 @@ impl HugeSlot {
         )
     }
 
-    /// Bytes of data.
+    /// The number of bytes of data.
     pub(crate) fn len(&self) -> usize {
         self.end - self.offset
     }
 
-    /// How many bytes are gone.
+    /// The number of bytes before the data.
     pub(crate) fn offset(&self) -> usize {
         self.offset
     }
 
-    /// Whether it is a huge page, nothing of it is read, and nobody tries to land it.
+    /// True if the slot holds a huge page of which nothing has been read, and which no reader has
+    /// claimed.
     pub(crate) fn is_whole(&self) -> bool {
         self.offset == 0 && matches!(self.body, Some(Body::Huge(_)))
     }
 
-    /// Whether it is a huge page, whatever of it is read.
+    /// True if the slot holds a huge page, read in part or not, which no reader has claimed.
     pub(crate) fn is_huge(&self) -> bool {
         matches!(self.body, Some(Body::Huge(_)))
     }
 
-    /// Whether it is in small pages.
+    /// True if the slot holds small pages, and no reader has claimed them.
     pub(crate) fn is_small(&self) -> bool {
         matches!(self.body, Some(Body::Small(_)))
     }
 
-    /// The frame that it is in, if it is in one.
+    /// The frame that holds the data, if the data is in a frame.
     pub(crate) fn frame(&self) -> Option<&Frame> {
         match &self.body {
             Some(Body::Frame(sent)) => sent.frame(),
@@ -309,14 +318,14 @@ impl HugeSlot {
         }
     }
 
-    /// Puts a frame in, of which the bytes between the two offsets are data.
+    /// Puts a committed frame in. Its bytes from `from` to `to` are the data.
     pub(crate) fn put_frame(&mut self, sent: SentFrame, from: usize, to: usize) {
         self.end = to.min(Frame::SIZE);
         self.offset = from.min(self.end);
         self.body = Some(Body::Frame(sent));
     }
 
-    /// Takes its frame out, if it is in one: that goes home when it is dropped.
+    /// Takes the frame out, if the slot holds one. The frame goes home when the result is dropped.
     pub(crate) fn take_frame(&mut self) -> Option<SentFrame> {
         match self.body.take() {
             Some(Body::Frame(sent)) => Some(sent),
@@ -327,12 +336,13 @@ impl HugeSlot {
         }
     }
 
-    /// Whether a reader tries to land it: then nobody else reads it, nor what is behind it.
+    /// True if a reader has claimed the slot. Nobody else can read this slot then, or those behind
+    /// it.
     pub(crate) fn is_claimed(&self) -> bool {
         self.body.is_none()
     }
 
-    /// Takes the huge page out: to land it, or when the slot is in no pipe.
+    /// Takes the huge page out, to move it to a reader or because the slot is in no pipe.
     pub(crate) fn take_page(&mut self) -> Option<HugePage> {
         match self.body.take() {
             Some(Body::Huge(page)) => Some(page),
@@ -343,14 +353,14 @@ impl HugeSlot {
         }
     }
 
-    /// Puts `page` in, all of which is data.
+    /// Puts `page` in. All of it is data.
     pub(crate) fn put_page(&mut self, page: HugePage) {
         self.body = Some(Body::Huge(page));
         self.offset = 0;
         self.end = HugePage::SIZE;
     }
 
-    /// Takes the small pages out, to land some of them.
+    /// Takes the small pages out, to move some of them to a reader.
     pub(crate) fn take_small(&mut self) -> Option<SmallPages> {
         match self.body.take() {
             Some(Body::Small(pages)) => Some(pages),
@@ -361,48 +371,52 @@ impl HugeSlot {
         }
     }
 
-    /// Puts `pages` in, all of which are data.
+    /// Puts `pages` in. All of them are data.
     pub(crate) fn fill_small(&mut self, pages: SmallPages) {
         self.offset = 0;
-        // INVARIANT: That is what they hold.
+        // INVARIANT: `end` is the number of bytes that the pages hold.
         self.end = pages.len() * PAGE_SIZE;
         self.body = Some(Body::Small(pages));
     }
 
-    /// Puts small pages back that were taken out, of which so many, the next, have landed.
-    pub(crate) fn put_small(&mut self, pages: SmallPages, landed: usize) {
-        // INVARIANT: Those may be gone.
-        self.offset = self.end.min(self.offset + landed * PAGE_SIZE);
+    /// Puts small pages back that were claimed. The first `moved_in` pages of the data were moved
+    /// to the reader.
+    pub(crate) fn put_small(&mut self, pages: SmallPages, moved_in: usize) {
+        // INVARIANT: Only pages before the new `offset` were moved to the reader.
+        self.offset = self.end.min(self.offset + moved_in * PAGE_SIZE);
         self.body = Some(Body::Small(pages));
     }
 
-    /// Counts it to a user.
+    /// Charges the slot to the user that made `credit`.
     pub(crate) fn set_credit(&mut self, credit: HugeCredit) {
         self.credit = Some(credit);
     }
 
-    /// Whose bytes are in it.
+    /// The writers that may see the bytes of the page.
     pub(crate) fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// Says whose bytes are in it.
+    /// Sets the writers that may see the bytes of the page.
     pub(crate) fn set_origin(&mut self, origin: Origin) {
         self.origin = origin;
     }
 
-    /// Whether its page may take the place of another: it is there, charged to nobody, and not bad memory.
-    pub(crate) fn can_go_round(&self) -> bool {
+    /// True if the slot holds a huge page that can become a replacement: it is not charged to a
+    /// memory cgroup and has no bad memory.
+    pub(crate) fn is_reusable(&self) -> bool {
         matches!(&self.body, Some(Body::Huge(page)) if page.fits())
     }
 
-    /// Bytes up to the end of the next 4 KiB of it, or of its data: what has to arrive together.
+    /// The number of bytes up to the next multiple of 4 KiB, or up to the end of the data. A read
+    /// makes progress only if it copies so many.
     pub(crate) fn part(&self) -> usize {
         self.len().min(PAGE_SIZE - self.offset % PAGE_SIZE)
     }
 
-    /// Copies `bytes` bytes behind the first `skip` to `dest`, as far as they are there and it goes without
-    /// a fault; returns how many. They stay in the slot.
+    /// Copies `bytes` bytes behind the first `skip` to `dest`, and stops at the end of the data or
+    /// where a page fault would be needed. Returns the number of copied bytes. They stay in the
+    /// slot.
     fn peek_atomic(&self, skip: usize, bytes: usize, dest: &mut Dest<'_, '_>) -> usize {
         let skip = skip.min(self.len());
         let (from, bytes) = (self.offset + skip, bytes.min(self.len() - skip));
@@ -418,17 +432,20 @@ impl HugeSlot {
 
     /// Removes the first `bytes` bytes.
     pub(crate) fn consume(&mut self, bytes: usize) {
-        // INVARIANT: Small pages may be there though their bytes are gone.
+        // INVARIANT: Small pages still hold the bytes from the new `offset` on.
         self.offset += bytes.min(self.len());
     }
 
-    /// Moves the first `bytes` bytes to `dest`, without a fault; returns how many. Where the copy
-    /// stops short, only whole 4 KiB count, and `dest` is as if the others had not been copied.
+    /// Copies the first `bytes` bytes to `dest` without a page fault, and removes those that were
+    /// delivered. Returns how many were.
+    ///
+    /// If the copy stops short, the slot delivers bytes up to a multiple of 4 KiB only, and rewinds
+    /// `dest` to that point.
     pub(crate) fn consume_atomic(&mut self, bytes: usize, dest: &mut Dest<'_, '_>) -> usize {
         let bytes = bytes.min(self.len());
         let copied = self.peek_atomic(0, bytes, dest);
         let whole = if copied < bytes {
-            // The end of the last 4 KiB that arrived.
+            // The end of the last 4 KiB that was copied in full.
             let end = (self.offset + copied) / PAGE_SIZE * PAGE_SIZE;
             end.saturating_sub(self.offset)
         } else {
@@ -441,36 +458,36 @@ impl HugeSlot {
     }
 }
 
-/// Huge pages that are done with, to be freed when no lock is held.
-pub(crate) struct HugeSlots(Option<KBox<HugeSlot>>);
+/// A list of slots that are out of the pipe, to be freed when no lock is held.
+pub(crate) struct LargeSlots(Option<KBox<LargeSlot>>);
 
-impl HugeSlots {
-    /// None yet.
+impl LargeSlots {
+    /// An empty list.
     pub(crate) const fn new() -> Self {
         Self(None)
     }
 
-    /// Whether there are none.
+    /// True if the list is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Frees them. Not with a lock held.
+    /// Frees the slots. The caller must hold no lock.
     pub(crate) fn free(&mut self) {
-        // Not one inside the other: the stack is short.
+        // A loop, because a recursive drop of the list could overflow the kernel stack.
         while let Some(mut slot) = self.0.take() {
             self.0 = slot.next.take();
         }
     }
 
-    /// Puts one in. It allocates nothing.
-    pub(crate) fn push(&mut self, mut slot: KBox<HugeSlot>) {
+    /// Adds a slot. Allocates nothing.
+    pub(crate) fn push(&mut self, mut slot: KBox<LargeSlot>) {
         slot.next = self.0.take();
         self.0 = Some(slot);
     }
 }
 
-impl Drop for HugeSlots {
+impl Drop for LargeSlots {
     fn drop(&mut self) {
         self.free();
     }

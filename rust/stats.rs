@@ -1,37 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What a pipe has done, counted under its inner lock.
+//! The counters of a pipe. They are changed under its inner lock.
 
-use crate::{
-    mm::{Ended, Miss},
-    zcore::{gift::HUGE_SIZE, PAGE_SIZE},
+use crate::zcore::{
+    gift::HUGE_SIZE,
+    outcome::{Miss, Outcome},
+    PAGE_SIZE,
 };
 use kernel::fmt;
 
-/// Counters of one side of a pipe, since it was made.
+/// Counters of one side of a pipe, readers or writers, since the pipe was made.
 ///
-/// Each side has a cache line of its own: reader and writer run on different CPUs, and would
-/// otherwise take it from each other with every message.
+/// Each side has a cache line of its own. Reader and writer run on different CPUs, and each message
+/// would otherwise move a shared line from one to the other.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct Side {
-    /// Bytes moved.
+    /// Bytes transferred.
     pub(crate) bytes: u64,
-    /// Of those that write: bytes that went straight from one process to the other.
+    /// Bytes transferred directly. Only counted for writers.
     pub(crate) direct: u64,
-    /// Calls that moved some.
+    /// Calls that transferred at least one byte.
     pub(crate) calls: u64,
-    /// Waits: of writers for room, of readers for data.
+    /// Waits: of writers for a free slot, of readers for data.
     pub(crate) waits: u64,
-    /// Times a copy stopped short since the caller's memory had to be faulted in.
+    /// Times that a copy stopped short and the caller's memory was faulted in.
     pub(crate) faults: u64,
-    /// Times their memory was there for the other side: offers and demands.
-    pub(crate) offers: u64,
+    /// Times that a write, or a read, was posted.
+    pub(crate) posts: u64,
 }
 
 impl Side {
-    /// Counts a call that moved `bytes` bytes.
-    pub(crate) fn moved(&mut self, bytes: usize) {
+    /// Counts a call that transferred `bytes` bytes.
+    pub(crate) fn count(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
         self.calls += u64::from(bytes != 0);
     }
@@ -40,49 +41,49 @@ impl Side {
 /// Counters of one pipe.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stats {
-    /// Of those that write.
+    /// Counters of the writers.
     pub(crate) write: Side,
-    /// Of those that read.
+    /// Counters of the readers.
     pub(crate) read: Side,
-    /// Readers that took straight from a writer's memory.
-    pub(crate) pull: Direct,
-    /// Writers that put straight into a reader's memory.
-    pub(crate) push: Direct,
-    /// Huge pages that left a writer's memory.
+    /// Counters of the pulls.
+    pub(crate) pull: DirectStats,
+    /// Counters of the pushes.
+    pub(crate) push: DirectStats,
+    /// Huge pages that were gifted.
     pub(crate) gifts: u64,
-    /// Of these, such that a page of zeros replaced, which was cleared for that.
+    /// Those of them whose replacement had to be cleared.
     pub(crate) clears: u64,
-    /// Huge pages that came into a reader's memory.
+    /// Huge pages that were moved into a reader's memory.
     pub(crate) moves: u64,
-    /// Small pages that left a writer's memory.
+    /// Small pages that were gifted.
     pub(crate) small_gifts: u64,
-    /// Small pages that came into a reader's memory.
+    /// Small pages that were moved into a reader's memory.
     pub(crate) small_moves: u64,
-    /// Frames that left write windows, or were lent.
+    /// Frames that were committed, lent ones included.
     pub(crate) frames_sent: u64,
-    /// Bytes in them.
+    /// Bytes in these frames.
     pub(crate) frame_bytes: u64,
-    /// Frames that read windows showed.
+    /// Frames that read windows have shown.
     pub(crate) frames_shown: u64,
 }
 
-/// Counters of one way to copy straight from one process to the other.
+/// Counters of the pulls or of the pushes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Direct {
+pub(crate) struct DirectStats {
     /// Bytes copied.
     pub(crate) bytes: u64,
-    /// Times some were.
+    /// Times that at least one byte was copied.
     pub(crate) copies: u64,
-    /// Times the other's memory could not be had, by [`Miss`].
+    /// Misses, by [`Miss`].
     misses: [u64; 3],
 }
 
-impl Direct {
-    /// Counts what came of a copy.
-    pub(crate) fn moved(&mut self, bytes: usize, end: Ended) {
+impl DirectStats {
+    /// Counts one pull or push.
+    pub(crate) fn count(&mut self, bytes: usize, outcome: Outcome) {
         self.bytes += bytes as u64;
         self.copies += u64::from(bytes != 0);
-        if let Ended::Missed(miss) = end {
+        if let Outcome::Missed(miss) = outcome {
             self.misses[match miss {
                 Miss::Busy => 0,
                 Miss::Mapping => 1,
@@ -92,7 +93,7 @@ impl Direct {
     }
 }
 
-/// As in `/proc/PID/fdinfo/N`: a line each.
+/// The lines of `/proc/PID/fdinfo/N`, one for each counter.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let gifted = self.gifts * HUGE_SIZE as u64 + self.small_gifts * PAGE_SIZE as u64;
@@ -109,8 +110,8 @@ impl fmt::Display for Stats {
             ("read-waits", self.read.waits),
             ("write-faults", self.write.faults),
             ("read-faults", self.read.faults),
-            ("offers", self.write.offers),
-            ("demands", self.read.offers),
+            ("posted-writes", self.write.posts),
+            ("posted-reads", self.read.posts),
             ("bytes-pulled", self.pull.bytes),
             ("pulls", self.pull.copies),
             ("pull-misses-busy", self.pull.misses[0]),

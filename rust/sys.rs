@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The C that the kernel crate does not bind: generated from `rust/bindings.h`.
+//! FFI declarations that the kernel crate's bindings lack, generated from `rust/bindings.h`.
 //!
-//! Only the rooms that wrap C may use this: [`mm`](crate::mm), [`sync`](crate::sync),
+//! Only the modules that wrap C code may use them: [`mm`](crate::mm), [`sync`](crate::sync),
 //! [`uapi`](crate::uapi), [`fops`](crate::fops), [`chrdev`](crate::chrdev),
-//! [`pairfs`](crate::pairfs), [`debugfs`](crate::debugfs),
-//! [`trace`](crate::trace).
+//! [`pairfs`](crate::pairfs), [`debugfs`](crate::debugfs), [`trace`](crate::trace).
 
 #![allow(
     clippy::all,

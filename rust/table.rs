@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Which inode has which pipe.
+//! The pipe table: it maps inodes to pipes.
 //!
-//! A pipe belongs to an inode, as with fifo(7), and lives from the first open to the last close.
-//! A device node's inode has no room for it (`i_pipe` and `i_cdev` share a place), so pipes are
-//! kept here, those of private pairs too.
+//! A pipe belongs to an inode, as with fifo(7). It lives from the first open to the last close. The
+//! inode of a device node has no space for a pointer to a pipe, because `i_pipe` and `i_cdev` are
+//! in one union. So the table holds all pipes, those of pairs too.
 //!
-//! An inode is named by its address. That is unique: an entry exists only while some file, open or
-//! being opened, holds the inode.
+//! The key of an entry is the address of the inode. It is unique, because an entry exists only
+//! while the inode is held: by a file that is open or being opened, or by `pipe2()` while it makes
+//! a pair.
 
 use crate::{
+    id::{InodeKey, PipeId},
     pairfs::MountPin,
-    pipe::{Pipe, PipeId},
+    pipe::Pipe,
 };
 use core::ops::Deref;
 use kernel::{
@@ -23,56 +25,52 @@ use kernel::{
     },
 };
 
-/// The name of an inode: its address, never dereferenced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct InodeKey(pub(crate) usize);
-
-/// The pipe of an inode that is open.
+/// An entry: the pipe of one inode.
 struct Entry {
     pipe: Arc<Pipe>,
-    /// Files, those included that are being opened. At least one.
+    /// The number of files that are open or being opened, and of windows. At least one.
     files: usize,
-    /// Keeps the pair file system mounted between pairs that live at the same time.
+    /// Of a pair: keeps the file system of pairs mounted. Otherwise each pair would mount it anew.
     _pin: Option<MountPin>,
 }
 
 type Tree = RBTree<InodeKey, Entry>;
 
 global_lock! {
-    // SAFETY: Only `init` and `table` use it: `init` initialises it before it does anything else with
-    // it, and `table` asks whether that is done.
+    // SAFETY: Only `init` and `table` use it. `init` initialises it before it uses it otherwise,
+    // and `table` tests first whether `init` has returned.
     unsafe(uninit) static TABLE: Mutex<Option<Tree>> = None;
 }
 
-/// How far the table is: [`NEW`], [`STARTED`] or [`READY`], in this order.
+/// The state of the table: [`NEW`], then [`STARTED`], then [`READY`].
 static PROGRESS: Atomic<u32> = Atomic::new(NEW);
 const NEW: u32 = 0;
-/// Somebody is in `init()`.
+/// `init()` is running.
 const STARTED: u32 = 1;
-/// It is initialised, and has a tree.
+/// The mutex is initialised, and the tree exists.
 const READY: u32 = 2;
 
-/// Makes the table. Before that there is none. Sleeps. `EBUSY` if it was called before.
+/// Makes the table. Sleeps. `EBUSY` if it was called before.
 pub(crate) fn init() -> Result {
     if PROGRESS.cmpxchg(NEW, STARTED, Relaxed).is_err() {
         return Err(EBUSY);
     }
 
-    // SAFETY: Nobody gets here twice, as was just made sure of.
+    // SAFETY: The exchange above succeeds only once, so this is called only once.
     unsafe { TABLE.init() };
     *TABLE.lock() = Some(RBTree::new());
     PROGRESS.store(READY, Release);
     Ok(())
 }
 
-/// The table, locked. Sleeps. [`None`] if there is none.
+/// Locks the table. Sleeps. [`None`] before [`init()`] has returned.
 fn table() -> Option<GlobalGuard<TABLE>> {
     (PROGRESS.load(Acquire) == READY).then(|| TABLE.lock())
 }
 
-/// The first pipe whose inode is `from` or has a higher address, and that address.
+/// The entry with the lowest inode address that is at least `from`: that address, and its pipe.
 ///
-/// It may be closed meanwhile, and then lives until the caller drops it.
+/// The pipe may be closed meanwhile. It is then freed when the caller drops it.
 pub(crate) fn next(from: InodeKey) -> Option<(InodeKey, Arc<Pipe>)> {
     let table = table()?;
     let cursor = table.as_ref()?.cursor_lower_bound(&from)?;
@@ -81,14 +79,15 @@ pub(crate) fn next(from: InodeKey) -> Option<(InodeKey, Arc<Pipe>)> {
     Some((*key, entry.pipe.clone()))
 }
 
-/// The pipe of an inode, counted once in its entry: for a file, open or being opened.
+/// A reference to the pipe of an inode, counted in its entry. Each file that is open or being
+/// opened has one.
 pub(crate) struct PipeRef {
     pipe: Arc<Pipe>,
     key: InodeKey,
 }
 
 impl PipeRef {
-    /// The pipe of the inode `key`, made if there is none yet, with the name `id`. Sleeps.
+    /// The pipe of the inode `key`. If there is none yet, makes one with the name `id`. Sleeps.
     ///
     /// The caller holds the inode for as long as the reference lives.
     pub(crate) fn get(key: InodeKey, id: PipeId) -> Result<Self> {
@@ -98,7 +97,7 @@ impl PipeRef {
         Self::insert(key, id, None)
     }
 
-    /// A new pipe, with the name `id`, for the new inode `key` of a private pair. Sleeps.
+    /// Makes a pipe with the name `id` for the new inode `key` of a pair. Sleeps.
     ///
     /// The caller holds the inode for as long as the reference lives.
     pub(crate) fn new_pair(key: InodeKey, id: PipeId, pin: MountPin) -> Result<Self> {
@@ -128,7 +127,7 @@ impl PipeRef {
         let mut table = table().ok_or(ENODEV)?;
         let tree = table.as_mut().ok_or(ENODEV)?;
         if let Some(entry) = tree.get_mut(&key) {
-            // Somebody else was faster.
+            // Another task has inserted a pipe meanwhile.
             entry.files += 1;
             let pipe = entry.pipe.clone();
             drop(table);
@@ -136,7 +135,8 @@ impl PipeRef {
         }
         let replaced = tree.insert(node);
         drop(table);
-        // There was none, as was just seen; if there were, it must not be freed under the lock.
+        // There was no entry, as the test above shows. If there was one, it must not be freed under
+        // the lock.
         drop(replaced);
         Ok(Self { pipe, key })
     }
@@ -174,7 +174,7 @@ impl Drop for PipeRef {
 
         entry.files -= 1;
         if entry.files == 0 {
-            // With the last file the data goes. It is freed without the lock.
+            // The last file is gone, so the pipe and its bytes are freed: without the lock.
             let last = tree.remove_node(&self.key);
             drop(table);
             drop(last);

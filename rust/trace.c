@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The tracepoints, and their callers for rust/trace.rs, which asks first
- * whether they are on.
+ * The tracepoints of zpipe, and a function to call each of them from Rust.
+ *
+ * rust/trace.rs tests first whether the tracepoint is on, so that a tracepoint that is
+ * off costs no call.
  */
 #define CREATE_TRACE_POINTS
 #include "trace.h"
@@ -26,17 +28,17 @@ void zpipe_trace_wake(u32 dev, u64 ino, u32 who)
 	trace_zpipe_wake(dev, ino, who);
 }
 
-void zpipe_trace_offer(u32 dev, u64 ino, size_t bytes)
+void zpipe_trace_post(u32 dev, u64 ino, size_t bytes)
 {
-	trace_zpipe_offer(dev, ino, bytes);
+	trace_zpipe_post(dev, ino, bytes);
 }
 
-void zpipe_trace_pull(u32 dev, u64 ino, size_t bytes, u32 end)
+void zpipe_trace_pull(u32 dev, u64 ino, size_t bytes, u32 outcome)
 {
-	trace_zpipe_pull(dev, ino, bytes, end);
+	trace_zpipe_pull(dev, ino, bytes, outcome);
 }
 
-void zpipe_trace_push(u32 dev, u64 ino, size_t bytes, u32 end)
+void zpipe_trace_push(u32 dev, u64 ino, size_t bytes, u32 outcome)
 {
-	trace_zpipe_push(dev, ino, bytes, end);
+	trace_zpipe_push(dev, ino, bytes, outcome);
 }

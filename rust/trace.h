@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The tracepoints of zpipe. A pipe is named by its inode, as fstat(2) and
- * /proc/PID/fd name it.
+ * The tracepoints of zpipe. Each one names the pipe by the device and the number of its
+ * inode, as fstat(2) shows them. For a pair /proc/PID/fd shows the number, too.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM zpipe
@@ -14,7 +14,10 @@
 
 #include "helpers.h"
 
-/* A read or write is over, that began when this was on. */
+/*
+ * A read or a write of @asked bytes has returned @result: bytes or a negative error. Calls
+ * that began before the tracepoint was turned on are not recorded.
+ */
 DECLARE_EVENT_CLASS(zpipe_transfer,
 		    TP_PROTO(dev_t dev, u64 ino, size_t asked, ssize_t result),
 		    TP_ARGS(dev, ino, asked, result),
@@ -41,6 +44,7 @@ DEFINE_EVENT(zpipe_transfer, zpipe_write,
 	     TP_ARGS(dev, ino, asked, result)
 );
 
+/* An event of the readers, the writers, or the owner of the posted write. */
 DECLARE_EVENT_CLASS(zpipe_side,
 		    TP_PROTO(dev_t dev, u64 ino, u32 who),
 		    TP_ARGS(dev, ino, who),
@@ -59,20 +63,20 @@ DECLARE_EVENT_CLASS(zpipe_side,
 					       { ZPIPE_OWNER, "owner" }))
 );
 
-/* A reader or writer cannot go on, and spins or sleeps. */
+/* A reader, a writer or an owner has to wait: it is about to spin or sleep. */
 DEFINE_EVENT(zpipe_side, zpipe_wait,
 	     TP_PROTO(dev_t dev, u64 ino, u32 who),
 	     TP_ARGS(dev, ino, who)
 );
 
-/* There is something for readers or writers, whether anybody waits or not. */
+/* A task wakes readers, writers or the owner. Recorded even if none of them waits. */
 DEFINE_EVENT(zpipe_side, zpipe_wake,
 	     TP_PROTO(dev_t dev, u64 ino, u32 who),
 	     TP_ARGS(dev, ino, who)
 );
 
-/* A writer offers what it has left to readers. */
-TRACE_EVENT(zpipe_offer,
+/* A writer has posted @bytes bytes of its memory. */
+TRACE_EVENT(zpipe_post,
 	    TP_PROTO(dev_t dev, u64 ino, size_t bytes),
 	    TP_ARGS(dev, ino, bytes),
 	    TP_STRUCT__entry(__field(dev_t, dev)
@@ -86,22 +90,22 @@ TRACE_EVENT(zpipe_offer,
 		      __entry->bytes)
 );
 
-/* Bytes went straight from one process to the other, and why no more. */
+/* A direct transfer of @bytes bytes has ended. @outcome says why it ended there. */
 DECLARE_EVENT_CLASS(zpipe_copy,
-		    TP_PROTO(dev_t dev, u64 ino, size_t bytes, u32 end),
-		    TP_ARGS(dev, ino, bytes, end),
+		    TP_PROTO(dev_t dev, u64 ino, size_t bytes, u32 outcome),
+		    TP_ARGS(dev, ino, bytes, outcome),
 		    TP_STRUCT__entry(__field(dev_t, dev)
 				     __field(u64, ino)
 				     __field(size_t, bytes)
-				     __field(u32, end)),
+				     __field(u32, outcome)),
 		    TP_fast_assign(__entry->dev = dev;
 				   __entry->ino = ino;
 				   __entry->bytes = bytes;
-				   __entry->end = end;),
-		    TP_printk("dev=%u:%u ino=%llu bytes=%zu end=%s",
+				   __entry->outcome = outcome;),
+		    TP_printk("dev=%u:%u ino=%llu bytes=%zu outcome=%s",
 			      MAJOR(__entry->dev), MINOR(__entry->dev),
 			      __entry->ino, __entry->bytes,
-			      __print_symbolic(__entry->end,
+			      __print_symbolic(__entry->outcome,
 					       { ZPIPE_COPY_ALL, "all" },
 					       { ZPIPE_COPY_STOPPED, "stopped" },
 					       { ZPIPE_COPY_BUSY, "busy" },
@@ -109,16 +113,16 @@ DECLARE_EVENT_CLASS(zpipe_copy,
 					       { ZPIPE_COPY_PAGE, "page" }))
 );
 
-/* A reader took of what a writer offers. */
+/* A reader has pulled from a posted write. */
 DEFINE_EVENT(zpipe_copy, zpipe_pull,
-	     TP_PROTO(dev_t dev, u64 ino, size_t bytes, u32 end),
-	     TP_ARGS(dev, ino, bytes, end)
+	     TP_PROTO(dev_t dev, u64 ino, size_t bytes, u32 outcome),
+	     TP_ARGS(dev, ino, bytes, outcome)
 );
 
-/* A writer gave to a reader that waits. */
+/* A writer has pushed to a posted read. */
 DEFINE_EVENT(zpipe_copy, zpipe_push,
-	     TP_PROTO(dev_t dev, u64 ino, size_t bytes, u32 end),
-	     TP_ARGS(dev, ino, bytes, end)
+	     TP_PROTO(dev_t dev, u64 ino, size_t bytes, u32 outcome),
+	     TP_ARGS(dev, ino, bytes, outcome)
 );
 
 #endif /* ZPIPE_TRACE_H */

@@ -2,21 +2,22 @@
 
 //! The tracepoints of `rust/trace.h`, for Rust.
 //!
-//! One that is off costs a no-op in place, which the kernel makes a jump when somebody turns it
-//! on. The kernel crate's `declare_trace!` does the same for tracepoints of its own bindings.
+//! A tracepoint that is off costs a no-op in its caller. The kernel patches it into a jump when the
+//! tracepoint is turned on. The kernel crate's `declare_trace!` does the same, but only for
+//! tracepoints in its own bindings.
 
 use crate::{
-    mm::{Ended, Miss},
-    pipe::PipeId,
+    id::PipeId,
     sys,
+    zcore::outcome::{Miss, Outcome},
 };
 use kernel::prelude::*;
 
-/// Whether somebody turned a tracepoint on.
+/// True if a tracepoint is on.
 #[cfg(CONFIG_TRACEPOINTS)]
 macro_rules! is_on {
     ($tracepoint:ident) => {
-        // SAFETY: The static is a tracepoint: C defines it.
+        // SAFETY: The static is a tracepoint that C defines.
         unsafe {
             kernel::jump_label::static_branch_unlikely!(
                 sys::$tracepoint,
@@ -33,14 +34,14 @@ macro_rules! is_on {
     };
 }
 
-/// Who waits, and who is woken.
+/// The kind of task that waits or is woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
-    /// Readers, for data.
+    /// Readers, which wait for data.
     Reader,
-    /// Writers, for room.
+    /// Writers, which wait for a free slot.
     Writer,
-    /// The writer whose memory is offered.
+    /// The owner of the posted write.
     Owner,
 }
 
@@ -54,49 +55,49 @@ impl Who {
     }
 }
 
-/// What a call returns: bytes, or an error's negative number.
+/// The result of a system call: a number of bytes, or a negative error number.
 fn returned(result: Result<usize>) -> isize {
     match result {
         // CAST: At most MAX_RW_COUNT.
         Ok(bytes) => bytes as isize,
-        // CAST: Small.
+        // CAST: Error numbers are small.
         Err(e) => e.to_errno() as isize,
     }
 }
 
-/// Whether reads are told of. To be asked before one: what [`read`] needs would otherwise be kept
-/// for it, which costs more than all the rest.
+/// True if the tracepoint of reads is on. Test it before the read: otherwise each read would keep
+/// the arguments of [`read`], which costs more than the tracepoint itself.
 #[inline(always)]
 pub(crate) fn reads() -> bool {
     is_on!(__tracepoint_zpipe_read)
 }
 
-/// Whether writes are told of, likewise.
+/// True if the tracepoint of writes is on. Test it before the write, likewise.
 #[inline(always)]
 pub(crate) fn writes() -> bool {
     is_on!(__tracepoint_zpipe_write)
 }
 
-/// A read of `asked` bytes is over.
+/// A read that asked for `asked` bytes has ended.
 #[cold]
 pub(crate) fn read(pipe: &PipeId, asked: usize, result: Result<usize>) {
-    // SAFETY: No requirement.
+    // SAFETY: It has no safety requirements.
     unsafe { sys::zpipe_trace_read(pipe.device, pipe.inode, asked, returned(result)) };
 }
 
-/// A write of `asked` bytes is over.
+/// A write of `asked` bytes has ended.
 #[cold]
 pub(crate) fn write(pipe: &PipeId, asked: usize, result: Result<usize>) {
-    // SAFETY: No requirement.
+    // SAFETY: It has no safety requirements.
     unsafe { sys::zpipe_trace_write(pipe.device, pipe.inode, asked, returned(result)) };
 }
 
-/// `who` is about to wait.
+/// A task of the kind `who` begins to wait.
 #[inline(always)]
 pub(crate) fn wait(pipe: &PipeId, who: Who) {
     #[cold]
     fn trace(pipe: &PipeId, who: Who) {
-        // SAFETY: No requirement.
+        // SAFETY: It has no safety requirements.
         unsafe { sys::zpipe_trace_wait(pipe.device, pipe.inode, who.number()) };
     }
     if is_on!(__tracepoint_zpipe_wait) {
@@ -104,12 +105,12 @@ pub(crate) fn wait(pipe: &PipeId, who: Who) {
     }
 }
 
-/// `who` is about to be woken, if there is anybody.
+/// Tasks of the kind `who` are about to be woken, if any wait.
 #[inline(always)]
 pub(crate) fn wake(pipe: &PipeId, who: Who) {
     #[cold]
     fn trace(pipe: &PipeId, who: Who) {
-        // SAFETY: No requirement.
+        // SAFETY: It has no safety requirements.
         unsafe { sys::zpipe_trace_wake(pipe.device, pipe.inode, who.number()) };
     }
     if is_on!(__tracepoint_zpipe_wake) {
@@ -117,52 +118,52 @@ pub(crate) fn wake(pipe: &PipeId, who: Who) {
     }
 }
 
-/// A writer offers `bytes` bytes.
+/// A writer has posted `bytes` bytes.
 #[inline(always)]
-pub(crate) fn offer(pipe: &PipeId, bytes: usize) {
+pub(crate) fn post(pipe: &PipeId, bytes: usize) {
     #[cold]
     fn trace(pipe: &PipeId, bytes: usize) {
-        // SAFETY: No requirement.
-        unsafe { sys::zpipe_trace_offer(pipe.device, pipe.inode, bytes) };
+        // SAFETY: It has no safety requirements.
+        unsafe { sys::zpipe_trace_post(pipe.device, pipe.inode, bytes) };
     }
-    if is_on!(__tracepoint_zpipe_offer) {
+    if is_on!(__tracepoint_zpipe_post) {
         trace(pipe, bytes);
     }
 }
 
-/// A reader took `bytes` bytes of a writer's memory.
+/// A reader has pulled `bytes` bytes.
 #[inline(always)]
-pub(crate) fn pull(pipe: &PipeId, bytes: usize, end: Ended) {
+pub(crate) fn pull(pipe: &PipeId, bytes: usize, outcome: Outcome) {
     #[cold]
-    fn trace(pipe: &PipeId, bytes: usize, end: Ended) {
-        // SAFETY: No requirement.
-        unsafe { sys::zpipe_trace_pull(pipe.device, pipe.inode, bytes, number(end)) };
+    fn trace(pipe: &PipeId, bytes: usize, outcome: Outcome) {
+        // SAFETY: It has no safety requirements.
+        unsafe { sys::zpipe_trace_pull(pipe.device, pipe.inode, bytes, number(outcome)) };
     }
     if is_on!(__tracepoint_zpipe_pull) {
-        trace(pipe, bytes, end);
+        trace(pipe, bytes, outcome);
     }
 }
 
-/// A writer put `bytes` bytes to a reader's memory.
+/// A writer has pushed `bytes` bytes.
 #[inline(always)]
-pub(crate) fn push(pipe: &PipeId, bytes: usize, end: Ended) {
+pub(crate) fn push(pipe: &PipeId, bytes: usize, outcome: Outcome) {
     #[cold]
-    fn trace(pipe: &PipeId, bytes: usize, end: Ended) {
-        // SAFETY: No requirement.
-        unsafe { sys::zpipe_trace_push(pipe.device, pipe.inode, bytes, number(end)) };
+    fn trace(pipe: &PipeId, bytes: usize, outcome: Outcome) {
+        // SAFETY: It has no safety requirements.
+        unsafe { sys::zpipe_trace_push(pipe.device, pipe.inode, bytes, number(outcome)) };
     }
     if is_on!(__tracepoint_zpipe_push) {
-        trace(pipe, bytes, end);
+        trace(pipe, bytes, outcome);
     }
 }
 
-/// Why a copy came to an end.
-fn number(end: Ended) -> u32 {
-    match end {
-        Ended::All => sys::ZPIPE_COPY_ALL,
-        Ended::Stopped => sys::ZPIPE_COPY_STOPPED,
-        Ended::Missed(Miss::Busy) => sys::ZPIPE_COPY_BUSY,
-        Ended::Missed(Miss::Mapping) => sys::ZPIPE_COPY_MAPPING,
-        Ended::Missed(Miss::Page) => sys::ZPIPE_COPY_PAGE,
+/// The number of an outcome in the trace.
+fn number(outcome: Outcome) -> u32 {
+    match outcome {
+        Outcome::All => sys::ZPIPE_COPY_ALL,
+        Outcome::Stopped => sys::ZPIPE_COPY_STOPPED,
+        Outcome::Missed(Miss::Busy) => sys::ZPIPE_COPY_BUSY,
+        Outcome::Missed(Miss::Mapping) => sys::ZPIPE_COPY_MAPPING,
+        Outcome::Missed(Miss::Page) => sys::ZPIPE_COPY_PAGE,
     }
 }

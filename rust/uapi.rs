@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The ABI of `include/uapi/linux/zpipe.h`, and how its structs cross over.
+//! The ABI of `include/uapi/linux/zpipe.h`, and how its structs are copied from and to user space.
 
 use crate::{sys, zcore::abi};
 use core::mem::size_of;
@@ -28,119 +28,59 @@ pub(crate) use sys::{
     ZPIPE_REASON_PART as REASON_PART, ZPIPE_REASON_PINNED as REASON_PINNED,
     ZPIPE_REASON_SMALL as REASON_SMALL, ZPIPE_REASON_WINDOW as REASON_WINDOW,
     ZPIPE_RETURN as RETURN, ZPIPE_SMALL as SMALL, ZPIPE_VIEW_PACKET as VIEW_PACKET,
-    ZPIPE_WINDOW_LEND as WINDOW_LEND, ZPIPE_WINDOW_MOST as WINDOW_MOST,
+    ZPIPE_WINDOW_LEND as WINDOW_LEND, ZPIPE_WINDOW_MAX as WINDOW_MAX,
     ZPIPE_WINDOW_READ as WINDOW_READ, ZPIPE_WINDOW_WRITE as WINDOW_WRITE,
 };
 
-/// A struct of the ABI: its first member is a u32, its size.
+/// An extensible struct of the ABI. Its first member is a u32 with the struct's size.
 pub(crate) trait Extensible: FromBytes + AsBytes {
-    /// The size it had when first published.
+    /// The size of the struct in bytes when it was first published.
     const FIRST: usize;
 }
 
-// SAFETY: Integers only, without padding: see the assertions.
-unsafe impl FromBytes for Pipe2 {}
-// SAFETY: As above.
-unsafe impl AsBytes for Pipe2 {}
-const _: () = assert!(size_of::<Pipe2>() == 16);
+/// Implements [`Extensible`] for structs of the ABI. The arguments are each struct's size now and
+/// its size when first published.
+macro_rules! extensible {
+    ($($name:ident: $size:literal, first $first:literal;)*) => {$(
+        // SAFETY: The struct has only integers and no padding; see the assertion on its size.
+        unsafe impl FromBytes for $name {}
+        // SAFETY: As above.
+        unsafe impl AsBytes for $name {}
+        const _: () = assert!(size_of::<$name>() == $size);
 
-impl Extensible for Pipe2 {
-    const FIRST: usize = 16;
+        impl Extensible for $name {
+            const FIRST: usize = $first;
+        }
+    )*};
 }
 
-// SAFETY: Integers only, without padding: see the assertions.
-unsafe impl FromBytes for Capacity {}
-// SAFETY: As above.
-unsafe impl AsBytes for Capacity {}
-const _: () = assert!(size_of::<Capacity>() == 16);
-
-impl Extensible for Capacity {
-    const FIRST: usize = 16;
+extensible! {
+    Pipe2: 16, first 16;
+    Capacity: 16, first 16;
+    Flags: 8, first 8;
+    Transfer: 112, first 112;
+    Window: 24, first 24;
+    Reserve: 24, first 24;
+    Commit: 112, first 112;
+    Peek: 48, first 48;
+    Consume: 16, first 16;
 }
 
-// SAFETY: Integers only, without padding: see the assertions.
-unsafe impl FromBytes for Flags {}
-// SAFETY: As above.
-unsafe impl AsBytes for Flags {}
-const _: () = assert!(size_of::<Flags>() == 8);
-
-impl Extensible for Flags {
-    const FIRST: usize = 8;
-}
-
-// SAFETY: Integers only, without padding: see the assertions.
-unsafe impl FromBytes for Transfer {}
-// SAFETY: As above.
-unsafe impl AsBytes for Transfer {}
-const _: () = assert!(size_of::<Transfer>() == 112);
-
-impl Extensible for Transfer {
-    const FIRST: usize = 112;
-}
-
-// SAFETY: Integers only, without padding: see the assertions.
-unsafe impl FromBytes for Window {}
-// SAFETY: As above.
-unsafe impl AsBytes for Window {}
-const _: () = assert!(size_of::<Window>() == 24);
-
-impl Extensible for Window {
-    const FIRST: usize = 24;
-}
-
-// SAFETY: Integers only, without padding: see the assertions.
-unsafe impl FromBytes for Reserve {}
-// SAFETY: As above.
-unsafe impl AsBytes for Reserve {}
-const _: () = assert!(size_of::<Reserve>() == 24);
-
-impl Extensible for Reserve {
-    const FIRST: usize = 24;
-}
-
-// SAFETY: Integers only, without padding: see the assertions.
-unsafe impl FromBytes for Commit {}
-// SAFETY: As above.
-unsafe impl AsBytes for Commit {}
-const _: () = assert!(size_of::<Commit>() == 112);
-
-impl Extensible for Commit {
-    const FIRST: usize = 112;
-}
-
-// SAFETY: Integers only, without padding: see the assertions.
-unsafe impl FromBytes for Peek {}
-// SAFETY: As above.
-unsafe impl AsBytes for Peek {}
-const _: () = assert!(size_of::<Peek>() == 48);
-
-impl Extensible for Peek {
-    const FIRST: usize = 48;
-}
-
-// SAFETY: Integers only, without padding: see the assertions.
-unsafe impl FromBytes for Consume {}
-// SAFETY: As above.
-unsafe impl AsBytes for Consume {}
-const _: () = assert!(size_of::<Consume>() == 16);
-
-impl Extensible for Consume {
-    const FIRST: usize = 16;
-}
-
-// SAFETY: Integers only, without padding: see the assertion.
+// SAFETY: The struct has only integers and no padding; see the assertion on its size.
 unsafe impl AsBytes for View {}
 const _: () = assert!(size_of::<View>() == 24);
 
-// SAFETY: Integers only, without padding: see the assertion.
+// SAFETY: The struct has only integers and no padding; see the assertion on its size.
 unsafe impl FromBytes for Range {}
 const _: () = assert!(size_of::<Range>() == 16);
 
-/// The ranges of memory that a call names, at most [`RANGES_MOST`]: addresses and lengths. Sleeps.
+/// Reads an array of `count` memory ranges at `arg`, at most [`RANGES_MAX`], as addresses and
+/// lengths. Sleeps.
 ///
-/// Errors: `EINVAL` (too many), `EFAULT`, `ENOMEM`.
+/// Errors: `EINVAL` (too many, or a length above `isize::MAX`), `EFAULT` (the array cannot be read,
+/// or a range is not in user space), `ENOMEM`.
 pub(crate) fn ranges(arg: u64, count: u32) -> Result<KVec<(usize, usize)>> {
-    if count > RANGES_MOST {
+    if count > RANGES_MAX {
         return Err(EINVAL);
     }
     let count = count as usize;
@@ -151,13 +91,13 @@ pub(crate) fn ranges(arg: u64, count: u32) -> Result<KVec<(usize, usize)>> {
     for _ in 0..count {
         let range = reader.read::<Range>()?;
         let at = usize::try_from(range.base).map_err(|_| EFAULT)?;
-        // As readv(2) has it.
+        // The same limit on a length as in readv(2).
         let bytes = isize::try_from(range.bytes)
             .map_err(|_| EINVAL)?
             .unsigned_abs();
 
-        // As by readv(2) before anything is done.
-        // SAFETY: It compares numbers.
+        // As in readv(2), all addresses are checked before anything is transferred.
+        // SAFETY: The function only compares numbers.
         if !unsafe { sys::zpipe_access_ok(at, bytes) } {
             return Err(EFAULT);
         }
@@ -166,20 +106,21 @@ pub(crate) fn ranges(arg: u64, count: u32) -> Result<KVec<(usize, usize)>> {
     Ok(ranges)
 }
 
-/// As many as UIO_MAXIOV.
-const RANGES_MOST: u32 = 1024;
+/// The same number as UIO_MAXIOV.
+const RANGES_MAX: u32 = 1024;
 
 /// A struct of the ABI in the memory of the current process.
 pub(crate) struct UserStruct {
     ptr: UserPtr,
-    /// What its user says.
+    /// The size that the caller gave, in bytes.
     size: usize,
 }
 
 impl UserStruct {
-    /// Reads the struct at `arg`. Sleeps.
+    /// Reads the struct at `arg`. Members that the caller's struct lacks are 0. Sleeps.
     ///
-    /// Errors: `EFAULT`, `EINVAL` (too short), `E2BIG` (too long, or more than the kernel knows).
+    /// Errors: `EFAULT`; `EINVAL` if the struct is too short; `E2BIG` if it is longer than a page,
+    /// or if bytes behind the known members are not 0.
     pub(crate) fn read<T: Extensible>(arg: usize) -> Result<(Self, T)> {
         let ptr = UserPtr::from_addr(arg);
         let size = UserSlice::new(ptr, size_of::<u32>())
@@ -209,7 +150,9 @@ impl UserStruct {
         Ok((Self { ptr, size }, value))
     }
 
-    /// Writes the struct back, as far as its user knows it. Sleeps.
+    /// Writes the struct back, but no more than the caller's size. Sleeps.
+    ///
+    /// Error: `EFAULT`.
     pub(crate) fn write<T: Extensible>(&self, value: &T) -> Result {
         let bytes = value.as_bytes();
         let bytes = bytes.get(..self.size.min(bytes.len())).ok_or(EINVAL)?;

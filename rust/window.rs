@@ -1,66 +1,93 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Write windows: memory of a pipe that a writer fills in place and then commits.
+//! Write windows: memory of the kernel module that a writer fills in place and then commits.
 //!
-//! A window is a file of its own, which is mapped. It consists of frames of 2 MiB; one is made when it is
-//! touched. To commit one is to take it out of the window, and of all page tables, and to put it into the
-//! pipe as a slot: from then on the writer cannot see or change it, and its next touch finds another frame.
+//! A window is a file of its own, which a process maps. It consists of frames of 2 MiB, each of
+//! which is allocated when it is touched first. To commit a frame is to take it out of the window
+//! and out of all page tables, and to put it into the pipe as a slot. From then on the writer
+//! cannot see or change it. When the writer touches that place again, it gets another frame.
 //!
 //! # Locks
 //!
-//! Outermost first: an mmap_lock, or the lock of a VMA, by who faults; the window's lock, a mutex; what the kernel
-//! takes to change page tables, and the lock of a [`Home`]. A frame is mapped only under the window's lock, so
-//! who has taken it out, and then out of the page tables, knows that it does not come back. Under it no
-//! user memory is touched, no frame is allocated, and no pipe's lock is taken. Who needs a place in the pipe
-//! takes a [`Seat`] first.
+//! Outermost first:
+//!
+//! 1. the mmap_lock or the lock of a VMA, which a page fault holds;
+//! 2. the window's lock, a mutex;
+//! 3. the locks that the kernel takes to change page tables.
+//!
+//! The lock of a [`Home`] is taken without the window's lock.
+//!
+//! A frame is mapped only under the window's lock. So a task that has taken a frame out of its
+//! place, and then out of the page tables, knows that nobody maps the frame again.
+//!
+//! A task that holds the window's lock touches no user memory, allocates no frame and takes no
+//! pipe's inner lock. A task that needs a slot takes a [`Seat`] before it takes the window's lock.
 
+mod fifo;
+mod peek;
 mod shown;
 
-pub(crate) use shown::ReadWindow;
+pub(crate) use peek::ReadWindow;
 
 use crate::{
     compat,
     fops::{FileOperations, FileOps, HeldFile, OpenFile, OpeningFile},
     frames::{Home, SentFrame},
-    gift::{Seat, What},
+    gift::{Payload, Seat},
     mm::{may_exceed_user_pages, Fault, Frame, Served, Source, UserPages},
-    pipe::{Request, FRAMES_MOST},
-    slot::{HugeSlot, Kind},
+    request::Request,
+    slot::{Kind, LargeSlot},
     sync::killed,
     table::PipeRef,
     uapi::{self, UserStruct},
-    zcore::{gift::Report, PAGE_SIZE},
+    zcore::{
+        gift::{Report, FRAMES_MAX},
+        PAGE_SIZE,
+    },
 };
 use core::mem;
-use kernel::{new_mutex, prelude::*, sync::Mutex};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{Arc, Mutex},
+};
 
-/// Files that are write windows.
+/// The operations of files that are write windows.
 pub(crate) static WRITE_OPS: FileOps<WriteWindow> = FileOps::new(&compat::THIS_MODULE);
-/// Files that are read windows.
+/// The operations of files that are read windows.
 pub(crate) static READ_OPS: FileOps<ReadWindow> = FileOps::new(&compat::THIS_MODULE);
 
-/// What is at a place of a write window.
+/// The contents of one place of a write window.
 enum Place {
-    /// Nothing: who touches it gets a frame.
+    /// No frame. The first touch of the place allocates one.
     Empty,
-    /// The writer's frame.
+    /// A frame that belongs to the writer alone.
     Own(Frame),
-    /// A frame that is in the pipe, too, so it is only mapped to be read.
+    /// A frame that a slot refers to as well. So it is mapped read-only.
     Lent(Frame),
 }
 
-/// The end of a pipe that a window was made from.
+impl Place {
+    /// Puts `frame` into this place as a lent frame, and returns a reference to it for a slot.
+    fn lend(&mut self, frame: Frame) -> SentFrame {
+        let shared = frame.share();
+        *self = Self::Lent(frame);
+        SentFrame::new(shared, None)
+    }
+}
+
+/// The end of a pipe that a window was made from. It stays open as long as the window exists.
 ///
-/// It stays open with the window. The pipe is dropped first: who has it holds its inode.
+/// `pipe` must be dropped before `file`, because the file holds the inode that identifies the pipe.
 pub(crate) struct WindowEnd {
     pipe: PipeRef,
     file: HeldFile,
-    /// It is a node's, with times to keep.
+    /// The end belongs to a node, so the inode's times have to be kept.
     node: bool,
 }
 
 impl WindowEnd {
-    /// The end that is `file`, of `pipe`.
+    /// The end of `pipe` that is open as `file`.
     pub(crate) fn new(pipe: PipeRef, file: &OpenFile<'_>, node: bool) -> Self {
         Self {
             pipe,
@@ -77,10 +104,11 @@ impl WindowEnd {
     }
 }
 
-/// Counts `frames` frames to the current user, as pages in pipes. `EPERM` if that is too many.
+/// Charges `frames` frames to the current user, as pages in pipes. `EPERM` if the user has too
+/// many.
 fn account(pipe: &PipeRef, frames: usize) -> Result<UserPages> {
     let mut account = UserPages::of_current();
-    // CAST: At most `WINDOW_MOST`.
+    // CAST: At most the pages of `WINDOW_MAX` bytes and of `FRAMES_MAX` frames.
     let all = account.set((frames * (Frame::SIZE / PAGE_SIZE)) as u32);
 
     if pipe.above_user(all) && !may_exceed_user_pages() {
@@ -91,21 +119,21 @@ fn account(pipe: &PipeRef, frames: usize) -> Result<UserPages> {
 
 /// A write window.
 pub(crate) struct WriteWindow {
-    home: kernel::sync::Arc<Home>,
+    home: Arc<Home>,
     places: Pin<KBox<Mutex<KVec<Place>>>>,
-    /// Frames there are.
+    /// The number of places.
     frames: usize,
-    /// Frames may be lent.
+    /// `ZPIPE_WINDOW_LEND`: frames may be lent.
     lends: bool,
     end: WindowEnd,
     _account: UserPages,
 }
 
 impl WriteWindow {
-    /// One of `frames` frames, all of which are empty. Sleeps. Errors: `EPERM`, `ENOMEM`.
+    /// A window of `frames` places, all of which are empty. Sleeps. Errors: `EPERM`, `ENOMEM`.
     pub(crate) fn new(end: WindowEnd, frames: usize, lends: bool) -> Result<Self> {
-        // CAST: A small number. So many are in the pipe, or on their way home.
-        let account = account(&end.pipe, frames + FRAMES_MOST as usize)?;
+        // CAST: A small number. `FRAMES_MAX` more frames can be in the pipe or on their way home.
+        let account = account(&end.pipe, frames + FRAMES_MAX as usize)?;
         let mut places = KVec::with_capacity(frames, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..frames {
             places.push(Place::Empty, GFP_KERNEL_ACCOUNT)?;
@@ -121,13 +149,14 @@ impl WriteWindow {
         })
     }
 
-    /// A frame for an empty place.
-    fn spare(&self) -> Option<Frame> {
+    /// A frame for an empty place: one from the home, or a new one.
+    fn new_frame(&self) -> Option<Frame> {
         self.home.take().or_else(Frame::new)
     }
 
-    /// Calls `with` with what is at the place of number `index`, a frame in any case. Takes the window's
-    /// lock. Sleeps. [`None`] if there is no such place, or no memory for a frame.
+    /// Calls `with` with the place of number `index`, under the window's lock. If the place is
+    /// empty, it gets a frame first. Sleeps. [`None`] if there is no such place, or no memory for a
+    /// frame.
     fn with_frame<R>(&self, index: usize, with: impl FnOnce(&mut Place) -> R) -> Option<R> {
         let mut spare = None;
         let result = loop {
@@ -138,24 +167,27 @@ impl WriteWindow {
                     Some(frame) => *place = Place::Own(frame),
                     None => {
                         drop(places);
-                        spare = Some(self.spare()?);
+                        spare = Some(self.new_frame()?);
                         continue;
                     }
                 }
             }
             break with(place);
         };
-        // Another thread was faster.
+        // Another thread has filled the place meanwhile.
         if let Some(frame) = spare {
             self.home.put_spare(frame);
         }
         Some(result)
     }
 
-    /// Makes the frame at `index` the writer's own if it is lent: by a copy, if it still is in the pipe. Says
-    /// whether nothing came in between. Sleeps. [`None`] if there is no memory for that.
+    /// Makes a lent frame at `index` the writer's own. If a slot still refers to the frame, a copy
+    /// takes its place. Sleeps.
+    ///
+    /// Returns false if another frame was lent at this place meanwhile, so that the caller has to
+    /// try again. Returns [`None`] if there is no memory for a copy, or bad memory in the frame.
     fn unlend(&self, file: &OpenFile<'_>, index: usize) -> Option<bool> {
-        // A frame that was lent, and a copy of it.
+        // A lent frame, and the copy of it that was made without the lock.
         let mut made: Option<(Frame, Frame)> = None;
         loop {
             let lent = {
@@ -172,18 +204,22 @@ impl WriteWindow {
                 };
                 file.unmap(index, 1);
                 match made.take() {
-                    // Nobody could store to it meanwhile.
+                    // Nobody could store to the frame since it was copied. The reference in `made`
+                    // kept it from being alone, so it stayed lent.
                     Some((of, copy)) if of.is(&frame) => {
                         *place = Place::Own(copy);
                         drop(places);
                         drop(of);
-                        // It is of use again when nobody has it any more.
+                        // The home can use the frame again when nobody else refers to it.
                         self.home.put(frame);
                         return Some(true);
                     }
-                    // Another was lent there.
-                    Some(_) => {
+                    // Another frame was lent at this place meanwhile.
+                    Some(other) => {
                         *place = Place::Lent(frame);
+                        // These frames are freed without the lock.
+                        drop(places);
+                        drop(other);
                         return Some(false);
                     }
                     None if frame.is_alone() => {
@@ -204,8 +240,9 @@ impl WriteWindow {
         }
     }
 
-    /// Takes the frame at `index` out, for a slot in which the bytes from `from` to `to` are data; or says
-    /// why not. It stays there, too, if it is lent. Sleeps.
+    /// Takes the frame at `index` out of the window, for a slot. If `lend` is set, the window keeps
+    /// the frame, too. `whole` says that all of the frame is committed. The error is the reason to
+    /// copy it. Sleeps.
     fn take_out(
         &self,
         file: &OpenFile<'_>,
@@ -227,63 +264,58 @@ impl WriteWindow {
                 if !lend {
                     return Ok(SentFrame::new(frame, Some(home)));
                 }
-                let shared = frame.share();
-                *place = Place::Lent(frame);
-                Ok(SentFrame::new(shared, None))
+                Ok(place.lend(frame))
             }
-            // Readers may look at all of it.
+            // Readers may see all bytes of a frame, and those of a lent frame cannot be cleared.
             Place::Lent(frame) if !whole => {
                 *place = Place::Lent(frame);
                 Err(uapi::REASON_PART)
             }
-            // Nobody could store to it since it was lent.
-            Place::Lent(frame) if lend => {
-                let shared = frame.share();
-                *place = Place::Lent(frame);
-                Ok(SentFrame::new(shared, None))
-            }
+            // Nobody could store to the frame since it was lent, so it can be lent again as it is.
+            Place::Lent(frame) if lend => Ok(place.lend(frame)),
             Place::Lent(frame) => {
                 file.unmap(index, 1);
                 Ok(SentFrame::new(frame, Some(home)))
             }
-            // Another thread has committed it just now.
+            // Another thread has committed the frame meanwhile.
             Place::Empty => Err(uapi::REASON_SMALL),
         }
     }
 
-    /// Why a piece is copied, as far as can be told beforehand.
+    /// Checks, as far as possible without a seat, whether a piece has to be copied. Returns the
+    /// reason.
     fn refusal(&self, request: Request<'_>, piece: &Piece, lend: bool) -> Option<u32> {
         let bytes = piece.bytes();
         if 2 * bytes < Frame::SIZE || (lend && bytes != Frame::SIZE) {
             Some(uapi::REASON_PART)
         } else if request.kind() == Kind::Packet {
             Some(uapi::REASON_PACKET)
-        } else if self.home.is_crowded() {
+        } else if self.home.too_many_shared() {
             Some(uapi::REASON_PINNED)
         } else {
             None
         }
     }
 
-    /// Has the frame of `piece` leave the window, and be in the pipe; or says why its bytes are to be copied.
-    /// Waits as a write.
-    fn send(
+    /// Commits the frame of `piece`. It waits for a seat as a write waits for a free slot. The
+    /// inner error is the reason to copy the bytes of the piece.
+    fn commit_frame(
         &self,
         file: &OpenFile<'_>,
         request: Request<'_>,
         piece: &Piece,
         lend: bool,
     ) -> Result<Result<(), u32>> {
-        let Ok(mut slot) = HugeSlot::new() else {
+        let Ok(mut slot) = LargeSlot::new() else {
             return Ok(Err(uapi::REASON_MEMORY));
         };
-        // What was never touched is to be sent, too.
+        // A place that was never touched is committed with a new frame.
         if self.with_frame(piece.index, |_| ()).is_none() {
             return Ok(Err(uapi::REASON_MEMORY));
         }
-        let seat = match Seat::wait(&self.end.pipe, request, What::Frame)? {
+        let seat = match Seat::wait(&self.end.pipe, request, Payload::Frame)? {
             Ok(seat) => seat,
-            // CAST: A small number.
+            // CAST: Reasons are small numbers.
             Err(why) => return Ok(Err(why as u32)),
         };
         let whole = piece.bytes() == Frame::SIZE;
@@ -301,9 +333,9 @@ impl WriteWindow {
         }
     }
 
-    /// Writes `parts`, which lie one after the other, as one write(2) does, and empties them. What was written
-    /// is added to `report`. Says whether all of it went.
-    fn copy(
+    /// Writes `parts`, which follow each other without a gap, as one write(2) would, and empties
+    /// the vector. Adds the written bytes to `report`. Returns true if all were written.
+    fn copy_pieces(
         &self,
         request: Request<'_>,
         parts: &mut KVec<(Piece, u32)>,
@@ -322,7 +354,7 @@ impl WriteWindow {
             });
             match frame.flatten() {
                 Some(frame) => frames.push(frame, GFP_KERNEL_ACCOUNT)?,
-                // There is no memory for the next: as far as it goes.
+                // There is no memory for the next frame. The pieces before it are written.
                 None if bytes != 0 => break,
                 None => return Err(ENOMEM),
             }
@@ -341,9 +373,10 @@ impl WriteWindow {
         Ok(all)
     }
 
-    /// Writes `bytes` bytes from `offset` on until something comes in between; what was written is in
-    /// `report`. Sleeps, and fails, as a write.
-    fn write(
+    /// Commits `bytes` bytes from `offset` on. It may stop before the end, for example after a
+    /// partial copy. `report` has the bytes that were written. Sleeps as a write, and has the same
+    /// errors.
+    fn commit_range(
         &self,
         file: &OpenFile<'_>,
         request: Request<'_>,
@@ -353,11 +386,11 @@ impl WriteWindow {
     ) -> Result {
         let end = offset + bytes;
         let mut at = offset;
-        // What is to be copied before anything else.
+        // Pieces that have to be copied before anything that follows them is committed.
         let mut parts = KVec::new();
 
         while at < end {
-            // Much may go without a wait.
+            // Only waits look for signals, and many frames may be committed without a wait.
             if killed() {
                 return Err(ERESTARTSYS);
             }
@@ -366,10 +399,10 @@ impl WriteWindow {
             let why = match self.refusal(request, &piece, lend) {
                 Some(why) => why,
                 None => {
-                    if !self.copy(request, &mut parts, report)? {
+                    if !self.copy_pieces(request, &mut parts, report)? {
                         return Ok(());
                     }
-                    match self.send(file, request, &piece, lend)? {
+                    match self.commit_frame(file, request, &piece, lend)? {
                         Ok(()) => {
                             report.moved(piece.bytes());
                             continue;
@@ -380,17 +413,17 @@ impl WriteWindow {
             };
             parts.push((piece, why), GFP_KERNEL_ACCOUNT)?;
         }
-        self.copy(request, &mut parts, report)?;
+        self.copy_pieces(request, &mut parts, report)?;
         Ok(())
     }
 
-    /// The range of a call, if there is one.
+    /// Checks the range of a call. `EINVAL` if it is not within the window.
     fn range(&self, offset: u64, bytes: u64) -> Result<(usize, usize)> {
         let end = offset.checked_add(bytes).ok_or(EINVAL)?;
         if end > (self.frames * Frame::SIZE) as u64 {
             return Err(EINVAL);
         }
-        // CAST: Both are at most as large as the window.
+        // CAST: Both are at most the size of the window.
         Ok((offset as usize, bytes as usize))
     }
 
@@ -423,14 +456,14 @@ impl WriteWindow {
             return Err(EINVAL);
         }
         let range = self.range(args.offset, args.bytes)?;
-        // Where what happens is to be told has to be writable before it happens.
+        // The result must be writable before anything is committed.
         user.write(&args)?;
         let end = self.end.file.as_open();
         end.may_write(range.1)?;
 
         let mut report = Report::default();
         let request = self.end.request(&end, args.flags & uapi::NONBLOCK != 0);
-        let result = self.write(file, request, range, lend, &mut report);
+        let result = self.commit_range(file, request, range, lend, &mut report);
         if report.done() == 0 {
             result?;
         }
@@ -439,28 +472,22 @@ impl WriteWindow {
         args.copied = report.copied;
         args.why = report.why;
         user.write(&args)?;
-        if report.done() != 0 {
-            // CAST: At most the size of the window.
-            end.wrote(report.done() as usize);
-            if self.end.node {
-                // It is written, and told: that must not look as if it were not.
-                let _ = end.modified();
-            }
-        }
+        // CAST: At most the size of the window.
+        end.was_written(report.done() as usize, self.end.node);
         Ok(())
     }
 }
 
-/// A part of a frame.
+/// The part of one frame that a commit writes.
 struct Piece {
     index: usize,
-    /// Where in the frame it begins and ends.
+    /// The offsets in the frame at which it begins and ends.
     from: usize,
     to: usize,
 }
 
 impl Piece {
-    /// The first of the bytes of a window from `at` to `end`, which are some.
+    /// The first piece of the bytes of a window from `at` to `end`. There is at least one byte.
     fn first_of(at: usize, end: usize) -> Self {
         let index = at / Frame::SIZE;
         let start = index * Frame::SIZE;
@@ -500,14 +527,17 @@ impl FileOperations for WriteWindow {
     fn fault(&self, file: &OpenFile<'_>, fault: &Fault<'_>) -> Served {
         let (index, writes) = (fault.frame(), fault.writes());
         if fault.is_of_mapped_page() {
-            // With the reference that it has for us the frame is not alone. Without a mapping it comes again.
+            // This is the first store to a small page that is mapped read-only. The kernel holds a
+            // reference to the page for this call, so its frame is not alone, and would be copied
+            // if it is lent. Without the mapping the store faults again, and without such a
+            // reference.
             file.unmap(index, 1);
             return Served::AGAIN;
         }
         if self.lends && writes {
             match self.unlend(file, index) {
                 Some(true) => (),
-                // Signals are looked at first.
+                // The kernel looks for signals before the store faults again.
                 Some(false) => return Served::AGAIN,
                 None => return Served::BUS,
             }
@@ -515,7 +545,7 @@ impl FileOperations for WriteWindow {
         self.with_frame(index, |place| match place {
             Place::Own(frame) => fault.place(frame, writes || !self.lends),
             Place::Lent(frame) if !writes => fault.place(frame, false),
-            // It was lent again just now.
+            // The frame was lent or committed again meanwhile.
             Place::Lent(_) | Place::Empty => Served::AGAIN,
         })
         .unwrap_or(Served::BUS)

@@ -2,107 +2,87 @@
 
 //! Writing into a pipe. It follows `anon_pipe_write()`.
 //!
-//! Under the inner lock bytes are copied without faults. Where a copy stops short, the lock is
-//! dropped and the bytes are staged: copied into a page of ours, with faults. A staged page then
-//! goes in as it is, whatever the writer's memory has become meanwhile, so that every round makes
-//! progress. A page that is missing is likewise allocated without the lock.
+//! Under the inner lock bytes are copied without page faults. If a copy stops short, the write
+//! drops the lock and *stages* the next bytes. It copies them, with page faults, into a page of its
+//! own. A staged page then goes into a slot as it is, whatever the writer's memory contains by
+//! then. So each round makes progress. If a page is missing, the write allocates it without the
+//! lock.
 //!
-//! A large write that would have to wait offers its memory to readers instead, see
-//! [`direct`], and sleeps until it is called back.
+//! A large write that would have to wait posts its memory instead, see [`posting`].
 
-mod offering;
+mod posting;
+mod stock;
 
 use crate::{
-    direct::{self, Ahead},
+    direct,
     lock::{Inner, Locked},
     mm::{BufferPage, PageStock, Source},
-    pipe::{Pipe, Request},
-    slot::{Kind, Slot},
+    pipe::Pipe,
+    request::Request,
+    slot::Slot,
     sync::raise_sigpipe,
     trace::{self, Who},
     zcore::{
-        merge::merge_len,
-        offer::{Offer, Standing},
-        state::Room,
-        turn::WriterTurn,
+        merge::merge_len, posted_write::PostedBytes, state::Occupancy, wakeup::WriterPolicy,
         PAGE_SIZE,
     },
 };
 use core::mem;
-use kernel::{
-    alloc::{
-        flags::{GFP_KERNEL_ACCOUNT, __GFP_NOWARN},
-        AllocError,
-    },
-    prelude::*,
-};
+use kernel::prelude::*;
+use posting::Posting;
+use stock::WriteStock;
 
-/// Why filling slots came to an end.
+/// Why a write cannot go on without leaving the inner lock.
 #[derive(Clone, Copy)]
-enum Step {
-    /// All is written.
-    Done,
+enum WriteStop {
     /// No slot is free.
     Full,
-    /// What is left does not fit, and might be offered: look ahead.
-    Look,
-    /// What is left does not fit, and is for readers to take, so much of it.
-    Offer(Offer),
-    /// Nobody reads.
+    /// The rest does not fit and could be posted, once resident memory is found.
+    FindResident,
+    /// The rest does not fit. These bytes of it are to be posted.
+    Post(PostedBytes),
+    /// The pipe has no reader.
     Broken,
     /// A page is missing.
     NeedPage,
-    /// The next bytes cannot be had without a fault.
-    NeedBytes,
-    /// The next bytes cannot be had at all.
+    /// The next bytes cannot be copied without a page fault.
+    NeedFault,
+    /// The next bytes cannot be copied at all.
     BadAddress,
 }
 
-/// A write on its way.
+/// One write call.
 struct Write<'w, 'a, 'data> {
+    pipe: &'w Pipe,
     source: &'w mut Source<'a, 'data>,
     request: Request<'w>,
     /// Bytes to write in all.
     total: usize,
     /// Bytes written.
     done: usize,
-    /// The odd bytes may still go to the last slot.
+    /// The offset of the next byte in its slot, which is not 0 behind a direct transfer.
+    slot_offset: usize,
+    /// The odd bytes may still be appended to the last slot.
     merge: bool,
-    /// The next bytes, if they had to be had with faults: less than the next slot takes if no more
-    /// could be had.
+    /// The next bytes, if they were copied with page faults. They are fewer than the next slot
+    /// takes if the copy failed.
     staged: Option<BufferPage>,
-    /// A page to stage in.
+    /// An empty page to stage bytes in.
     blank: Option<BufferPage>,
-    /// Pages of our own; none for the many writes that need none.
-    stock: Option<PageStock>,
-    /// More of them, for what is withdrawn from readers of a large pipe.
-    more: KVec<BufferPage>,
-    /// What is left may be offered: as far as is known, others may read it.
-    offers: bool,
-    /// Where it is. It is freed at the end, without the lock.
-    ahead: Option<Ahead>,
-    /// An offer was withdrawn: what fits of it goes into slots before anything else.
-    withdrawn: bool,
-    /// Bytes that it announced, as part of a stream.
-    announced: usize,
-    /// Where it stands among the writers that wait for room.
-    standing: Standing,
-    /// What was written when it last waited for room.
-    waited_at: Option<usize>,
-    /// How often writers that had waited wrote something, without this one.
-    turns: u64,
-    /// Bytes that readers took of the slot that would be next.
-    phase: usize,
-    /// Bytes pushed since the lock was taken.
+    stock: WriteStock,
+    posting: Posting,
+    /// The wakeups that the write has to issue.
+    policy: WriterPolicy,
+    /// Bytes pushed since the inner lock was taken.
     pushed: usize,
-    /// Bytes that went straight to readers.
+    /// Bytes that were transferred directly.
     direct: usize,
 }
 
-impl Write<'_, '_, '_> {
-    /// Bytes of the next new slot.
+impl<'w> Write<'w, '_, '_> {
+    /// The number of bytes that the next new slot takes.
     fn next(&self) -> usize {
-        self.left().min(PAGE_SIZE - self.phase)
+        self.left().min(PAGE_SIZE - self.slot_offset)
     }
 
     /// Bytes still to write.
@@ -110,13 +90,92 @@ impl Write<'_, '_, '_> {
         self.total - self.done
     }
 
-    /// Pages still needed if nothing is merged.
-    fn pages(&self) -> usize {
-        self.left().div_ceil(PAGE_SIZE)
+    /// The number of pages that must be allocated to fill the free slots of `occupancy`, as far as
+    /// the write has bytes for them.
+    fn missing(&self, occupancy: Occupancy) -> usize {
+        occupancy.missing(self.left().div_ceil(PAGE_SIZE))
     }
 
-    /// Appends the odd bytes to the last slot, where the rules say so.
-    fn merge(&mut self, inner: &mut Inner) -> Result<(), Step> {
+    /// Prepares for what the write will probably need: finds resident memory or allocates pages.
+    /// Sleeps: not under the inner lock.
+    #[inline(always)]
+    fn prepare(&mut self) {
+        let occupancy = self.pipe.snapshot().occupancy;
+
+        // A guess without the lock: such a write does not fit. `try_post` decides with the lock.
+        if self.posting.is_allowed()
+            && self.total / PAGE_SIZE > occupancy.limit as usize
+            && self.request.may_block_stream()
+            && !self.pipe.is_slots_only()
+        {
+            // A posted read that takes all of the write makes a post unnecessary.
+            if !occupancy.pushable || self.total > direct::max_bytes() {
+                self.find_resident();
+            }
+        } else if self.total > PAGE_SIZE {
+            self.stock.fill(self.missing(occupancy));
+        }
+    }
+
+    /// Writes as much as can be written now. Wakes the owner of a posted read that was pushed to.
+    fn advance(&mut self, inner: &mut Locked<'_>) -> Result<(), WriteStop> {
+        let result = self.try_advance(inner);
+        let pushed = mem::take(&mut self.pushed);
+
+        if pushed != 0 {
+            self.policy.pushed(pushed);
+            inner.wake_pushed();
+        }
+        self.posting.count_progress(self.done, inner);
+        result
+    }
+
+    fn try_advance(&mut self, locked: &mut Locked<'_>) -> Result<(), WriteStop> {
+        let inner = &mut **locked;
+        // Bytes that were announced still go into slots, with or without readers.
+        if !inner.has_readers() && !self.posting.withdrawn {
+            return Err(WriteStop::Broken);
+        }
+        self.push(inner);
+        if self.merge {
+            self.merge(inner)?;
+        }
+        if !self.posting.withdrawn {
+            self.try_post(inner)?;
+        }
+        while self.done < self.total {
+            let inner = &mut **locked;
+            let was_empty = inner.ring.is_empty();
+            let Some(free_slot) = inner.ring.free_slot() else {
+                return self.without_free_slot(inner);
+            };
+            let bytes = self.next();
+            let page = self.page(&mut inner.spare)?;
+            let kind = self.posting.slot_kind(bytes, self.request.kind());
+
+            free_slot.fill(Slot::of_page(page, self.slot_offset, kind));
+            self.slot_offset = 0;
+            self.done += bytes;
+            if was_empty {
+                // A reader that looks now waits for the lock and not for a wakeup.
+                locked.update_snapshot();
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides what to do if no slot is free.
+    fn without_free_slot(&mut self, inner: &Inner) -> Result<(), WriteStop> {
+        self.posting.withdrawn = false;
+        if !inner.has_readers() {
+            return Err(WriteStop::Broken);
+        }
+        self.try_post(inner)?;
+        Err(WriteStop::Full)
+    }
+
+    /// Appends the odd bytes to the last slot, if the rules of merging allow it.
+    fn merge(&mut self, inner: &mut Inner) -> Result<(), WriteStop> {
         if let Some(odd) = merge_len(self.total, inner.ring.last_slot()) {
             let Some(last) = inner.ring.last().and_then(Slot::as_stream_page) else {
                 return Ok(());
@@ -124,14 +183,14 @@ impl Write<'_, '_, '_> {
             match self.staged.take() {
                 Some(page) if page.valid() >= odd => {
                     last.append_page(odd, &page);
-                    // The rest comes again, for the next slot.
+                    // The other staged bytes are copied again, for the next slot.
                     self.source.rewind(page.valid() - odd);
                     inner.recycle(page);
                 }
-                Some(_) => return Err(Step::BadAddress),
+                Some(_) => return Err(WriteStop::BadAddress),
                 None => {
                     if !last.append_atomic(odd, self.source) {
-                        return Err(Step::NeedBytes);
+                        return Err(WriteStop::NeedFault);
                     }
                 }
             }
@@ -142,88 +201,30 @@ impl Write<'_, '_, '_> {
     }
 
     /// A page with the bytes of the next slot.
-    fn page(&mut self, spare: &mut PageStock) -> Result<BufferPage, Step> {
+    fn page(&mut self, spare: &mut PageStock) -> Result<BufferPage, WriteStop> {
         let next = self.next();
 
         if let Some(page) = self.staged.take() {
-            if page.valid() < self.phase + next {
-                return Err(Step::BadAddress);
+            if page.valid() < self.slot_offset + next {
+                return Err(WriteStop::BadAddress);
             }
             return Ok(page);
         }
         let mut page = spare
             .take()
-            .or_else(|| self.stock.as_mut().and_then(PageStock::take))
-            .or_else(|| self.more.pop())
-            .ok_or(Step::NeedPage)?;
-        page.pad(self.phase);
-        let copied = page.fill_atomic(self.phase, next, self.source);
+            .or_else(|| self.stock.take())
+            .ok_or(WriteStop::NeedPage)?;
+        page.pad(self.slot_offset);
+        let copied = page.fill_atomic(self.slot_offset, next, self.source);
         if copied < next {
             self.source.rewind(copied);
             self.blank = Some(page);
-            return Err(Step::NeedBytes);
+            return Err(WriteStop::NeedFault);
         }
         Ok(page)
     }
 
-    /// Writes as much as can be written now.
-    fn advance(&mut self, inner: &mut Locked<'_>) -> Step {
-        match self.try_advance(inner) {
-            Ok(()) => Step::Done,
-            Err(step) => step,
-        }
-    }
-
-    fn try_advance(&mut self, locked: &mut Locked<'_>) -> Result<(), Step> {
-        let inner = &mut **locked;
-        if !inner.has_readers() && !self.withdrawn {
-            return Err(Step::Broken);
-        }
-        self.push(inner);
-        if self.merge {
-            self.merge(inner)?;
-        }
-        if !self.withdrawn {
-            self.offer(inner)?;
-        }
-        while self.done < self.total {
-            let inner = &mut **locked;
-            let was_empty = inner.ring.is_empty();
-            let Some(vacancy) = inner.ring.vacancy() else {
-                return self.stuck(inner);
-            };
-            let bytes = self.next();
-            let page = self.page(&mut inner.spare)?;
-
-            // What was announced as part of a stream stays one, whatever the file has become.
-            let kind = if self.announced != 0 {
-                Kind::Stream
-            } else {
-                self.request.kind()
-            };
-            self.announced = self.announced.saturating_sub(bytes);
-            vacancy.fill(Slot::of_page(page, self.phase, kind));
-            self.phase = 0;
-            self.done += bytes;
-            if was_empty {
-                // A reader that comes while more is copied waits for the lock, not for a wakeup.
-                locked.publish_room();
-            }
-        }
-        Ok(())
-    }
-
-    /// What to do when no slot is free.
-    fn stuck(&mut self, inner: &Inner) -> Result<(), Step> {
-        self.withdrawn = false;
-        if !inner.has_readers() {
-            return Err(Step::Broken);
-        }
-        self.offer(inner)?;
-        Err(Step::Full)
-    }
-
-    /// Has the next bytes with faults. Sleeps: not under the lock.
+    /// Stages the next bytes. Sleeps: not under the inner lock.
     fn stage(&mut self) -> Result {
         let next = self.next();
         let mut page = match self.blank.take() {
@@ -232,66 +233,137 @@ impl Write<'_, '_, '_> {
         };
 
         page.clear();
-        page.pad(self.phase);
-        // A short copy is found out under the lock: the odd bytes alone may do.
-        page.fill(self.phase, next, self.source);
+        page.pad(self.slot_offset);
+        // A short copy is found later under the lock, because the odd bytes alone may be enough.
+        page.fill(self.slot_offset, next, self.source);
         self.staged = Some(page);
         Ok(())
     }
 
-    /// Allocates what pages are missing as things stand. Best effort: one that is missed all the
-    /// same is allocated then. Sleeps: not under the lock.
-    fn stock_up(&mut self, room: Room) {
-        let missing = room.missing(self.pages());
+    /// Waits for a free slot.
+    fn wait_for_slot(&mut self, mut inner: Locked<'w>) -> Locked<'w> {
+        let pipe = self.pipe;
+        inner.stats.write.waits += 1;
+        self.posting.begin_wait(self.done, &mut inner);
+        let mut wakes = self.policy.pause(self.done, inner.ring.is_full());
+        wakes.owner = inner.recall_used_share(|| false);
+        drop(inner);
+        pipe.wake(wakes);
 
-        if missing != 0 {
-            self.stock.get_or_insert_with(PageStock::new).fill(missing);
+        trace::wait(pipe.id(), Who::Writer);
+        // As in fs/pipe.c, a signal ends the write only after another look at the ring.
+        let slept = pipe.wr_wait.wait_exclusive(|| pipe.snapshot().writable());
+        self.policy.waited();
+
+        let mut inner = pipe.lock();
+        self.posting.end_wait(slept.unwrap_or(false), &mut inner);
+        inner
+    }
+
+    /// Drops the lock, calls `prepare` and takes the lock again. The next writer is not woken: the
+    /// bytes of a write that has free slots stay together.
+    fn prepare_unlocked(
+        &mut self,
+        inner: Locked<'w>,
+        prepare: impl FnOnce(&mut Self) -> Result,
+    ) -> (Locked<'w>, Result) {
+        let wakes = self.policy.pause_for_pages(self.done);
+        drop(inner);
+        self.pipe.wake(wakes);
+        let result = prepare(self);
+        (self.pipe.lock(), result)
+    }
+
+    /// Drops the lock, stages the next bytes and takes the lock again.
+    fn stage_unlocked(&mut self, mut inner: Locked<'w>) -> (Locked<'w>, Result) {
+        inner.stats.write.faults += 1;
+        let wakes = self.policy.pause(self.done, inner.ring.is_full());
+        drop(inner);
+        self.pipe.wake(wakes);
+        let result = self.stage();
+        (self.pipe.lock(), result)
+    }
+
+    /// Writes until all is written or an error ends the write. Returns with the lock held.
+    #[inline(always)]
+    fn run(&mut self) -> (Locked<'w>, Result) {
+        let mut inner = self.pipe.lock();
+        // As `was_empty` of anon_pipe_write(), which returns before it looks if no reader is left.
+        self.policy
+            .resume(inner.has_readers() && inner.ring.is_empty());
+        loop {
+            let stop = match self.advance(&mut inner) {
+                Ok(()) => return (inner, Ok(())),
+                Err(stop) => stop,
+            };
+            let result;
+            (inner, result) = match stop {
+                WriteStop::Broken => return (inner, Err(EPIPE)),
+                WriteStop::BadAddress => return (inner, Err(EFAULT)),
+                WriteStop::Full if self.request.nonblock() => {
+                    inner.refused = true;
+                    return (inner, Err(EAGAIN));
+                }
+                WriteStop::Full if current!().signal_pending() => {
+                    return (inner, Err(ERESTARTSYS));
+                }
+                WriteStop::Full => (self.wait_for_slot(inner), Ok(())),
+                WriteStop::Post(bytes) => (self.wait_posted(inner, bytes), Ok(())),
+                WriteStop::FindResident => self.prepare_unlocked(inner, |write| {
+                    write.find_resident();
+                    Ok(())
+                }),
+                WriteStop::NeedPage => self.prepare_unlocked(inner, |write| {
+                    let missing = write.missing(write.pipe.snapshot().occupancy);
+                    write.stock.fill_some(missing)
+                }),
+                WriteStop::NeedFault => self.stage_unlocked(inner),
+            };
+            self.policy.resume(inner.ring.is_empty());
+            if result.is_err() {
+                return (inner, result);
+            }
         }
     }
 
-    /// Notes for others that this write had its turn, if it had waited for room.
-    fn note_turn(&mut self, inner: &mut Inner) {
-        if self.waited_at.take_if(|done| *done < self.done).is_some() {
-            inner.waiting_writers.turns = inner.waiting_writers.turns.wrapping_add(1);
-            self.turns = self.turns.wrapping_add(1);
+    /// Ends the write: returns unused pages, counts the bytes and wakes other tasks.
+    #[inline(always)]
+    fn finish(&mut self, mut inner: Locked<'_>, result: Result) -> Result<usize> {
+        if let Some(page) = self.staged.take() {
+            self.source.rewind(page.valid() - self.slot_offset);
+            inner.recycle(page);
         }
-    }
-
-    /// Allocates `missing` pages; without memory for all of them it keeps those that came. Sleeps: not
-    /// under the lock.
-    fn stock_more(&mut self, missing: usize) -> Result<(), AllocError> {
-        let stock = self.stock.get_or_insert_with(PageStock::new);
-        let before = stock.len();
-
-        stock.fill(before + missing);
-        let rest = missing - (stock.len() - before);
-        // There may be many, and to fail is no news for the log.
-        self.more.reserve(rest, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
-        for _ in 0..rest {
-            let page = BufferPage::new().map_err(|_| AllocError)?;
-            self.more.push(page, GFP_KERNEL_ACCOUNT)?;
+        if let Some(pages) = self.stock.spare() {
+            inner.restock(pages);
         }
-        Ok(())
-    }
+        inner.stats.write.count(self.done);
+        inner.stats.write.direct += self.direct as u64;
+        let full = inner.ring.is_full();
+        drop(inner);
+        // Read only now: a task that begins to poll sets it before it looks at the snapshot.
+        let polled = self.pipe.every_write_wakes();
+        let wakes = self.policy.end(self.done, full, polled);
 
-    /// Allocates a page that was missed, and what else is missing. Sleeps: not under the lock.
-    fn stock_one(&mut self, room: Room) -> Result {
-        self.stock.get_or_insert_with(PageStock::new).fill(1);
-        self.stock_up(room);
-        match &self.stock {
-            Some(stock) if stock.len() != 0 => Ok(()),
-            _ => Err(ENOMEM),
+        if result == Err(EPIPE) && !self.request.nosignal {
+            raise_sigpipe();
+        }
+        self.pipe.wake(wakes);
+        match result {
+            Err(e) if self.done == 0 => Err(e),
+            _ => Ok(self.done),
         }
     }
 }
 
 impl Pipe {
-    /// Writes from `source`; returns how many bytes, which is less than all only if something came
-    /// in between.
+    /// Writes the bytes of `source`. Returns the number of bytes written. It is less than all only
+    /// if an error or a signal ended the write.
     ///
-    /// Sleeps, for room and in page faults of the writer's own memory; waits for room end with a
-    /// signal. Errors if nothing was written: `EPIPE` (with SIGPIPE), `EAGAIN`, `ERESTARTSYS`,
-    /// `EFAULT`, `ENOMEM`.
+    /// Sleeps: it waits for free slots, until a signal comes, for page faults of the writer's own
+    /// memory, and for allocations.
+    ///
+    /// Errors, if nothing was written: `EPIPE` (with SIGPIPE), `EAGAIN`, `ERESTARTSYS`, `EFAULT`,
+    /// `ENOMEM`.
     pub(crate) fn write(&self, request: Request<'_>, source: &mut Source<'_, '_>) -> Result<usize> {
         let total = source.remaining();
         if total == 0 {
@@ -303,10 +375,11 @@ impl Pipe {
         self.write_on(request, total, source)
     }
 
-    /// Writes all of a small write, or nothing: if anything at all stands in the way.
+    /// The fast path of a small write of at most a page. Writes all bytes and returns true. Returns
+    /// false if anything needs [`Self::write_on`]. Nothing is written then.
     ///
-    /// What [`Self::write_on`] would do, in half the instructions, which is what a small write
-    /// consists of.
+    /// The result is that of [`Self::write_on`], in half the instructions. The cost of a small
+    /// write is mainly its instructions.
     fn write_at_once(
         &self,
         request: Request<'_>,
@@ -330,7 +403,7 @@ impl Pipe {
             }
         } else {
             let inner = &mut *inner;
-            let Some(vacancy) = inner.ring.vacancy() else {
+            let Some(free_slot) = inner.ring.free_slot() else {
                 return false;
             };
             let Some(mut page) = inner.spare.take() else {
@@ -342,16 +415,16 @@ impl Pipe {
                 inner.recycle(page);
                 return false;
             }
-            vacancy.fill(Slot::of_page(page, 0, request.kind()));
+            free_slot.fill(Slot::of_page(page, 0, request.kind()));
         }
-        inner.stats.write.moved(total);
+        inner.stats.write.count(total);
         drop(inner);
-        self.wake(WriterTurn::new(was_empty).end(total, true, self.every_write_wakes()));
+        self.wake(WriterPolicy::new(was_empty).end(total, true, self.every_write_wakes()));
         true
     }
 
-    /// Writes `total` bytes, all that `source` has, with all the waiting and faulting that takes: as
-    /// [`Self::write`], if there are any.
+    /// The general path of a write, with all sleeps and page faults of [`Self::write`]. Writes
+    /// `total` bytes, which is not 0 and all that `source` has.
     #[inline(never)]
     pub(crate) fn write_on(
         &self,
@@ -359,160 +432,24 @@ impl Pipe {
         total: usize,
         source: &mut Source<'_, '_>,
     ) -> Result<usize> {
-        let mut job = Write {
+        let mut write = Write {
+            pipe: self,
             source,
             request,
             total,
             done: 0,
+            slot_offset: 0,
             merge: true,
             staged: None,
             blank: None,
-            stock: None,
-            more: KVec::new(),
-            offers: total >= direct::least(),
-            ahead: None,
-            withdrawn: false,
-            announced: 0,
-            standing: Standing::Fresh,
-            waited_at: None,
-            turns: 0,
-            phase: 0,
+            stock: WriteStock::new(),
+            posting: Posting::new(total >= direct::min_bytes()),
+            policy: WriterPolicy::new(false),
             pushed: 0,
             direct: 0,
         };
-        let room = self.state().room;
-        if job.offers
-            && total / PAGE_SIZE > room.limit as usize
-            && request.may_offer()
-            && !self.is_slots_only()
-        {
-            // Unless a reader waits for all of it.
-            if !room.demanded || total > direct::most() {
-                job.look_ahead();
-            }
-        } else if total > PAGE_SIZE {
-            job.stock_up(room);
-        }
-
-        let mut inner = self.lock();
-        let mut turn = WriterTurn::new(inner.has_readers() && inner.ring.is_empty());
-        let result = loop {
-            let step = job.advance(&mut inner);
-            let pushed = mem::take(&mut job.pushed);
-            if pushed != 0 {
-                turn.pushed(pushed);
-                inner.wake_pushed();
-            }
-            job.note_turn(&mut inner);
-            let mut recalled = false;
-            match step {
-                Step::Done => break Ok(()),
-                Step::Broken => break Err(EPIPE),
-                Step::BadAddress => break Err(EFAULT),
-                Step::Full if request.nonblock() => {
-                    inner.refused = true;
-                    break Err(EAGAIN);
-                }
-                Step::Full if current!().signal_pending() => break Err(ERESTARTSYS),
-                Step::Full => {
-                    inner.stats.write.waits += 1;
-                    inner.waiting_writers.count += 1;
-                    job.waited_at = Some(job.done);
-                    recalled = inner.recall_spent(|| true);
-                }
-                Step::NeedBytes => inner.stats.write.faults += 1,
-                Step::Offer(offer) => job.put_out(&mut inner, offer),
-                Step::Look | Step::NeedPage => (),
-            }
-
-            let mut wakes = match step {
-                Step::Look | Step::NeedPage => turn.pause_for_pages(job.done),
-                Step::Offer(_) => turn.pause_to_offer(job.done, inner.ring.free() != 0),
-                _ => turn.pause(job.done, inner.ring.is_full()),
-            };
-            wakes.owner = recalled;
-            drop(inner);
-            self.wake(wakes);
-
-            let mut queued = false;
-            let resolved = match step {
-                Step::Offer(_) => {
-                    trace::wait(self.id(), Who::Owner);
-                    job.extend(self);
-                    let _ = self.offer_wait.wait_exclusive(|| self.state().offer_over());
-                    turn.waited();
-                    Ok(())
-                }
-                Step::Look => {
-                    job.look_ahead();
-                    Ok(())
-                }
-                Step::NeedPage => job.stock_one(self.state().room),
-                Step::NeedBytes => job.stage(),
-                _ => {
-                    // A signal is seen after another look at the ring, as in fs/pipe.c.
-                    trace::wait(self.id(), Who::Writer);
-                    let slept = self.wr_wait.wait_exclusive(|| self.state().writable());
-                    queued = slept.unwrap_or(false);
-                    turn.waited();
-                    Ok(())
-                }
-            };
-            inner = self.lock();
-            match step {
-                Step::Offer(_) => {
-                    loop {
-                        let missing = job.missing_for_refill(&mut inner);
-                        if missing == 0 {
-                            break;
-                        }
-                        drop(inner);
-                        let stocked = job.stock_more(missing);
-                        inner = self.lock();
-                        // Without memory what was announced is gone until there is some.
-                        if stocked.is_err() {
-                            break;
-                        }
-                    }
-                    let in_the_way = job.withdraw(&mut inner);
-                    turn.withdrew(job.done, in_the_way);
-                }
-                Step::Full => {
-                    let waiting = &mut inner.waiting_writers;
-                    waiting.count -= 1;
-                    let others = waiting.turns != job.turns;
-                    job.standing = job.standing.waited(waiting.count, queued, others);
-                }
-                _ => (),
-            }
-            turn.resume(inner.ring.is_empty());
-            if let Err(e) = resolved {
-                break Err(e);
-            }
-        };
-
-        if let Some(page) = job.staged.take() {
-            job.source.rewind(page.valid() - job.phase);
-            inner.recycle(page);
-        }
-        if let Some(stock) = &mut job.stock {
-            inner.restock(stock);
-        }
-        inner.stats.write.moved(job.done);
-        inner.stats.write.direct += job.direct as u64;
-        let full = inner.ring.is_full();
-        drop(inner);
-        // Who polls from now on sees what is published.
-        let wakes = turn.end(job.done, full, self.every_write_wakes());
-        // What is left in the stock is freed at the end, without the lock.
-
-        if result == Err(EPIPE) && !request.nosignal {
-            raise_sigpipe();
-        }
-        self.wake(wakes);
-        match result {
-            Err(e) if job.done == 0 => Err(e),
-            _ => Ok(job.done),
-        }
+        write.prepare();
+        let (inner, result) = write.run();
+        write.finish(inner, result)
     }
 }

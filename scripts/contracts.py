@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""What scripts/contracts does, once it has found the source."""
+"""The implementation of scripts/contracts, given the path of the source."""
 
 import argparse
 import difflib
@@ -21,7 +21,7 @@ STRING = r'"(?:\\.|[^"\\\n])*"' + r"|'(?:\\.|[^'\\\n])*'"
 TOKEN = re.compile(STRING + r"|\w+|[^\w\s]")
 COMMENT = re.compile(rf"/\*.*?\*/|//[^\n]*|({STRING})", re.S)
 BRACKET = re.compile(STRING + r"|[(){}]")
-# What may stand between the parameters of a function and its body.
+# Text that may stand between the parameters of a function and its body.
 ATTRIBUTES = re.compile(r"\s*(?:__\w+(?:\s*\((?:[^()]|\([^()]*\))*\))?\s*)*\{")
 
 
@@ -36,7 +36,7 @@ class Contract:
 
 
 def read_conf():
-    """All contracts, and the names that the conf says nothing hangs on."""
+    """All contracts, and the names that the conf lists as harmless."""
     contracts, harmless, ours = [], set(), []
     for number, line in enumerate(CONF.read_text(encoding="utf-8").splitlines(), 1):
         text, _, why = (part.strip() for part in line.partition("#"))
@@ -63,7 +63,7 @@ def without_comments(text):
 
 
 def closing(text, at):
-    """The place behind the bracket that closes the one at "at"."""
+    """The position behind the bracket that closes the one at "at"."""
     depth = 0
     for match in BRACKET.finditer(text, at):
         if match[0] in ("(", "{"):
@@ -89,7 +89,7 @@ def c_functions(text, name):
 
 
 def rust_functions(text, name):
-    """What is documented of each function, trait or macro in Rust, and its signature."""
+    """The documentation of each function, trait or macro in Rust, and its signature."""
     documented = r"^(?:[ \t]*(?:///|#\[).*\n)*[ \t]*(?:[\w()]+ )*"
     item = rf"(?:(?:fn|trait) {name}\b[^{{;]*|macro_rules! {name}\b)"
     for match in re.finditer(documented + item, text, re.M):
@@ -104,7 +104,7 @@ class Source:
         self.texts = {}
 
     def function(self, contract):
-        """All definitions of a function, one after the other; none: ''."""
+        """All definitions of a function, one after another; '' if there is none."""
         path = self.root / contract.file
         if contract.file not in self.texts:
             self.texts[contract.file] = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -119,7 +119,7 @@ class Source:
 
 
 def read_accepted(path):
-    """{(file, function): fingerprint}, and the release they are of."""
+    """{(file, function): fingerprint}, and the release to which they belong."""
     lines, release = {}, "nothing"
     if path.exists():
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -138,7 +138,7 @@ def write_accepted(path, release, lines):
 
 
 def unlisted(contracts, harmless):
-    """Functions of C that Rust calls and scripts/contracts.conf does not have."""
+    """Functions of C that Rust calls and that scripts/contracts.conf lacks."""
     known = harmless | {contract.function for contract in contracts}
     for path in sorted(pathlib.Path("rust").rglob("*.rs")):
         for name in re.findall(r"\bbindings::(\w+)\(", path.read_text(encoding="utf-8")):
@@ -171,8 +171,8 @@ def check(args, contracts, harmless, accepted):
         if now == before:
             continue
         changed += 1
-        what = "was never looked at" if before is None else "is not there" if now == "-" \
-            else "is there again" if before == "-" else "has changed"
+        what = "was never reviewed" if before is None else "does not exist" if now == "-" \
+            else "exists again" if before == "-" else "has changed"
         wrong.append(f"{contract.file}: {contract.function}() {what}\n"
                      f"\t{contract.ours} relies on it: {contract.why}")
     for line in wrong:
@@ -180,10 +180,10 @@ def check(args, contracts, harmless, accepted):
     if changed:
         print(f"""zpipe: contracts: {changed} of {len(lines)} functions differ in {args.release} from \
 those accepted, of {release}.
-Look at each beside what it was, and whether our files are still right:
+Compare each with its earlier text, and check that our files are still right:
 	KERNEL={args.kernel} scripts/contracts diff
 (ZPIPE_SINCE=NAME compares with the kernel NAME of scripts/kernels.conf instead; show FUNCTION prints one
-that was never looked at.) When they are, accept:
+that was never reviewed.) If they are, accept:
 	KERNEL={args.kernel} scripts/contracts accept""")
     return 1 if wrong else 0
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# What every script here shares: names of places, messages, steps that show
-# how far they are, and locks. Sourced, never run.
+# Definitions for all scripts: paths, messages, steps with progress, and locks. Scripts source this
+# file.
 #
-# Set by the caller if wanted:
-#   KERNEL	the kernel of scripts/kernels.conf to build for and to boot;
-#		the default is below, and nowhere else
-#   ZPIPE_CACHE	where tool root and kernels live (several GB), default
+# Optional variables of the caller:
+#   KERNEL	the kernel of scripts/kernels.conf to build for and to boot; only this file has
+#		the default
+#   ZPIPE_CACHE	the directory of tool root and kernels (several GB), default
 #		$XDG_CACHE_HOME/zpipe or ~/.cache/zpipe
 
 set -euo pipefail
@@ -34,15 +34,15 @@ case $ZPIPE_DIR$ZPIPE_CACHE in
 	die "the kernel's Makefiles take no spaces or colons in paths: $ZPIPE_DIR, $ZPIPE_CACHE" ;;
 esac
 
-# Everything that builds or boots runs in the tool root: a script that does so
-# begins with "inside $0 $@" and is started again in there.
+# All builds and guests run in the tool root. A script that needs it begins with "inside $0
+# $@", which restarts the script in there.
 inside()
 {
 	[[ ${ZPIPE_INSIDE:-} ]] || exec "$ZPIPE_DIR/scripts/enter" "$@"
 }
 
-# step TEXT CMD...: runs CMD with its output in a log file, says every ten
-# seconds how far it is, and shows the end of the log if it fails.
+# step TEXT CMD...: runs CMD with its output in a log file, shows the progress every ten
+# seconds, and shows the end of the log if CMD fails.
 step()
 {
 	local text=$1 start=$SECONDS rc=0 log beat never
@@ -52,7 +52,7 @@ step()
 	: >"$log"
 	say "$text ..."
 
-	# A pipe nobody writes to makes read the sleep that leaves no child.
+	# A read from a pipe without a writer is a sleep that starts no process.
 	exec {never}<> <(:)
 	while ! read -rt 10 -u "$never" && kill -0 $$ 2>/dev/null; do
 		printf "%7d s  %.100s\n" $((SECONDS - start)) "$(tail -n 1 "$log")" >&2
@@ -74,7 +74,7 @@ step()
 	say "$text: done in $((SECONDS - start)) s"
 }
 
-# need_space GB: where the cache is.
+# need_space GB: fails if the cache's file system has less free space.
 need_space()
 {
 	local free
@@ -85,21 +85,20 @@ need_space()
 		die "$ZPIPE_CACHE has $free GB free and $1 are needed; ZPIPE_CACHE=DIR names another place"
 }
 
-# lock NAME: held until the script ends. The kernel lets go of it however that
-# happens, so nothing is ever left locked.
+# lock NAME: held until the script ends. The kernel releases it in any case.
 lock()
 {
 	local fd
 	mkdir -p "$ZPIPE_CACHE"
 	exec {fd}>"$ZPIPE_CACHE/$1.lock"
 	flock -n "$fd" || {
-		say "waiting for another run to let go of $1"
+		say "waiting for another run to release $1"
 		flock "$fd"
 	}
 }
 
-# remove PATH: also a tree whose files belong to ids that are only mapped in a
-# user name space, or that its owner may not write.
+# remove PATH: also removes a tree whose files belong to ids that are mapped only in a user
+# name space, or that its owner may not write.
 remove()
 {
 	[[ -e $1 ]] || return 0
@@ -109,21 +108,20 @@ remove()
 	rm -rf --one-file-system "$1"
 }
 
-# build_module KERNEL OUT MAKE-ARGUMENT...: has kbuild make zpipe.ko for what
-# scripts/kernel made in the directory KERNEL, with everything that comes of it
-# in OUT.
+# build_module KERNEL OUT MAKE-ARGUMENT...: builds zpipe.ko with kbuild for the kernel in
+# the directory KERNEL, which scripts/kernel made. All results are in OUT.
 build_module()
 {
 	local kernel=$1 out=$2 flags
 	shift 2
 	mapfile -t flags <"$kernel/flags"
 	mkdir -p "$out"
-	# Objects of a build beside the source would be taken for this one's.
+	# kbuild would use the objects of a build beside the source.
 	if [[ -e $ZPIPE_DIR/modules.order ]]; then
 		make -s -C "$ZPIPE_DIR" clean-in-place
 	fi
-	# Without vmlinux there is nothing to make type information from; kbuild
-	# says so each time, and nothing else it says is left out.
+	# Type information needs vmlinux, which is missing. kbuild's messages about that are
+	# removed, and no others.
 	make --no-print-directory -C "$kernel/src" M="$ZPIPE_DIR" MO="$out" "${flags[@]}" \
 		"$@" modules 2>&1 | { grep -vE '^(Skipping BTF|  BTF)' || :; }
 }

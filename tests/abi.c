@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Every input that include/uapi/linux/zpipe.h says is refused, one at a time,
- * with everything else valid; and that nothing is left behind by it.
+ * Tests of the ABI in include/uapi/linux/zpipe.h. Each input that the header says is
+ * refused is tried alone, with all other input valid. A refused call must leave nothing
+ * behind.
  */
 #include "oracle.h"
 #include "child.h"
@@ -12,7 +13,7 @@
 #define LONER		54321
 #define PIPE2_FLAGS	(O_CLOEXEC | O_NONBLOCK | O_DIRECT | ZPIPE_BUFFER_ONLY)
 
-/* The two devices and both ends of a pair, all open. */
+/* The control device, both ends of a node and both ends of a pair, all open. */
 FIXTURE(abi) {
 	struct ends node;
 	struct ends pair;
@@ -46,7 +47,7 @@ static int count_fds(void)
 	return n;
 }
 
-/* References to the module, which every pipe holds. */
+/* Returns the reference count of the module, or -1. Each pipe holds a reference. */
 static int module_refs(void)
 {
 	FILE *f = fopen("/sys/module/zpipe/refcnt", "r");
@@ -60,7 +61,7 @@ static int module_refs(void)
 	return n;
 }
 
-/* A page that ends where nothing is mapped, with a struct at its end. */
+/* Copies a struct to the end of a page. The page behind it cannot be accessed. */
 static void *at_end_of_page(const void *arg, size_t len)
 {
 	char *p = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE,
@@ -71,7 +72,7 @@ static void *at_end_of_page(const void *arg, size_t len)
 	return memcpy(p + PAGE - len, arg, len);
 }
 
-/* A struct with a tail of zeroes up to @size, all of @size readable. */
+/* Copies a struct to a zeroed buffer of @size bytes, or of @len if @size is smaller. */
 static unsigned char *with_tail(const void *arg, size_t len, size_t size)
 {
 	unsigned char *p = calloc(1, size < len ? len : size);
@@ -80,7 +81,7 @@ static unsigned char *with_tail(const void *arg, size_t len, size_t size)
 	return p;
 }
 
-/* PIPE2 with a buffer; what it made is closed again. */
+/* Calls PIPE2 with @buf as its argument, and closes the descriptors that it makes. */
 static long pipe2_raw(int control, void *buf)
 {
 	struct zpipe_pipe2 *arg = buf;
@@ -127,7 +128,7 @@ TEST_F_TIMEOUT(abi, pipe2_unknown_flags_einval, TIMEOUT)
 	}
 }
 
-/* DEVIATION: there are no notification pipes: pipe2's O_EXCL is refused. */
+/* DEVIATION: zpipe has no notification pipes, so it refuses the O_EXCL of pipe2(2). */
 TEST_F_TIMEOUT(abi, pipe2_notification_pipe_einval, TIMEOUT)
 {
 	EXPECT_EQ(-EINVAL, pipe2_flags(self->control, O_EXCL));
@@ -149,7 +150,7 @@ TEST_F_TIMEOUT(abi, pipe2_long_with_zeroes, TIMEOUT)
 	EXPECT_EQ(0, pipe2_sized(self->control, PAGE, PAGE));
 }
 
-TEST_F_TIMEOUT(abi, pipe2_long_with_something_e2big, TIMEOUT)
+TEST_F_TIMEOUT(abi, pipe2_long_with_nonzero_tail_e2big, TIMEOUT)
 {
 	struct zpipe_pipe2 arg = { .size = 300 };
 	unsigned char *buf = with_tail(&arg, sizeof(arg), 300);
@@ -179,14 +180,14 @@ TEST_F_TIMEOUT(abi, pipe2_longer_than_a_page_e2big, TIMEOUT)
 	EXPECT_EQ(-E2BIG, pipe2_sized(self->control, UINT_MAX, 2 * PAGE));
 }
 
-TEST_F_TIMEOUT(abi, pipe2_ignores_what_it_gives_out, TIMEOUT)
+TEST_F_TIMEOUT(abi, pipe2_ignores_fds_on_input, TIMEOUT)
 {
 	struct zpipe_pipe2 arg = { .size = sizeof(arg), .fds = { 12345, -7 } };
 
 	EXPECT_EQ(0, pipe2_raw(self->control, &arg));
 }
 
-TEST_F_TIMEOUT(abi, pipe2_writes_only_what_it_gives_out, TIMEOUT)
+TEST_F_TIMEOUT(abi, pipe2_writes_only_fds, TIMEOUT)
 {
 	struct zpipe_pipe2 arg = { .size = 64, .flags = O_NONBLOCK };
 	unsigned char *buf = with_tail(&arg, sizeof(arg), 65);
@@ -217,7 +218,7 @@ TEST_F_TIMEOUT(abi, pipe2_unreadable_efault, TIMEOUT)
 	struct zpipe_pipe2 arg = { .size = sizeof(arg) };
 
 	EXPECT_EQ(-EFAULT, pipe2_raw(self->control, NULL));
-	/* Only the beginning can be read; only the tail cannot be. */
+	/* First only the start of the struct is readable. Then all but its tail is. */
 	EXPECT_EQ(-EFAULT, pipe2_raw(self->control, at_end_of_page(&arg, 2)));
 	EXPECT_EQ(-EFAULT, pipe2_raw(self->control, at_end_of_page(&arg, 8)));
 	arg.size++;
@@ -225,7 +226,10 @@ TEST_F_TIMEOUT(abi, pipe2_unreadable_efault, TIMEOUT)
 				     at_end_of_page(&arg, sizeof(arg))));
 }
 
-/* The last thing to fail: both descriptors are there already, and go. */
+/*
+ * Writing the descriptors to user memory is the last step of PIPE2. If it fails, both
+ * descriptors must be closed again.
+ */
 TEST_F_TIMEOUT(abi, pipe2_unwritable_efault, TIMEOUT)
 {
 	struct zpipe_pipe2 arg = { .size = sizeof(arg) };
@@ -254,7 +258,7 @@ TEST_F_TIMEOUT(abi, pipe2_emfile_leaves_nothing, TIMEOUT)
 	close(one);
 	close(two);
 	for (i = 0; i < 100; i++) {
-		/* None is free, then one, which is not enough. */
+		/* First no descriptor is free, then one. PIPE2 needs two. */
 		limit_fds(one);
 		ASSERT_EQ(-EMFILE, pipe2_flags(self->control, 0));
 		limit_fds(two);
@@ -274,8 +278,11 @@ TEST_F_TIMEOUT(abi, pipe2_on_any_open_of_the_control, TIMEOUT)
 	EXPECT_EQ(-EBADF, pipe2_flags(open(ZPIPE_CONTROL, O_PATH), 0));
 }
 
-/* Every command but its own is unknown to a file, with any argument. */
-static long known_to(int fd, const unsigned int *cmds, int nr)
+/*
+ * Returns the first command, other than the @nr commands in @cmds, that does not fail
+ * with ENOTTY. Returns 0 if all do. Each command has a null argument.
+ */
+static long first_known(int fd, const unsigned int *cmds, int nr)
 {
 	unsigned int cmd, size, dir;
 	int i;
@@ -308,14 +315,14 @@ TEST_F_TIMEOUT(abi, unknown_commands_enotty, TIMEOUT)
 	};
 	int nr = ARRAY_SIZE(pipe);
 
-	EXPECT_EQ(0, known_to(self->control, control, 1));
-	EXPECT_EQ(0, known_to(self->node.fd[0], pipe, nr));
-	EXPECT_EQ(0, known_to(self->node.fd[1], pipe, nr));
-	EXPECT_EQ(0, known_to(self->pair.fd[0], pipe, nr));
-	EXPECT_EQ(0, known_to(self->pair.fd[1], pipe, nr));
+	EXPECT_EQ(0, first_known(self->control, control, 1));
+	EXPECT_EQ(0, first_known(self->node.fd[0], pipe, nr));
+	EXPECT_EQ(0, first_known(self->node.fd[1], pipe, nr));
+	EXPECT_EQ(0, first_known(self->pair.fd[0], pipe, nr));
+	EXPECT_EQ(0, first_known(self->pair.fd[1], pipe, nr));
 }
 
-/* And with an argument that its own file would take. */
+/* Commands on a file of the wrong kind, with an argument that the right kind accepts. */
 TEST_F_TIMEOUT(abi, commands_on_the_wrong_file_enotty, TIMEOUT)
 {
 	EXPECT_EQ(-ENOTTY, pipe2_flags(self->node.fd[0], 0));
@@ -369,7 +376,7 @@ TEST_F_TIMEOUT(abi, capacity_sizes, TIMEOUT)
 	}
 }
 
-TEST_F_TIMEOUT(abi, capacity_long_with_something_e2big, TIMEOUT)
+TEST_F_TIMEOUT(abi, capacity_long_with_nonzero_tail_e2big, TIMEOUT)
 {
 	struct zpipe_capacity arg = { .size = 24, .bytes = PAGE };
 	unsigned char *buf = with_tail(&arg, sizeof(arg), 24);
@@ -406,7 +413,7 @@ TEST_F_TIMEOUT(abi, capacity_efault, TIMEOUT)
 	EXPECT_EQ(-EFAULT, capacity_raw(self->pair.fd[0], false, p));
 }
 
-TEST_F_TIMEOUT(abi, capacity_gives_out_what_there_is, TIMEOUT)
+TEST_F_TIMEOUT(abi, capacity_returns_the_capacity, TIMEOUT)
 {
 	struct zpipe_capacity arg = { .size = sizeof(arg), .bytes = 5000 };
 
@@ -456,7 +463,7 @@ TEST_F_TIMEOUT(abi, flags_longer_than_a_page_e2big, TIMEOUT)
 	EXPECT_EQ(-E2BIG, flags_raw(self->pair.fd[0], false, buf));
 }
 
-TEST_F_TIMEOUT(abi, flags_long_with_something_e2big, TIMEOUT)
+TEST_F_TIMEOUT(abi, flags_long_with_nonzero_tail_e2big, TIMEOUT)
 {
 	struct zpipe_flags arg = { .size = 24, .flags = ZPIPE_BUFFER_ONLY };
 	unsigned char *buf = with_tail(&arg, sizeof(arg), 25);
@@ -470,7 +477,7 @@ TEST_F_TIMEOUT(abi, flags_long_with_something_e2big, TIMEOUT)
 		buf[i] = 0;
 	}
 	EXPECT_EQ(0, get_flags(self->pair.fd[0]));
-	/* Beyond its size nothing is read. */
+	/* The kernel must not read beyond the size of the struct. */
 	buf[24] = 1;
 	EXPECT_EQ(0, flags_raw(self->pair.fd[0], true, buf));
 	EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(self->pair.fd[0]));
@@ -507,14 +514,14 @@ TEST_F_TIMEOUT(abi, flags_efault, TIMEOUT)
 	EXPECT_EQ(-EFAULT, flags_raw(fd, true, at_end_of_page(&arg, 2)));
 	EXPECT_EQ(-EFAULT, flags_raw(fd, true, at_end_of_page(&arg, 4)));
 	EXPECT_EQ(0, get_flags(fd));
-	/* Nothing is given out by SET. */
+	/* GET writes the struct, SET does not. */
 	mprotect((void *)((long)p & -PAGE), PAGE, PROT_READ);
 	EXPECT_EQ(-EFAULT, flags_raw(fd, false, p));
 	EXPECT_EQ(0, flags_raw(fd, true, p));
 	EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(fd));
 }
 
-TEST_F_TIMEOUT(abi, flags_are_the_pipes, TIMEOUT)
+TEST_F_TIMEOUT(abi, flags_belong_to_the_pipe, TIMEOUT)
 {
 	struct ends *ends[] = { &self->pair, &self->node };
 	size_t i;
@@ -532,7 +539,7 @@ TEST_F_TIMEOUT(abi, flags_are_the_pipes, TIMEOUT)
 			EXPECT_EQ(1, fdinfo_number(fd[end],
 						   "zpipe-buffer-only"));
 		}
-		/* Again, and off again. */
+		/* Setting the flag twice changes nothing. Then it is cleared. */
 		EXPECT_EQ(0, set_flags(fd[0], ZPIPE_BUFFER_ONLY));
 		EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(fd[0]));
 		EXPECT_EQ(0, set_flags(fd[0], 0));
@@ -541,7 +548,7 @@ TEST_F_TIMEOUT(abi, flags_are_the_pipes, TIMEOUT)
 	}
 }
 
-/* What a writer could take away from its readers would not protect them. */
+/* The flag protects readers from writers, so only readers may change it. */
 TEST_F_TIMEOUT(abi, flags_set_by_a_writer_ebadf, TIMEOUT)
 {
 	int fds[] = { self->pair.fd[1], self->node.fd[1], -1 };
@@ -563,14 +570,14 @@ TEST_F_TIMEOUT(abi, flags_set_by_a_writer_ebadf, TIMEOUT)
 	EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(self->pair.fd[1]));
 }
 
-TEST_F_TIMEOUT(abi, flags_set_by_who_also_writes, TIMEOUT)
+TEST_F_TIMEOUT(abi, flags_set_by_a_reader_that_also_writes, TIMEOUT)
 {
 	int fd = open(self->node.path, O_RDWR);
 
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(0, set_flags(fd, ZPIPE_BUFFER_ONLY));
 	EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(self->node.fd[1]));
-	/* It is not the file's: who set it may leave. */
+	/* The flag belongs to the pipe, so it outlives the file that set it. */
 	close(fd);
 	EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(self->node.fd[1]));
 }
@@ -588,7 +595,7 @@ TEST_F_TIMEOUT(abi, flags_of_a_node_last_until_its_last_close, TIMEOUT)
 	close_end(e, 1);
 	ASSERT_EQ(0, open_ends(e, 0));
 	EXPECT_EQ(0, get_flags(e->fd[0]));
-	/* The other pipe has never had it. */
+	/* The flag of another pipe has not changed. */
 	EXPECT_EQ(0, get_flags(self->pair.fd[0]));
 }
 
@@ -605,7 +612,7 @@ TEST_F_TIMEOUT(abi, pipe2_buffer_only, TIMEOUT)
 					    flags[i] | ZPIPE_BUFFER_ONLY));
 		EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(fd[0]));
 		EXPECT_EQ(ZPIPE_BUFFER_ONLY, get_flags(fd[1]));
-		/* Of the files it is no flag. */
+		/* ZPIPE_BUFFER_ONLY is not among the flags of the files. */
 		EXPECT_EQ(O_RDONLY | (flags[i] & O_NONBLOCK),
 			  fcntl(fd[0], F_GETFL) & ~O_DIRECT);
 		EXPECT_EQ(0, set_flags(fd[0], 0));
@@ -619,7 +626,7 @@ TEST_F_TIMEOUT(abi, pipe2_buffer_only, TIMEOUT)
 	}
 }
 
-TEST_F_TIMEOUT(abi, fdinfo_tells, TIMEOUT)
+TEST_F_TIMEOUT(abi, fdinfo_counters, TIMEOUT)
 {
 	int fd = self->pair.fd[0];
 
@@ -647,7 +654,10 @@ TEST_F_TIMEOUT(abi, control_is_no_pipe, TIMEOUT)
 	EXPECT_EQ(-ESPIPE, sys(lseek(self->control, 0, SEEK_SET)));
 }
 
-/* A shared channel is for its group, a private pair for everybody. */
+/*
+ * A node connects different users, so its group controls access. Anybody may make a
+ * pair.
+ */
 TEST_F_TIMEOUT(abi, modes_of_the_devices, TIMEOUT)
 {
 	struct stat st;

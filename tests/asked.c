@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Whether security modules are asked about what is read and written by other means
- * than read(2) and write(2): of pipe(2) that is readv(2) and writev(2).
+ * Security modules are asked for permission when ZPIPE_IOC_GIFT writes and
+ * ZPIPE_IOC_MOVE reads. For pipe(2) the same test uses writev(2) and readv(2).
  */
 #include "gift.h"
 #include "debug.h"
@@ -9,11 +9,11 @@
 #define PROBE	"zpipe_asked"
 #define FILTER	"events/kprobes/" PROBE "/filter"
 
-/* MAY_READ and MAY_WRITE of the kernel, as it prints them. */
+/* MAY_READ and MAY_WRITE as the kprobe event prints them. */
 #define READS	"mask=0x4"
 #define WRITES	"mask=0x2"
 
-/* How many lines there are with @word. */
+/* Counts the occurrences of @word that end a line or stand before a space. */
 static int count(const char *text, const char *word)
 {
 	int n = 0;
@@ -44,7 +44,7 @@ TEST_F(all, security_modules_are_asked)
 	ASSERT_EQ(0, trace_enable(&t, "kprobes/" PROBE, true));
 	EXPECT_EQ(5, gift_flags(&self->e, &five, 1, 0).ret);
 	EXPECT_EQ(5, fetch(&self->e, to.iov_base, 5, 0).ret);
-	/* That it is off is written, too. */
+	/* This disables the event with a write(2), which the event records, too. */
 	ASSERT_EQ(0, trace_enable(&t, "kprobes/" PROBE, false));
 	text = trace_text(&t);
 	EXPECT_EQ(1, count(text, READS));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Bytes in, bytes out, and every error of the plain calls: read, write, readv,
- * writev, preadv2, pwritev2, FIONREAD and the calls a pipe refuses.
+ * Reading and writing, and every error of the plain calls: read, write, readv, writev,
+ * preadv2, pwritev2, FIONREAD and the calls that a pipe refuses.
  */
 #include "oracle.h"
 #include "child.h"
@@ -22,7 +22,7 @@ TEST_F_TIMEOUT(all, write_then_read, TIMEOUT)
 	EXPECT_EQ(100, stream_read(self->e.fd[0], 0, 100));
 }
 
-TEST_F_TIMEOUT(all, read_returns_what_is_there, TIMEOUT)
+TEST_F_TIMEOUT(all, read_returns_buffered_bytes, TIMEOUT)
 {
 	ASSERT_EQ(100, stream_write(self->e.fd[1], 0, 100));
 	EXPECT_EQ(100, stream_read(self->e.fd[0], 0, 5000));
@@ -136,7 +136,7 @@ TEST_F_TIMEOUT(all, zero_write_writes_nothing, TIMEOUT)
 TEST_F_TIMEOUT(all, zero_write_without_reader, TIMEOUT)
 {
 	close_end(&self->e, 0);
-	/* No EPIPE and no SIGPIPE, which would end the test. */
+	/* Neither EPIPE nor SIGPIPE. The signal would end the test. */
 	EXPECT_EQ(0, sys(write(self->e.fd[1], "", 0)));
 }
 
@@ -151,7 +151,7 @@ TEST_F_TIMEOUT(all, zero_read_of_empty_pipe, TIMEOUT)
 	EXPECT_EQ(0, sys(read(self->e.fd[0], NULL, 0)));
 }
 
-TEST_F_TIMEOUT(all, zero_read_takes_nothing, TIMEOUT)
+TEST_F_TIMEOUT(all, zero_read_consumes_nothing, TIMEOUT)
 {
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	EXPECT_EQ(0, sys(read(self->e.fd[0], NULL, 0)));
@@ -189,7 +189,7 @@ TEST_F_TIMEOUT(all, epipe_without_reader, TIMEOUT)
 	EXPECT_EQ(-EPIPE, stream_write(self->e.fd[1], 0, 2 * FULL));
 }
 
-/* Neither room in the last slot nor a page that is left makes a difference. */
+/* Space in the last slot and a spare page make no difference. */
 TEST_F_TIMEOUT(all, epipe_with_data_in_the_pipe, TIMEOUT)
 {
 	catch_signal(SIGPIPE, 0);
@@ -239,7 +239,7 @@ TEST_F_TIMEOUT(all, sigpipe_kills, TIMEOUT)
 	EXPECT_EQ(KILLED(SIGPIPE), child_join(&c));
 }
 
-/* A writer that loses its reader half-way has both: the count and SIGPIPE. */
+/* A writer that loses its reader half-way gets both the byte count and SIGPIPE. */
 TEST_F_TIMEOUT(all, sigpipe_after_partial_write, TIMEOUT)
 {
 	struct child c;
@@ -252,7 +252,7 @@ TEST_F_TIMEOUT(all, sigpipe_after_partial_write, TIMEOUT)
 	EXPECT_EQ(1, c.report->signals);
 }
 
-/* The same in the middle of a transfer. */
+/* The same, after a reader has read a part of the write. */
 TEST_F_TIMEOUT(all, sigpipe_after_partial_write_and_read, TIMEOUT)
 {
 	struct child c;
@@ -461,7 +461,7 @@ TEST_F_TIMEOUT(all, fsync_and_ftruncate_einval, TIMEOUT)
 	EXPECT_EQ(-EINVAL, sys(ftruncate(self->e.fd[1], 0)));
 }
 
-/* DEVIATION: fallocate and fadvise of a node take it for the device it is. */
+/* DEVIATION: fallocate and fadvise treat a node as the device that it is. */
 TEST_F_TIMEOUT(all, fallocate_and_fadvise, TIMEOUT)
 {
 	bool device = variant->kind == ZNODE;
@@ -473,8 +473,8 @@ TEST_F_TIMEOUT(all, fallocate_and_fadvise, TIMEOUT)
 }
 
 /*
- * DEVIATION: the calls that only know the kernel's own pipes refuse zpipe with
- * the errors they give any other file; the capacity has ioctls instead.
+ * DEVIATION: calls that only support the kernel's own pipes refuse zpipe with the
+ * errors that they return for any other file. Zpipe has ioctls for the capacity.
  */
 TEST_F_TIMEOUT(all, pipe_only_calls, TIMEOUT)
 {
@@ -492,7 +492,7 @@ TEST_F_TIMEOUT(all, pipe_only_calls, TIMEOUT)
 	EXPECT_EQ(zpipe ? -EINVAL : 1, sys(tee(self->e.fd[0], p[1], 1, 0)));
 }
 
-/* DEVIATION: neither is spliced yet. */
+/* DEVIATION: zpipe supports neither splice nor sendfile yet. */
 TEST_F_TIMEOUT(all, splice_and_sendfile, TIMEOUT)
 {
 	bool zpipe = is_zpipe(variant->kind);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A pipe that only buffers: ZPIPE_BUFFER_ONLY. All its data goes through its
- * slots, and so what was announced can be had, whatever its writer does.
+ * Buffer-only pipes (ZPIPE_BUFFER_ONLY). All bytes go through slots, so
+ * announced bytes can be read whatever the writer does.
  */
 #include "direct.h"
 #include "push.h"
 
-/* The kernel's pipes, and those of zpipe that only buffer from the start. */
+/* The kernel's pipes, and zpipes that are buffer-only from the start. */
 FIXTURE(only) {
 	struct ends e;
 };
@@ -28,7 +28,7 @@ static int open_only(struct ends *e)
 	       is_zpipe(e->kind) ? set_flags(e->fd[0], ZPIPE_BUFFER_ONLY) : 0;
 }
 
-/* Sets it, of those pipes that have it. */
+/* Sets or clears the flag of a zpipe. Succeeds on the kernel's pipes, too. */
 static long set_only(struct ends *e, bool on)
 {
 	return is_zpipe(e->kind) ?
@@ -41,11 +41,11 @@ FIXTURE_SETUP(only)
 	ASSERT_EQ(0, open_only(&self->e));
 }
 
-/* Nothing went another way, and nobody left memory for the other side. */
+/* Checks that all bytes went through slots, and that nothing was posted. */
 FIXTURE_TEARDOWN(only)
 {
 	static const char * const names[] = {
-		"zpipe-offers", "zpipe-demands", "zpipe-pulls", "zpipe-pushes",
+		"zpipe-posted-writes", "zpipe-posted-reads", "zpipe-pulls", "zpipe-pushes",
 		"zpipe-bytes-pulled", "zpipe-bytes-pushed",
 	};
 	int fd = self->e.fd[0];
@@ -62,7 +62,8 @@ FIXTURE_TEARDOWN(only)
 }
 
 /*
- * It is as in pipe(2), in all that zpipe does otherwise for large transfers.
+ * A buffer-only pipe behaves like pipe(2) where other zpipes deviate for large
+ * transfers.
  */
 
 TEST_F_TIMEOUT(only, nonblocking_write_to_a_reader_that_waits, TIMEOUT)
@@ -72,7 +73,7 @@ TEST_F_TIMEOUT(only, nonblocking_write_to_a_reader_that_waits, TIMEOUT)
 	long w, r;
 
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
-	child_take(&c, &self->e, MIB);
+	child_read_private(&c, &self->e, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	w = stream_write(self->e.fd[1], 0, MIB);
 	EXPECT_LE(cut ? PAGE : FULL, w);
@@ -82,16 +83,16 @@ TEST_F_TIMEOUT(only, nonblocking_write_to_a_reader_that_waits, TIMEOUT)
 		EXPECT_EQ(FULL, r);
 	ASSERT_LT(0, r);
 	EXPECT_EQ(-1, stream_diff(c.buf, 0, r));
-	take_rest(_metadata, &self->e, r, w - r);
+	read_rest(_metadata, &self->e, r, w - r);
 }
 
-TEST_F_TIMEOUT(only, one_read_takes_what_the_pipe_holds, TIMEOUT)
+TEST_F_TIMEOUT(only, one_read_returns_what_the_pipe_holds, TIMEOUT)
 {
 	unsigned char *buf = own_memory(3 * MIB);
 	struct child c;
 	long n;
 
-	child_offer(&c, &self->e, 0, 3 * MIB);
+	child_write_private(&c, &self->e, 0, 3 * MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	EXPECT_EQ(FULL, fionread(self->e.fd[0]));
 	n = sys(read(self->e.fd[0], buf, 3 * MIB));
@@ -108,7 +109,7 @@ static long child_do_drain(struct child *c)
 	return drain(c->fd, 0, c->len, c->flags);
 }
 
-/* A child that reads @total bytes, @size in a call. */
+/* Starts a child that reads @total bytes, at most @size in a call. */
 static void child_drain(struct child *c, struct ends *e, long total, long size)
 {
 	*c = (struct child) {
@@ -138,35 +139,35 @@ TEST_F_TIMEOUT(only, signal_while_a_write_waits, TIMEOUT)
 	struct child c;
 
 	catch_signal(SIGUSR1, 0);
-	child_offer(&c, &self->e, 0, MIB);
+	child_write_private(&c, &self->e, 0, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	ASSERT_EQ(PAGE + 1, stream_read(self->e.fd[0], 0, PAGE + 1));
 	ASSERT_TRUE(child_asleep(&c));
 	child_signal(&c, SIGUSR1);
 	EXPECT_EQ(FULL + PAGE, child_join(&c));
-	take_rest(_metadata, &self->e, PAGE + 1, FULL - 1);
+	read_rest(_metadata, &self->e, PAGE + 1, FULL - 1);
 }
 
 TEST_F_TIMEOUT(only, killed_writer_leaves_what_was_announced, TIMEOUT)
 {
-	static const long takes[] = { 0, 100, PAGE, FULL + 1 };
+	static const long consumed[] = { 0, 100, PAGE, FULL + 1 };
 	struct child c;
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(takes); i++) {
-		long rest = FULL - takes[i] % PAGE;
+	for (i = 0; i < ARRAY_SIZE(consumed); i++) {
+		long rest = FULL - consumed[i] % PAGE;
 
-		child_offer(&c, &self->e, 0, MIB);
+		child_write_private(&c, &self->e, 0, MIB);
 		ASSERT_TRUE(child_asleep(&c));
-		ASSERT_EQ(takes[i], drain(self->e.fd[0], 0, takes[i], PAGE));
+		ASSERT_EQ(consumed[i], drain(self->e.fd[0], 0, consumed[i], PAGE));
 		ASSERT_TRUE(child_asleep(&c));
 		EXPECT_EQ(rest, fionread(self->e.fd[0]));
 		EXPECT_EQ(KILLED(SIGKILL), child_kill(&c));
-		take_rest(_metadata, &self->e, takes[i], rest);
+		read_rest(_metadata, &self->e, consumed[i], rest);
 	}
 }
 
-/* It is killed in a fault of a later page. */
+/* The writer is killed in a fault of its fifth page. */
 TEST_F_TIMEOUT(only, writer_that_is_killed_in_a_fault, TIMEOUT)
 {
 	struct stuck s = {
@@ -176,35 +177,33 @@ TEST_F_TIMEOUT(only, writer_that_is_killed_in_a_fault, TIMEOUT)
 
 	stuck_start(&s);
 	ASSERT_TRUE(stuck_is(&s));
-	/* In pipe(2) FIONREAD would wait for the fault. */
+	/* In pipe(2) FIONREAD waits until the fault has ended. */
 	if (is_zpipe(variant->kind)) {
 		EXPECT_EQ(4 * PAGE, fionread(self->e.fd[0]));
 		EXPECT_EQ(POLLIN, poll_mask(self->e.fd[0]));
 	}
 	EXPECT_EQ(KILLED(SIGKILL), child_kill(&s.c));
-	take_rest(_metadata, &self->e, 0, 4 * PAGE);
+	read_rest(_metadata, &self->e, 0, 4 * PAGE);
 }
 
-/*
- * The flag is set when somebody waits already.
- */
+/* The flag is set while a write or read is posted. */
 
-/* What can be seen of the read end. */
+/* The state of the read end. */
 struct seen {
 	long fionread;
 	long poll;
-	long read;		/* of a byte, without waiting, or 0 for nothing */
-	bool ran;		/* the writer has had a processor */
+	long read;		/* result of a non-blocking read of a byte; 0 if not tried */
+	bool ran;		/* the writer has run */
 };
 
 /*
- * A write of a mebibyte waits, @before bytes are in the pipe before it and
- * @taken have been read of all. Sets the flag, and looks before the writer runs;
- * from then on nothing is announced but what is in slots.
+ * Sets the flag while a write of a mebibyte is posted, behind @before bytes in
+ * slots and after @consumed bytes were read of all. Returns the state of the
+ * read end before the owner runs: only bytes in slots are announced.
  */
 static struct seen set_and_look(struct __test_metadata *_metadata,
 				struct ends *e, struct child *c, long before,
-				long taken)
+				long consumed)
 {
 	struct seen seen = {};
 	long runs;
@@ -212,10 +211,10 @@ static struct seen set_and_look(struct __test_metadata *_metadata,
 	ASSERT_EQ(0, set_only(e, false));
 	if (before)
 		ASSERT_EQ(before, stream_write(e->fd[1], 0, before));
-	child_offer(c, e, before, MIB);
+	child_write_private(c, e, before, MIB);
 	ASSERT_TRUE(child_asleep(c));
-	if (taken)
-		ASSERT_EQ(taken, drain(e->fd[0], 0, taken, taken));
+	if (consumed)
+		ASSERT_EQ(consumed, drain(e->fd[0], 0, consumed, consumed));
 	ASSERT_TRUE(child_asleep(c));
 	ASSERT_EQ(0, set_nonblock(e->fd[0], true));
 	hold_up(c);
@@ -224,7 +223,7 @@ static struct seen set_and_look(struct __test_metadata *_metadata,
 	seen.fionread = fionread(e->fd[0]);
 	seen.poll = poll_mask(e->fd[0]);
 	if (!seen.fionread)
-		seen.read = stream_read(e->fd[0], taken, 1);
+		seen.read = stream_read(e->fd[0], consumed, 1);
 	seen.ran = child_done(c) || task_runs(c->pid) != runs;
 	let_go();
 	ASSERT_EQ(0, set_nonblock(e->fd[0], false));
@@ -232,27 +231,27 @@ static struct seen set_and_look(struct __test_metadata *_metadata,
 }
 
 static void set_while_writing(struct __test_metadata *_metadata,
-			      struct ends *e, long before, long taken)
+			      struct ends *e, long before, long consumed)
 {
-	long left = before > taken ? before - taken : 0, all = before + MIB;
-	/* A slot of which a part was taken is not free. */
-	long want = FULL - taken % PAGE, offers, pulled;
+	long left = before > consumed ? before - consumed : 0, all = before + MIB;
+	/* A slot that was read in part is not free. */
+	long want = FULL - consumed % PAGE, posts, pulled;
 	struct seen seen;
 	struct child c;
 	int i;
 
 	for (i = 0; i < 10; i++) {
-		seen = set_and_look(_metadata, e, &c, before, taken);
-		offers = fdinfo_number(e->fd[0], "zpipe-offers");
+		seen = set_and_look(_metadata, e, &c, before, consumed);
+		posts = fdinfo_number(e->fd[0], "zpipe-posted-writes");
 		pulled = fdinfo_number(e->fd[0], "zpipe-bytes-pulled");
 		EXPECT_TRUE(eventually(fionread(e->fd[0]) == want))
 			TH_LOG("%ld bytes", fionread(e->fd[0]));
 		EXPECT_EQ(POLLIN, poll_mask(e->fd[0]));
 		EXPECT_EQ(0, poll_mask(e->fd[1]));
-		EXPECT_EQ(all - taken, drain(e->fd[0], taken, all - taken,
-					     100000));
+		EXPECT_EQ(all - consumed, drain(e->fd[0], consumed, all - consumed,
+						100000));
 		EXPECT_EQ(MIB, child_join(&c));
-		EXPECT_EQ(offers, fdinfo_number(e->fd[0], "zpipe-offers"));
+		EXPECT_EQ(posts, fdinfo_number(e->fd[0], "zpipe-posted-writes"));
 		EXPECT_EQ(pulled, fdinfo_number(e->fd[0],
 						"zpipe-bytes-pulled"));
 		if (!seen.ran)
@@ -263,8 +262,8 @@ static void set_while_writing(struct __test_metadata *_metadata,
 		EXPECT_EQ(want, seen.fionread);
 		return;
 	}
-	/* It did leave its memory to readers before. */
-	EXPECT_LE(1, offers);
+	/* The write was posted before the flag was set. */
+	EXPECT_LE(1, posts);
 	EXPECT_EQ(left, seen.fionread);
 	EXPECT_EQ(left ? POLLIN : 0, seen.poll);
 	EXPECT_EQ(left ? 0 : -EAGAIN, seen.read);
@@ -275,17 +274,17 @@ TEST_F_TIMEOUT(all, set_while_a_write_waits, TIMEOUT)
 	set_while_writing(_metadata, &self->e, 0, 0);
 }
 
-TEST_F_TIMEOUT(all, set_when_a_part_of_a_slot_was_taken, TIMEOUT)
+TEST_F_TIMEOUT(all, set_when_a_part_of_a_slot_was_read, TIMEOUT)
 {
 	set_while_writing(_metadata, &self->e, 0, 100);
 }
 
-TEST_F_TIMEOUT(all, set_when_a_slot_was_taken, TIMEOUT)
+TEST_F_TIMEOUT(all, set_when_a_slot_was_read, TIMEOUT)
 {
 	set_while_writing(_metadata, &self->e, 0, PAGE);
 }
 
-TEST_F_TIMEOUT(all, set_when_much_was_taken, TIMEOUT)
+TEST_F_TIMEOUT(all, set_when_much_was_read, TIMEOUT)
 {
 	set_while_writing(_metadata, &self->e, 0, 3 * FULL + 5);
 }
@@ -295,7 +294,7 @@ TEST_F_TIMEOUT(all, set_while_a_write_waits_behind_slots, TIMEOUT)
 	set_while_writing(_metadata, &self->e, 3 * PAGE, 0);
 }
 
-TEST_F_TIMEOUT(all, set_when_a_part_of_the_slots_was_taken, TIMEOUT)
+TEST_F_TIMEOUT(all, set_when_a_part_of_the_slots_was_read, TIMEOUT)
 {
 	set_while_writing(_metadata, &self->e, 3 * PAGE, PAGE + 100);
 }
@@ -307,10 +306,10 @@ TEST_F_TIMEOUT(all, set_while_a_reader_waits, TIMEOUT)
 	long w, r;
 
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
-	child_take(&c, &self->e, MIB);
+	child_read_private(&c, &self->e, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	if (is_zpipe(variant->kind))
-		EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-demands"));
+		EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-posted-reads"));
 	ASSERT_EQ(0, set_only(&self->e, true));
 	EXPECT_TRUE(child_stays_asleep(&c));
 	w = stream_write(self->e.fd[1], 0, MIB);
@@ -322,29 +321,29 @@ TEST_F_TIMEOUT(all, set_while_a_reader_waits, TIMEOUT)
 	ASSERT_LT(0, r);
 	EXPECT_EQ(-1, stream_diff(c.buf, 0, r));
 	EXPECT_EQ(0, pushed(&self->e));
-	take_rest(_metadata, &self->e, r, w - r);
+	read_rest(_metadata, &self->e, r, w - r);
 }
 
-/* Without the flag a pipe is what it was. */
+/* A pipe without the flag posts writes and reads again. */
 TEST_F_TIMEOUT(all, cleared_again, TIMEOUT)
 {
 	struct child c;
 
 	ASSERT_EQ(0, set_only(&self->e, true));
-	child_offer(&c, &self->e, 0, MIB);
+	child_write_private(&c, &self->e, 0, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	ASSERT_EQ(0, set_only(&self->e, false));
-	/* Also for who waits. */
+	/* The blocked writer goes on as before. */
 	EXPECT_EQ(FULL, fionread(self->e.fd[0]));
 	EXPECT_EQ(MIB, drain(self->e.fd[0], 0, MIB, 30000));
 	EXPECT_EQ(MIB, child_join(&c));
-	child_offer(&c, &self->e, 0, MIB);
+	child_write_private(&c, &self->e, 0, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	EXPECT_EQ(MIB, drain(self->e.fd[0], 0, MIB, 30000));
 	EXPECT_EQ(MIB, child_join(&c));
 	EXPECT_TRUE(was_direct(&self->e));
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
-	child_take(&c, &self->e, MIB);
+	child_read_private(&c, &self->e, MIB);
 	feed(_metadata, &self->e, &c, MIB, MIB);
 	EXPECT_TRUE(was_pushed(&self->e));
 }
@@ -387,7 +386,7 @@ TEST_F_TIMEOUT(all, changed_all_the_time, TIMEOUT)
 }
 
 /*
- * The writer's memory goes away while it waits, and its faults are not answered.
+ * The memory of a blocked writer is dropped, and its faults are not answered.
  */
 FIXTURE(gone) {
 	struct ends e;
@@ -431,8 +430,8 @@ FIXTURE_TEARDOWN(gone)
 }
 
 /*
- * DEVIATION: of a pipe that does not only buffer, what was announced is out of
- * reach until the writer has faulted it in: a blocking read waits for that.
+ * DEVIATION: unless the pipe is buffer-only, bytes that were announced may have
+ * to be faulted in by the owner. A blocking read waits for that.
  */
 TEST_F_TIMEOUT(gone, blocking_read_of_what_was_announced, TIMEOUT)
 {
@@ -452,8 +451,8 @@ TEST_F_TIMEOUT(gone, blocking_read_of_what_was_announced, TIMEOUT)
 }
 
 /*
- * DEVIATION: of a pipe that does not only buffer, what was announced goes with
- * a writer that is killed before it could buffer it.
+ * DEVIATION: unless the pipe is buffer-only, bytes that were announced are lost
+ * if the owner is killed before it has put them into slots.
  */
 TEST_F_TIMEOUT(gone, writer_that_is_killed, TIMEOUT)
 {
@@ -461,11 +460,14 @@ TEST_F_TIMEOUT(gone, writer_that_is_killed, TIMEOUT)
 
 	EXPECT_EQ(FULL, fionread(self->e.fd[0]));
 	EXPECT_EQ(KILLED(SIGKILL), child_kill(&self->s.c));
-	take_rest(_metadata, &self->e, 0, lost ? 0 : FULL);
+	read_rest(_metadata, &self->e, 0, lost ? 0 : FULL);
 }
 
-/* The flag is set too late: what is not in slots is not announced any more. */
-TEST_F_TIMEOUT(gone, flag_is_set_then, TIMEOUT)
+/*
+ * The flag is set after the memory has gone: only bytes in slots stay
+ * announced.
+ */
+TEST_F_TIMEOUT(gone, flag_is_set_after_the_memory_is_gone, TIMEOUT)
 {
 	if (!is_zpipe(variant->kind) || variant->only) {
 		EXPECT_EQ(FULL, drain(self->e.fd[0], 0, FULL, FULL));
@@ -479,7 +481,7 @@ TEST_F_TIMEOUT(gone, flag_is_set_then, TIMEOUT)
 	EXPECT_EQ(0, poll_mask(self->e.fd[0]));
 	ASSERT_EQ(0, set_nonblock(self->e.fd[0], true));
 	EXPECT_EQ(-EAGAIN, stream_read(self->e.fd[0], 0, 1));
-	/* Others are not held up by it. */
+	/* Other writers can write meanwhile. */
 	EXPECT_EQ(POLLOUT, poll_mask(self->e.fd[1]));
 	EXPECT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	EXPECT_EQ(10, stream_read(self->e.fd[0], 0, 100));

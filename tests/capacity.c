@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * How much a pipe holds: setting and getting it, what a resize keeps, and the
- * limits of unprivileged users, as pipe_set_size() and alloc_pipe_info().
+ * The capacity of a pipe: setting and getting it, the bytes that a resize
+ * keeps, and limits on unprivileged users. The oracle is pipe_set_size() and
+ * alloc_pipe_info().
  */
 #include "oracle.h"
 #include "child.h"
@@ -10,7 +11,9 @@
 #define FULL		(SLOTS * PAGE)
 #define MIB		(1L << 20)
 
-/* A user who owns no pipe, and the pages that such a user may have. */
+/*
+ * A user without pipes, and the default limit on pages in such a user's pipes.
+ */
 #define LONER		54321
 #define SOFT_LIMIT	16384
 
@@ -54,8 +57,8 @@ TEST_F_TIMEOUT(all, set_above_two_gib_einval, TIMEOUT)
 }
 
 /*
- * DEVIATION: the argument of fcntl(2) ends at 32 bits, that of the ioctl does
- * not: what the former cuts off the latter refuses.
+ * DEVIATION: the argument of fcntl(2) has 32 bits, that of the ioctl has 64.
+ * The ioctl refuses capacities that fcntl(2) truncates.
  */
 TEST_F_TIMEOUT(all, set_above_four_gib, TIMEOUT)
 {
@@ -77,7 +80,7 @@ TEST_F_TIMEOUT(all, capacity_is_what_fits, TIMEOUT)
 	}
 }
 
-TEST_F_TIMEOUT(all, shrink_below_what_is_there_ebusy, TIMEOUT)
+TEST_F_TIMEOUT(all, shrink_below_the_used_slots_ebusy, TIMEOUT)
 {
 	ASSERT_EQ(5 * PAGE, stream_write(self->e.fd[1], 0, 5 * PAGE));
 	EXPECT_EQ(-EBUSY, set_capacity(variant->kind, self->e.fd[0], 4 * PAGE));
@@ -87,7 +90,7 @@ TEST_F_TIMEOUT(all, shrink_below_what_is_there_ebusy, TIMEOUT)
 	EXPECT_EQ(5 * PAGE, stream_read(self->e.fd[0], 0, FULL));
 }
 
-/* Slots count, not bytes: a page with one byte left in it is in the way. */
+/* Used slots count, not bytes: a slot with one byte left is used. */
 TEST_F_TIMEOUT(all, shrink_counts_slots, TIMEOUT)
 {
 	ASSERT_EQ(3 * PAGE, stream_write(self->e.fd[1], 0, 3 * PAGE));
@@ -98,7 +101,7 @@ TEST_F_TIMEOUT(all, shrink_counts_slots, TIMEOUT)
 					 2 * PAGE));
 }
 
-TEST_F_TIMEOUT(all, shrink_to_exactly_what_is_there, TIMEOUT)
+TEST_F_TIMEOUT(all, shrink_to_exactly_the_used_slots, TIMEOUT)
 {
 	ASSERT_EQ(4 * PAGE, stream_write(self->e.fd[1], 0, 4 * PAGE));
 	EXPECT_EQ(4 * PAGE, set_capacity(variant->kind, self->e.fd[0],
@@ -108,7 +111,7 @@ TEST_F_TIMEOUT(all, shrink_to_exactly_what_is_there, TIMEOUT)
 	EXPECT_EQ(4 * PAGE, stream_read(self->e.fd[0], 0, FULL));
 }
 
-/* The ring is resized where it is wrapped around and its first slot begun. */
+/* The ring wraps around, and its first slot was read in part. */
 TEST_F_TIMEOUT(all, resize_keeps_data_and_order, TIMEOUT)
 {
 	static const long sizes[] = { 32, 16, 64, 8, 4, 16 };
@@ -132,7 +135,7 @@ TEST_F_TIMEOUT(all, resize_keeps_data_and_order, TIMEOUT)
 	EXPECT_EQ(in - out, stream_read(self->e.fd[0], out, FULL));
 }
 
-/* What was merged before a resize is merged with after it. */
+/* A write is merged into a slot that was written before the resize. */
 TEST_F_TIMEOUT(all, resize_keeps_merging, TIMEOUT)
 {
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
@@ -186,7 +189,7 @@ TEST_F_TIMEOUT(named, capacity_ends_with_the_pipe, TIMEOUT)
 	EXPECT_EQ(FULL, get_capacity(variant->kind, self->e.fd[0]));
 }
 
-/* Runs as a user without privileges who owns no pipe yet. */
+/* Becomes an unprivileged user that owns no pipe yet. */
 static void become_loner(void)
 {
 	if (setgid(LONER) || setuid(LONER))
@@ -234,7 +237,7 @@ TEST_F_TIMEOUT(all, privileged_above_one_mib, TIMEOUT)
 	EXPECT_EQ(2 * MIB, set_capacity(variant->kind, self->e.fd[0], 2 * MIB));
 }
 
-TEST_F_TIMEOUT(all, unprivileged_keeps_and_shrinks_what_is_larger, TIMEOUT)
+TEST_F_TIMEOUT(all, unprivileged_keeps_and_shrinks_a_larger_pipe, TIMEOUT)
 {
 	ASSERT_EQ(4 * MIB, set_capacity(variant->kind, self->e.fd[0], 4 * MIB));
 	EXPECT_EQ(4 * MIB, unprivileged_set(&self->e, 4 * MIB));
@@ -243,26 +246,26 @@ TEST_F_TIMEOUT(all, unprivileged_keeps_and_shrinks_what_is_larger, TIMEOUT)
 }
 
 /*
- * The pages of all pipes of a user are counted together, of whatever kind. The
- * functions below run as that user, in a child: first they fill the allowance
- * with pipes of one kind, then they look at a pipe of another.
+ * The pages of all pipes of a user are counted together, whatever their kind.
+ * The functions below run in a child as that user. They use up the user's limit
+ * with pipes of one kind, and then open a pipe of another kind (the probe).
  */
 struct hoard {
 	enum kind hoarded;
-	struct ends *probe;	/* of another kind or of the same, not open */
-	long pages;		/* taken in advance */
-	struct ends taken[SOFT_LIMIT / 256 + 9];
+	struct ends *probe;	/* of the same or another kind; not open */
+	long pages;		/* pages to use before the probe */
+	struct ends pipes[SOFT_LIMIT / 256 + 9];
 	int nr;
 };
 
-/* Makes nodes while still privileged. */
+/* Makes the nodes while the process is still privileged. */
 static int hoard_prepare(struct hoard *h, enum kind kind)
 {
 	int i, err;
 
 	h->hoarded = kind;
-	for (i = 0; i < (int)ARRAY_SIZE(h->taken); i++) {
-		err = ends_make(&h->taken[i], kind);
+	for (i = 0; i < (int)ARRAY_SIZE(h->pipes); i++) {
+		err = ends_make(&h->pipes[i], kind);
 		if (err)
 			return err;
 	}
@@ -273,8 +276,8 @@ static void hoard_free(struct hoard *h)
 {
 	int i;
 
-	for (i = 0; i < (int)ARRAY_SIZE(h->taken); i++)
-		ends_free(&h->taken[i]);
+	for (i = 0; i < (int)ARRAY_SIZE(h->pipes); i++)
+		ends_free(&h->pipes[i]);
 }
 
 static long hoard_fill(struct hoard *h)
@@ -282,7 +285,7 @@ static long hoard_fill(struct hoard *h)
 	long left = h->pages, n, ret;
 
 	for (; left > 0; left -= n) {
-		struct ends *e = &h->taken[h->nr++];
+		struct ends *e = &h->pipes[h->nr++];
 
 		for (n = 256; n > left; n /= 2)
 			;
@@ -343,7 +346,7 @@ static long fill_then_open_and_shrink(struct child *c)
 	return ret < 0 ? -1 : ret;
 }
 
-/* The capacity of the next pipe when one was refused a smaller one. */
+/* The capacity of the next pipe after shrinking the probe was refused. */
 static long fill_fail_to_shrink_then_open(struct child *c)
 {
 	struct hoard *h = c->arg;
@@ -355,7 +358,7 @@ static long fill_fail_to_shrink_then_open(struct child *c)
 		return -1;
 	stream_write(h->probe->fd[1], 0, 2 * PAGE);
 	ret = set_capacity(h->probe->kind, h->probe->fd[0], PAGE);
-	next = &h->taken[h->nr++];
+	next = &h->pipes[h->nr++];
 	if (ret != -EBUSY || open_ends(next, 0)) {
 		errno = ERANGE;
 		return -1;
@@ -371,8 +374,8 @@ static long fill_free_then_open(struct child *c)
 	if (hoard_fill(h))
 		return -1;
 	while (h->nr--) {
-		close_end(&h->taken[h->nr], 0);
-		close_end(&h->taken[h->nr], 1);
+		close_end(&h->pipes[h->nr], 0);
+		close_end(&h->pipes[h->nr], 1);
 	}
 	return probe_capacity(h);
 }
@@ -456,15 +459,15 @@ TEST_F_TIMEOUT(users, shrinking_and_staying_above_the_limit, TIMEOUT)
 				  fill_then_open_and_shrink));
 }
 
-TEST_F_TIMEOUT(users, refused_shrinking_gives_nothing_back, TIMEOUT)
+TEST_F_TIMEOUT(users, refused_shrinking_releases_nothing, TIMEOUT)
 {
-	/* With the probe a page below the limit. */
+	/* With the probe the user has one page less than the limit. */
 	EXPECT_EQ(2 * PAGE, hoard_run(variant->kind, variant->kind,
 				      SOFT_LIMIT - SLOTS - 1,
 				      fill_fail_to_shrink_then_open));
 }
 
-TEST_F_TIMEOUT(users, closing_gives_back, TIMEOUT)
+TEST_F_TIMEOUT(users, closing_releases_pages, TIMEOUT)
 {
 	EXPECT_EQ(FULL, hoard_run(variant->kind, variant->kind, SOFT_LIMIT,
 				  fill_free_then_open));
@@ -474,7 +477,7 @@ TEST_F_TIMEOUT(users, shrinking_above_the_limit, TIMEOUT)
 {
 	struct ends e;
 
-	/* Privileged users are counted, but not limited. */
+	/* Pages of privileged users are counted, but not limited. */
 	ASSERT_EQ(0, ends_make(&e, variant->kind));
 	ASSERT_EQ(0, open_ends(&e, 0));
 	ASSERT_EQ((SOFT_LIMIT + 0L) * 2 * PAGE,
@@ -484,7 +487,10 @@ TEST_F_TIMEOUT(users, shrinking_above_the_limit, TIMEOUT)
 	ends_free(&e);
 }
 
-/* The value of a sysctl of pipes, or -errno; sets it first if @set is given. */
+/*
+ * The value of a sysctl in /proc/sys/fs, or -errno. If @set is given, it is
+ * written first.
+ */
 static long sysctl(const char *name, const char *set)
 {
 	char path[80], buf[32] = "";
@@ -504,8 +510,8 @@ static long sysctl(const char *name, const char *set)
 }
 
 /*
- * DEVIATION: the sysctls of pipes govern the kernel's own pipes only. No module
- * can read them; zpipe has parameters for the same numbers, see limits.c.
+ * DEVIATION: the sysctls limit only the kernel's own pipes, because a module
+ * cannot read them. zpipe has parameters for these limits; see limits.c.
  */
 TEST_F_TIMEOUT(users, sysctl_pipe_max_size, TIMEOUT)
 {
@@ -539,8 +545,8 @@ TEST_F_TIMEOUT(users, sysctl_pipe_user_pages_hard, TIMEOUT)
 }
 
 /*
- * FIONREAD of a large pipe with few slots in use, wherever these are: in the
- * end all of them were, several times.
+ * FIONREAD of a large pipe with few used slots. Over the test every slot of the
+ * ring is used several times.
  */
 TEST_F_TIMEOUT(all, fionread_of_few_slots_of_many, TIMEOUT)
 {
@@ -561,7 +567,7 @@ TEST_F_TIMEOUT(all, fionread_of_few_slots_of_many, TIMEOUT)
 		in += n;
 		ASSERT_EQ(in - out, model_fionread(&m));
 		ASSERT_EQ(in - out, fionread(self->e.fd[0]));
-		/* Up to five slots stay in use. */
+		/* Up to five slots stay used. */
 		while (m.head - m.tail > rnd(&dice) % 6) {
 			len = rnd_len(&dice, 3 * PAGE);
 			n = model_read(&m, len);
@@ -573,7 +579,10 @@ TEST_F_TIMEOUT(all, fionread_of_few_slots_of_many, TIMEOUT)
 	EXPECT_LT(4 * MODEL_SLOTS, m.head);
 }
 
-/* Behind them there is a writer that waits, for which the others are. */
+/*
+ * A posted write stands behind a few used slots. As many of its bytes as fit
+ * into the free slots are announced.
+ */
 TEST_F_TIMEOUT(all, fionread_of_few_slots_and_a_waiting_writer, TIMEOUT)
 {
 	long few = 3 * PAGE + 10, left = few + 252 * PAGE, off = 0;
@@ -582,14 +591,16 @@ TEST_F_TIMEOUT(all, fionread_of_few_slots_and_a_waiting_writer, TIMEOUT)
 	size_t i;
 
 	ASSERT_EQ(MIB, set_capacity(variant->kind, self->e.fd[0], MIB));
-	/* The slots that are used do not begin with the first place. */
+	/*
+	 * So that the used slots do not begin with the first slot of the ring.
+	 */
 	ASSERT_EQ(9 * PAGE, stream_write(self->e.fd[1], 0, 9 * PAGE));
 	ASSERT_EQ(9 * PAGE, stream_read(self->e.fd[0], 0, 9 * PAGE));
 	ASSERT_EQ(few, stream_write(self->e.fd[1], 0, few));
 	child_write(&c, &self->e, few, 3 * MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	EXPECT_EQ(left, fionread(self->e.fd[0]));
-	/* First what is in the slots; then those are the writer's. */
+	/* After these only bytes of the posted write are announced. */
 	ASSERT_EQ(few, stream_read(self->e.fd[0], 0, few));
 	for (i = 0; i < ARRAY_SIZE(steps); i++) {
 		ASSERT_TRUE(child_asleep(&c));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Memory cgroups of a test's own, in a mount of its own. */
+/* Memory cgroups for one test, in a mount of its own. */
 #ifndef CGROUP_H
 #define CGROUP_H
 
@@ -15,7 +15,10 @@ struct cgroups {
 	char group[CGROUPS][60];
 };
 
-/* False where there is no memory controller. To be undone in either case. */
+/*
+ * Makes the cgroups; false if there is no memory controller. The caller calls cgroups_free() in
+ * either case.
+ */
 static inline bool cgroups_make(struct cgroups *c)
 {
 	char path[sizeof(c->group[0])];
@@ -50,13 +53,16 @@ static inline void cgroups_free(struct cgroups *c)
 	rmdir(c->root);
 }
 
-/* The caller is in it from now on. 0 or -errno. */
+/* Moves the caller into the cgroup; 0 or -errno. */
 static inline int cgroup_enter(const char *group)
 {
 	return write_line(group, "cgroup.procs", "0");
 }
 
-/* The number in a file of it, behind @key if that is not empty, or -1. */
+/*
+ * A number in a file of the cgroup, or -1. If @key is not empty, the number is the one behind
+ * it.
+ */
 static inline long cgroup_number(const char *group, const char *name,
 				 const char *key)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Children that make one system call and report what came of it. The tester
- * waits until a child sleeps in that call, as /proc/PID/syscall has it, so no
- * test needs a pause to order two processes.
+ * Children that make one system call and report its result. The tester waits
+ * until /proc/PID/syscall shows that a child sleeps in its call. So no test
+ * needs a fixed delay to order two processes.
  */
 #ifndef ZPIPE_TESTS_CHILD_H
 #define ZPIPE_TESTS_CHILD_H
@@ -14,20 +14,20 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-/* What child_join() says of a child that did not report. */
+/* Results of child_join() for a child that did not report. */
 #define KILLED(sig)	(-1000L - (sig))
 #define NO_REPORT		(-2000L)
 #define STUCK		(-3000L)
 
 struct report {
-	long ret;		/* of the call, or -errno */
-	int signals;		/* that count_signal() saw */
+	long ret;		/* result of the call, or -errno */
+	int signals;		/* signals that count_signal() counted */
 	int done;
 };
 
 struct child {
 	pid_t pid;
-	long nr;		/* the call it sleeps in, for child_asleep() */
+	long nr;		/* the system call in which child_asleep() expects it */
 	int fd;
 	int drop;		/* a descriptor the child closes first, or -1 */
 	int flags;
@@ -35,14 +35,14 @@ struct child {
 	const char *path;
 	void *arg;
 	long (*fn)(struct child *c);
-	struct report *report;	/* shared */
-	unsigned char *buf;	/* shared, @len bytes */
+	struct report *report;	/* shared with the tester */
+	unsigned char *buf;	/* often shared with the tester; @len bytes */
 };
 
 static struct report *own_report __maybe_unused;
 static int signals_seen __maybe_unused;
 
-/* A handler that counts, for the child's report or for the tester. */
+/* A signal handler that counts: in the report of a child, or for the tester. */
 static inline void count_signal(int sig __maybe_unused)
 {
 	int *count = own_report ? &own_report->signals : &signals_seen;
@@ -50,7 +50,7 @@ static inline void count_signal(int sig __maybe_unused)
 	__atomic_add_fetch(count, 1, __ATOMIC_SEQ_CST);
 }
 
-/* Installs it; flags are SA_RESTART or 0. */
+/* Installs count_signal(). @flags is SA_RESTART or 0. */
 static inline int catch_signal(int sig, int flags)
 {
 	struct sigaction sa = { .sa_handler = count_signal, .sa_flags = flags };
@@ -69,8 +69,8 @@ static inline void *shared_alloc(size_t len)
 }
 
 /*
- * Starts fn(c) in a new process; with CLONE_FILES it shares the tester's
- * descriptors, so that what it opens stays open here.
+ * Starts fn(c) in a new process. With CLONE_FILES the child shares the tester's
+ * descriptors, so a file that it opens stays open in the tester.
  */
 static inline void child_start(struct child *c, int clone_flags)
 {
@@ -95,7 +95,7 @@ static inline bool child_done(struct child *c)
 	return __atomic_load_n(&c->report->done, __ATOMIC_SEQ_CST);
 }
 
-/* The state letter of a task, or 0 if it is gone. */
+/* The state letter of a task in /proc, or 0 if the task is gone. */
 static inline char task_state(pid_t pid)
 {
 	char name[40], buf[256], *p;
@@ -115,7 +115,7 @@ static inline char task_state(pid_t pid)
 	return p ? p[2] : 0;
 }
 
-/* The system call a task sleeps in, or -1 if it does not. */
+/* The system call in which a task sleeps, or -1 if it does not sleep in one. */
 static inline long task_syscall(pid_t pid)
 {
 	char name[40], buf[256];
@@ -138,7 +138,10 @@ static inline long task_syscall(pid_t pid)
 	return strtol(buf, NULL, 10);
 }
 
-/* How often a task went to sleep so far, or -1: a wakeup makes it one more. */
+/*
+ * How often a task has gone to sleep, or -1. Each wakeup from a sleep that is
+ * followed by another sleep adds one.
+ */
 static inline long task_sleeps(pid_t pid)
 {
 	char path[40];
@@ -147,7 +150,9 @@ static inline long task_sleeps(pid_t pid)
 	return number_in(path, "voluntary_ctxt_switches");
 }
 
-/* Waits until the child sleeps in its call; false if it came back instead. */
+/*
+ * Waits until the child sleeps in its call; false if the call returned instead.
+ */
 static inline bool child_asleep(struct child *c)
 {
 	return eventually(child_done(c) || !task_state(c->pid) ||
@@ -157,8 +162,8 @@ static inline bool child_asleep(struct child *c)
 }
 
 /*
- * Whether the child still sleeps after what just happened: looks often enough
- * that a child which was woken would have been seen to run and come back.
+ * True if the child goes on sleeping in its call. It looks for 20 ms, so that
+ * it would see a child that was woken by the tester's last action.
  */
 static inline bool child_stays_asleep(struct child *c)
 {
@@ -172,7 +177,10 @@ static inline bool child_stays_asleep(struct child *c)
 	return true;
 }
 
-/* Waits for the child to end: what its call returned, or -errno, or above. */
+/*
+ * Waits for the child to end. Returns the result of its call, -errno, or one of
+ * the values above.
+ */
 static inline long child_join(struct child *c)
 {
 	siginfo_t info = {};
@@ -194,14 +202,17 @@ static inline long child_join(struct child *c)
 	return c->report->ret;
 }
 
-/* Sends a signal to a child, and to nobody else if it is gone. */
+/*
+ * Sends a signal to the child. Does nothing after the child was waited for,
+ * since its number may belong to another process.
+ */
 static inline void child_signal(struct child *c, int sig)
 {
 	if (c->pid > 0)
 		kill(c->pid, sig);
 }
 
-/* For a child whose call the test leaves unfinished. */
+/* Kills a child whose call has not returned, and waits for it. */
 static inline long child_kill(struct child *c)
 {
 	child_signal(c, SIGKILL);
@@ -209,8 +220,9 @@ static inline long child_kill(struct child *c)
 }
 
 /*
- * From now on children run only when the tester sleeps, so that much can happen
- * before they come to see it. Nothing that is asserted depends on it.
+ * From now on new children run only while the tester sleeps: they share its
+ * processor, and the tester has a real-time priority. A test can so act before
+ * a woken child runs. No assertion may depend on this.
  */
 static inline void run_first(void)
 {
@@ -223,7 +235,7 @@ static inline void run_first(void)
 	sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &fifo);
 }
 
-/* So does one that was there already. */
+/* Does run_first(), and applies it to a child that runs already. */
 static inline void hold_up(struct child *c)
 {
 	cpu_set_t one;
@@ -234,7 +246,10 @@ static inline void hold_up(struct child *c)
 	sched_setaffinity(c->pid, sizeof(one), &one);
 }
 
-/* From now on everybody runs again. */
+/*
+ * Ends run_first() and hold_up() for the tester: it may use all processors
+ * again, and has no real-time priority.
+ */
 static inline void let_go(void)
 {
 	struct sched_param other = {};
@@ -245,7 +260,10 @@ static inline void let_go(void)
 	sched_setscheduler(0, SCHED_OTHER, &other);
 }
 
-/* Has a child run elsewhere than the tester, and who is held up, do. */
+/*
+ * Moves a child to processor 1, so that it can run while the tester and a child
+ * that is held up share processor 0.
+ */
 static inline void run_beside(struct child *c)
 {
 	cpu_set_t other;
@@ -255,7 +273,10 @@ static inline void run_beside(struct child *c)
 	sched_setaffinity(c->pid, sizeof(other), &other);
 }
 
-/* How often a task left its processor so far: the same as long as it sleeps. */
+/*
+ * How often a task has left its processor. The number does not change while the
+ * task sleeps.
+ */
 static inline long task_runs(pid_t pid)
 {
 	char path[40];
@@ -265,7 +286,10 @@ static inline long task_runs(pid_t pid)
 	       number_in(path, "nonvoluntary_ctxt_switches");
 }
 
-/* As eventually(), but the tester keeps its processor, so not for long. */
+/*
+ * Like eventually(), but does not sleep, so children that are held up do not
+ * run. It waits for at most half a second.
+ */
 #define soon(cond)							\
 ({									\
 	long __end = now_ms() + 500;					\
@@ -287,16 +311,17 @@ static inline long child_do_write(struct child *c)
 }
 
 /*
- * The same, with the buffer faulted in first: in zpipe who faults is overtaken
- * by those who wait behind him, see stuck.c.
+ * Like child_do_read() and child_do_write(), with the buffer faulted in first.
+ * In zpipe a task that faults drops the inner lock, and tasks that wait behind
+ * it may pass it; see stuck.c.
  */
-static inline long child_read_present(struct child *c)
+static inline long child_read_resident(struct child *c)
 {
 	madvise(c->buf, c->len, MADV_POPULATE_WRITE);
 	return child_do_read(c);
 }
 
-static inline long child_write_present(struct child *c)
+static inline long child_write_resident(struct child *c)
 {
 	madvise(c->buf, c->len, MADV_POPULATE_READ);
 	return child_do_write(c);
@@ -307,23 +332,29 @@ static inline long child_do_open(struct child *c)
 	return open(c->path, c->flags);
 }
 
-/* A child that reads once, into a buffer the tester sees, and holds no writer. */
+/*
+ * Starts a child that reads once, into a buffer that the tester sees. The child
+ * closes the write end.
+ */
 static inline void child_read(struct child *c, struct ends *e, size_t len)
 {
 	*c = (struct child) {
-		.nr = SYS_read, .fn = child_read_present,
+		.nr = SYS_read, .fn = child_read_resident,
 		.fd = e->fd[0], .drop = e->fd[1],
 		.len = len, .buf = shared_alloc(len),
 	};
 	child_start(c, 0);
 }
 
-/* A child that writes @len bytes of the stream at @off, and holds no reader. */
+/*
+ * Starts a child that writes @len bytes of the stream from @off on. The child
+ * closes the read end.
+ */
 static inline void child_write(struct child *c, struct ends *e,
 			       unsigned long off, size_t len)
 {
 	*c = (struct child) {
-		.nr = SYS_write, .fn = child_write_present,
+		.nr = SYS_write, .fn = child_write_resident,
 		.fd = e->fd[1], .drop = e->fd[0],
 		.len = len, .buf = shared_alloc(len),
 	};
@@ -332,8 +363,8 @@ static inline void child_write(struct child *c, struct ends *e,
 }
 
 /*
- * A child that opens a path. The descriptor it returns is the tester's too, and
- * stays open when the child is gone.
+ * Starts a child that opens a path. It shares its descriptors with the tester,
+ * so the file stays open after the child has ended.
  */
 static inline void child_open(struct child *c, const char *path, int flags)
 {
@@ -344,7 +375,7 @@ static inline void child_open(struct child *c, const char *path, int flags)
 	child_start(c, CLONE_FILES);
 }
 
-/* A child that runs @fn with one argument. */
+/* Starts a child that runs @fn with one argument. */
 static inline void child_run(struct child *c, long (*fn)(struct child *c),
 			     void *arg)
 {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The calls of a 32-bit process. They are made from a 64-bit one by the entry
- * such a process uses, with everything in low memory.
+ * System calls of a 32-bit process. A 64-bit process makes them through the entry point
+ * of 32-bit processes. All memory that they use is in the low 2 GiB, where 32-bit
+ * pointers reach it.
  */
 #include "oracle.h"
 #include "child.h"
@@ -51,7 +52,7 @@ static long try_call32(struct child *c __maybe_unused)
 	return call32(NR32_READ, -1, 0, 0) == -EBADF ? 0 : -1;
 }
 
-/* A kernel may be built or booted without 32-bit processes. */
+/* A kernel may be built or booted without support for 32-bit processes. */
 static bool no_call32(void)
 {
 	struct child c;
@@ -128,7 +129,10 @@ TEST_F_TIMEOUT(all, unknown_ioctl_enotty, TIMEOUT)
 	EXPECT_EQ(-ENOTTY, ioctl32(self->e.fd[0], ZPIPE_IOC_PIPE2, NULL));
 }
 
-/* The ioctls of zpipe: the structs have the same layout for everybody. */
+/*
+ * The ioctls of zpipe. Their structs have the same layout in 32-bit and 64-bit
+ * processes.
+ */
 TEST(abi_pipe2)
 {
 	struct zpipe_pipe2 *arg = low_alloc(PAGE);

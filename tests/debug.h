@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/*
- * debugfs and tracefs.
- */
+/* Mounts of debugfs and tracefs, and traces of one pipe. */
 #ifndef ZPIPE_TESTS_DEBUG_H
 #define ZPIPE_TESTS_DEBUG_H
 
@@ -30,13 +28,13 @@ static inline int mount_debugfs(void)
 	return mount_once("debugfs", DEBUGFS, DEBUGFS_MAGIC);
 }
 
-/* What is traced of the pipe with the inode @st, in a buffer of its own. */
+/* A trace instance, with a buffer of its own, for a test of the pipe with the inode @st. */
 struct trace {
 	char dir[64];
 	struct stat st;
 };
 
-/* Turns events of the directory @events on or off. */
+/* Turns the events of the directory @events on or off. */
 static inline int trace_enable(struct trace *t, const char *events, bool on)
 {
 	char name[64];
@@ -45,7 +43,7 @@ static inline int trace_enable(struct trace *t, const char *events, bool on)
 	return write_line(t->dir, name, on ? "1" : "0");
 }
 
-/* Starts with all events of the module; 0 or -errno. */
+/* Makes the instance and turns on all events of the module; 0 or -errno. */
 static inline int trace_start(struct trace *t, const struct stat *st)
 {
 	int ret;
@@ -70,20 +68,20 @@ static inline void trace_end(struct trace *t)
 	rmdir(t->dir);
 }
 
-/* All that was traced. */
+/* The text of the trace. The caller frees it. */
 static inline char *trace_text(struct trace *t)
 {
-	size_t used = 0, room = 1 << 20;
-	char path[96], *text = malloc(room);
+	size_t used = 0, size = 1 << 20;
+	char path[96], *text = malloc(size);
 	ssize_t n;
 	int fd;
 
 	snprintf(path, sizeof(path), "%s/trace", t->dir);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	while (fd >= 0 && (n = read(fd, text + used, room - used - 1)) > 0) {
+	while (fd >= 0 && (n = read(fd, text + used, size - used - 1)) > 0) {
 		used += n;
-		room = used + (1 << 20);
-		text = realloc(text, room);
+		size = used + (1 << 20);
+		text = realloc(text, size);
 	}
 	if (fd >= 0)
 		close(fd);

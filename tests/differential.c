@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The same random operations over two pipes of different kinds at once. One
- * controller starts them one after the other, some of them wait; whenever
- * everybody has finished or sleeps, all that can be seen must be the same:
- * results, data, signals, who waits, FIONREAD, capacity and poll masks.
+ * Random operations on two pipes of different kinds at once. A controller
+ * starts the same operations on both, one after the other, and some of them
+ * block. When every worker has finished or sleeps, everything that can be seen
+ * has to be the same. That is results, data, signals, blocked workers,
+ * FIONREAD, capacity and poll masks.
  *
  * ZPIPE_SEED repeats a run; ZPIPE_DIFF_MS is how long each test takes.
  */
@@ -14,16 +15,17 @@
 #include <linux/futex.h>
 #include <sys/uio.h>
 
-#define WORKERS		4	/* for each pipe */
-#define FILES		6	/* open at a time, for each pipe */
+#define WORKERS		4	/* of each pipe */
+#define FILES		6	/* open at a time, of each pipe */
 /*
- * A worker's buffer; then a hole. No more than zpipe does as pipe(2) to the
- * byte: from its direct_min on one call may move more, and large writers wait
- * for each other; tests/direct.c has those.
+ * The size of a worker's buffer, which is followed by an inaccessible page. It
+ * is not larger because zpipe deviates from its direct_min on. Then one call
+ * may transfer more than the pipe holds, and only one large write is posted.
+ * direct.c and direct_waits.c cover that.
  */
-#define ROOM		(32 * PAGE)
+#define BUF_SIZE	(32 * PAGE)
 #define SEGMENTS	5
-#define PAST		40	/* steps that are told of when the pipes differ */
+#define PAST		40	/* steps that are printed if the pipes differ */
 
 enum what {
 	READ,
@@ -42,16 +44,16 @@ static const long numbers[] = {
 	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_openat,
 };
 
-/* One operation of a worker, and what came of it; in shared memory. */
+/* One operation of a worker and its result; in shared memory. */
 struct job {
 	int ready;		/* the worker waits for operations */
-	int asked;		/* a futex: operations given */
-	int done;		/* operations finished */
+	int asked;		/* a futex: the number of operations assigned */
+	int done;		/* the number of operations finished */
 	enum what what;
 	int fd;
-	int flags;		/* of open */
+	int flags;		/* of open(2) */
 	size_t len;
-	size_t good;		/* bytes before the hole in the buffer */
+	size_t good;		/* bytes of the buffer before the inaccessible page */
 	size_t seg[SEGMENTS];
 	char path[64];
 	long ret;
@@ -61,7 +63,7 @@ struct job {
 struct worker {
 	pid_t pid;
 	struct job *job;
-	unsigned char *buf;	/* shared, ROOM bytes and a hole behind them */
+	unsigned char *buf;	/* shared, BUF_SIZE bytes and an inaccessible page */
 };
 
 /* One of the two pipes. */
@@ -76,10 +78,10 @@ struct diff {
 	struct side side[2];
 	unsigned long dice;
 	int mode[FILES];	/* O_RDONLY, O_WRONLY or O_RDWR */
-	int file[WORKERS];	/* which one a worker uses or opens */
+	int file[WORKERS];	/* the file that a worker uses or opens */
 	bool busy[WORKERS];
-	unsigned long off;	/* of the stream that is written */
-	bool alone;		/* nobody may wait: all files are non-blocking */
+	unsigned long off;	/* stream offset of the next write */
+	bool alone;		/* no worker may block: all files are non-blocking */
 	int step;
 	char log[400];
 	char past[PAST][400];
@@ -88,7 +90,7 @@ struct diff {
 static long do_job(struct worker *w)
 {
 	struct job *j = w->job;
-	unsigned char *p = w->buf + ROOM - j->good;
+	unsigned char *p = w->buf + BUF_SIZE - j->good;
 	struct iovec iov[SEGMENTS];
 	int i;
 
@@ -96,7 +98,7 @@ static long do_job(struct worker *w)
 		iov[i] = (struct iovec) { p, j->seg[i] };
 		p += j->seg[i];
 	}
-	p = w->buf + ROOM - j->good;
+	p = w->buf + BUF_SIZE - j->good;
 	switch (j->what) {
 	case READ:
 		return read(j->fd, p, j->len);
@@ -119,10 +121,10 @@ static void work(struct worker *w)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	own_report = &j->report;
 	/*
-	 * In zpipe who faults is overtaken by those who wait behind him, see
-	 * stuck.c. So that nobody does, the buffer is there already.
+	 * Fault the buffer in. In zpipe a task that faults drops the inner
+	 * lock, and tasks that wait behind it may pass it; see stuck.c.
 	 */
-	memset(w->buf, 0, ROOM);
+	memset(w->buf, 0, BUF_SIZE);
 	__atomic_store_n(&j->ready, 1, __ATOMIC_SEQ_CST);
 	for (;;) {
 		while (__atomic_load_n(&j->asked, __ATOMIC_SEQ_CST) == n)
@@ -132,12 +134,14 @@ static void work(struct worker *w)
 	}
 }
 
-/* Workers share the controller's descriptors, as threads would. */
+/*
+ * Starts a worker that shares the controller's descriptors, as a thread would.
+ */
 static void start_worker(struct worker *w)
 {
 	w->job = shared_alloc(sizeof(*w->job));
-	w->buf = shared_alloc(ROOM + PAGE);
-	if (mprotect(w->buf + ROOM, PAGE, PROT_NONE))
+	w->buf = shared_alloc(BUF_SIZE + PAGE);
+	if (mprotect(w->buf + BUF_SIZE, PAGE, PROT_NONE))
 		abort();
 	w->pid = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
 	if (w->pid < 0)
@@ -154,7 +158,10 @@ static bool finished(struct worker *w)
 	       w->job->asked;
 }
 
-/* How often a task went to sleep: if that has not changed it has not run. */
+/*
+ * How often a task has gone to sleep. If this is unchanged, the task has not
+ * run.
+ */
 static long switches(pid_t pid)
 {
 	char name[40], line[128];
@@ -171,7 +178,10 @@ static long switches(pid_t pid)
 	return n;
 }
 
-/* A number that stays while all workers are at rest; -1 if some are not. */
+/*
+ * A number that stays the same while all workers sleep or have finished; -1 if
+ * one runs.
+ */
 static long at_rest(struct diff *d)
 {
 	long sum = 0;
@@ -193,6 +203,21 @@ static long at_rest(struct diff *d)
 	return sum;
 }
 
+/* True if the same workers of both sides have finished. */
+static bool alike(struct diff *d)
+{
+	int i;
+
+	for (i = 0; i < WORKERS; i++)
+		if (finished(&d->side[0].w[i]) != finished(&d->side[1].w[i]))
+			return false;
+	return true;
+}
+
+/*
+ * Waits until nothing happens any more. A worker that was woken may look asleep for as
+ * long as its processor is not running. So if the two sides differ this waits longer.
+ */
 static bool settle(struct diff *d)
 {
 	long before, now = at_rest(d);
@@ -201,7 +226,8 @@ static bool settle(struct diff *d)
 	for (tries = 0; tries < EVENT_MS; tries++) {
 		before = now;
 		now = at_rest(d);
-		if (now >= 0 && now == before)
+		if (now >= 0 && now == before &&
+		    (alike(d) || tries == EVENT_MS - 1))
 			return true;
 		if (tries > 20)
 			usleep(1000);
@@ -237,16 +263,17 @@ static int waiting_readers(struct diff *d)
 }
 
 /*
- * Gives both workers of a number the same operation on the same file. A write
- * that had to wait for the first of several readers would race with the next
- * one for what that left, so it has to be small.
+ * Assigns the same operation on the same file to worker @i of both pipes. A
+ * write is small while several readers are blocked. A larger one would block
+ * after it has woken the first reader, and then race with the next reader for
+ * the rest.
  */
-static void give(struct diff *d, int i, int file, enum what what)
+static void assign(struct diff *d, int i, int file, enum what what)
 {
 	bool small = waiting_readers(d) > 1;
-	size_t len = rnd_len(&d->dice, small ? PAGE : ROOM - PAGE) *
+	size_t len = rnd_len(&d->dice, small ? PAGE : BUF_SIZE - PAGE) *
 		     (rnd(&d->dice) % 12 != 0);
-	size_t good = rnd(&d->dice) % 8 ? ROOM : rnd(&d->dice) % (len + 1);
+	size_t good = rnd(&d->dice) % 8 ? BUF_SIZE : rnd(&d->dice) % (len + 1);
 	size_t seg[SEGMENTS] = {}, left = len;
 	int s, k;
 
@@ -263,10 +290,10 @@ static void give(struct diff *d, int i, int file, enum what what)
 		w->job->good = good;
 		memcpy(w->job->seg, seg, sizeof(seg));
 		if (what == WRITE || what == WRITEV)
-			stream_fill(w->buf + ROOM - good, d->off,
+			stream_fill(w->buf + BUF_SIZE - good, d->off,
 				    good < len ? good : len);
 		else
-			memset(w->buf, 0xcc, ROOM);
+			memset(w->buf, 0xcc, BUF_SIZE);
 	}
 	snprintf(d->log, sizeof(d->log),
 		 "worker %d: %s of %zu bytes, %zu good, file %d", i,
@@ -275,7 +302,7 @@ static void give(struct diff *d, int i, int file, enum what what)
 	start(d, i, file);
 }
 
-static void give_open(struct diff *d, int i, int file)
+static void assign_open(struct diff *d, int i, int file)
 {
 	static const int modes[] = { O_RDONLY, O_WRONLY, O_RDWR };
 	int mode = modes[rnd(&d->dice) % 3];
@@ -303,8 +330,9 @@ static bool in_use(struct diff *d, int file)
 }
 
 /*
- * What the controller does itself, also to a file somebody is waiting with; but
- * a call that restarted with a closed one would find another in its place.
+ * A change by the controller, also to a file that a blocked worker uses. Such a
+ * file is not closed: a restarted call would find another file under its
+ * number.
  */
 static void change(struct diff *d, int file, long ret[2])
 {
@@ -347,7 +375,10 @@ static void interrupt(struct diff *d, int i)
 		 sig == SIGUSR1 ? "interrupts" : "restarts", i);
 }
 
-/* One random step; what the controller did itself is left in @ret. */
+/*
+ * One random step. The results of a change by the controller are stored in
+ * @ret.
+ */
 static void step(struct diff *d, long ret[2])
 {
 	int i = rnd(&d->dice) % WORKERS, file = rnd(&d->dice) % FILES;
@@ -359,24 +390,26 @@ static void step(struct diff *d, long ret[2])
 		interrupt(d, i);
 	} else if (d->side[0].fd[file] < 0) {
 		if (!in_use(d, file))
-			give_open(d, i, file);
+			assign_open(d, i, file);
 	} else if (rnd(&d->dice) % 8 == 0) {
 		change(d, file, ret);
 	} else {
-		/* Mostly in a direction that works. */
+		/* Mostly in a direction for which the file is open. */
 		if (rnd(&d->dice) % 16 && d->mode[file] != O_RDWR)
 			writes = d->mode[file] == O_WRONLY;
 		what = writes ? what % 2 ? WRITE : WRITEV :
 				what % 2 ? READ : READV;
-		give(d, i, file, what);
+		assign(d, i, file, what);
 	}
 }
 
-/* Whether both workers of a number saw the same. */
+/*
+ * True if worker @i of both pipes is in the same state with the same results.
+ */
 static bool same_worker(struct diff *d, int i, char *why, size_t len)
 {
 	struct worker *a = &d->side[0].w[i], *b = &d->side[1].w[i];
-	size_t skip = ROOM - a->job->good;
+	size_t skip = BUF_SIZE - a->job->good;
 	bool opened = a->job->what == OPEN && a->job->ret >= 0 &&
 		      b->job->ret >= 0;
 	bool got = (a->job->what == READ || a->job->what == READV) &&
@@ -405,7 +438,9 @@ static bool same_worker(struct diff *d, int i, char *why, size_t len)
 		d->side[0].fd[d->file[i]] = a->job->ret;
 		d->side[1].fd[d->file[i]] = b->job->ret;
 	}
-	/* Behind what was read the kernel may have left its traces. */
+	/*
+	 * The kernel may have stored bytes behind those that the read returned.
+	 */
 	if (got && memcmp(a->buf + skip, b->buf + skip, a->job->ret)) {
 		snprintf(why, len, "worker %d: different data", i);
 		return false;
@@ -448,7 +483,7 @@ FIXTURE_VARIANT(diff) {
 	enum kind kind[2];
 };
 
-/* That a pipe agrees with itself shows that the test is fair. */
+/* Comparing a pipe with itself shows that the test has no false failures. */
 FIXTURE_VARIANT_ADD(diff, pipe) { .kind = { PIPE, PIPE } };
 FIXTURE_VARIANT_ADD(diff, fifo) { .kind = { FIFO, FIFO } };
 FIXTURE_VARIANT_ADD(diff, zpair) { .kind = { PIPE, ZPAIR } };
@@ -475,7 +510,10 @@ FIXTURE_SETUP(diff)
 			start_worker(&side->w[i]);
 		if (is_named(variant->kind[s]))
 			continue;
-		/* The inode stays for reopening, the first ends are files. */
+		/*
+		 * Further files are opened through the inode. The first two
+		 * ends are files 0 and 1.
+		 */
 		ASSERT_EQ(0, open_ends(&side->e, d->alone ? O_NONBLOCK : 0));
 		snprintf(side->path, sizeof(side->path), "/proc/self/fd/%d",
 			 side->e.fd[0]);
@@ -503,7 +541,7 @@ FIXTURE_TEARDOWN(diff)
 	}
 }
 
-/* Keeps what a step was, and what came of it: who waits, and what the calls gave. */
+/* Keeps the text of a step and the state of all workers after it. */
 static void remember(struct diff *d)
 {
 	char *text = d->past[d->step % PAST];
@@ -519,8 +557,8 @@ static void remember(struct diff *d)
 	}
 }
 
-/* What led to a difference. */
-static void recall(struct diff *d)
+/* Prints the steps that led to a difference. */
+static void print_past(struct diff *d)
 {
 	int i;
 
@@ -557,10 +595,10 @@ static void run(struct __test_metadata *_metadata, struct diff *d,
 		same = same && same_files(d, why, sizeof(why));
 	}
 	if (!same)
-		recall(d);
+		print_past(d);
 	EXPECT_TRUE(same)
 		TH_LOG("seed %lu, step %d: %s: %s", s, d->step, d->log, why);
-	/* It was a run at all. */
+	/* The run made progress at all. */
 	EXPECT_LT(20, d->step);
 	printf("# %d steps\n", d->step);
 }

@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Large writes that wait: in zpipe readers take the bytes straight from the
- * writer's memory. What can be seen of a pipe meanwhile is what can be seen of
- * one whose writer has filled its slots and waits for more.
+ * Large writes that block. In zpipe readers copy the bytes from the memory of
+ * the posted write. Poll, FIONREAD and counts have to be those of a pipe whose
+ * writer has filled the slots and waits for free ones.
  */
 #include "oracle.h"
 #include "direct.h"
 
-/*
- * What arrives.
- */
+/* The bytes arrive, each once and in order. */
 
 static void transfer(struct __test_metadata *_metadata, struct ends *e,
 		     size_t len, size_t size, size_t skew)
 {
 	struct child c;
 
-	child_offer_at(&c, e, 0, len, skew);
+	child_write_private_at(&c, e, 0, len, skew);
 	EXPECT_EQ(len, drain(e->fd[0], 0, len, size))
 		TH_LOG("%zu bytes, %zu at a time, %zu", len, size, skew);
 	EXPECT_EQ(len, child_join(&c));
@@ -40,7 +38,7 @@ TEST_F_TIMEOUT(all, content_of_a_mebibyte, TIMEOUT)
 	EXPECT_TRUE(was_direct(&self->e));
 }
 
-TEST_F_TIMEOUT(all, content_of_three_and_a_bit, TIMEOUT)
+TEST_F_TIMEOUT(all, content_of_more_than_three_mebibytes, TIMEOUT)
 {
 	transfer(_metadata, &self->e, 3 * MIB + 123, 10000, 0);
 	transfer(_metadata, &self->e, 3 * MIB + 123, 3 * MIB + 123, 0);
@@ -92,13 +90,13 @@ TEST_F_TIMEOUT(all, content_in_segments, TIMEOUT)
 	EXPECT_TRUE(was_direct(&self->e));
 }
 
-/* What several readers got, all together. */
+/* The bytes that several readers got in total. */
 struct tally {
 	int fd;
 	size_t size;
-	bool words;			/* calls move whole words */
+	bool words;			/* each call transfers whole words */
 	unsigned long bytes[256];
-	unsigned char seen[];		/* by word */
+	unsigned char seen[];		/* indexed by word */
 };
 
 static long child_do_tally(struct child *c)
@@ -137,7 +135,7 @@ static void several_readers(struct __test_metadata *_metadata, struct ends *e,
 	struct child r[3];
 
 	t->size = size;
-	/* Or it may be another reader that goes on where one is cut short. */
+	/* With cut copies another reader may get the rest of a word. */
 	t->words = !copies_are_cut(e->kind);
 	for (i = 0; i < len / 8; i++)
 		((unsigned long *)w.buf)[i] = i;
@@ -170,34 +168,35 @@ TEST_F_TIMEOUT(all, each_byte_once_of_large_reads, TIMEOUT)
 	several_readers(_metadata, &self->e, 3 * FULL);
 }
 
-/*
- * What can be seen of a write that waits.
- */
+/* The state of the pipe while a write is blocked. */
 
-/* A write that the ring of the model does not hold all of. */
+/* A write that does not fit into the ring, and a model of that ring. */
 struct blocked {
 	struct model m;
 	struct child c;
 	bool cut;		/* reads may be short: see copies_are_cut() */
-	unsigned long off;	/* of what is read next */
-	long left;		/* to fill in */
+	unsigned long off;	/* stream offset of the next read */
+	long left;		/* bytes that are in no slot of the model yet */
 };
 
-static void blocked_start(struct blocked *b, struct ends *e, long ahead,
+static void blocked_start(struct blocked *b, struct ends *e, long before,
 			  long len)
 {
 	memset(b, 0, sizeof(*b));
 	b->m.max = SLOTS;
 	b->cut = copies_are_cut(e->kind);
-	if (ahead) {
-		model_write(&b->m, ahead, false);
-		stream_write(e->fd[1], 0, ahead);
+	if (before) {
+		model_write(&b->m, before, false);
+		stream_write(e->fd[1], 0, before);
 	}
-	child_offer(&b->c, e, ahead, len);
+	child_write_private(&b->c, e, before, len);
 	b->left = len - model_write(&b->m, len, false);
 }
 
-/* Whether the writer waits or came back, and the pipe is as the model. */
+/*
+ * Checks that the writer is blocked or has returned, as the model says.
+ * FIONREAD and poll have to agree with the model, too.
+ */
 static void blocked_check(struct __test_metadata *_metadata, struct blocked *b,
 			  struct ends *e, const char *when)
 {
@@ -211,7 +210,7 @@ static void blocked_check(struct __test_metadata *_metadata, struct blocked *b,
 		TH_LOG("%s", when);
 }
 
-/* Reads, not more than there is. */
+/* Reads @len bytes, or all bytes of the model if it holds fewer. */
 static void blocked_read(struct __test_metadata *_metadata, struct blocked *b,
 			 struct ends *e, long len)
 {
@@ -228,7 +227,7 @@ static void blocked_end(struct __test_metadata *_metadata, struct blocked *b,
 	long total = b->c.len;
 
 	while (!model_empty(&b->m)) {
-		/* In zpipe the last of it may show in parts. */
+		/* In zpipe the last bytes may become readable in parts. */
 		ASSERT_TRUE(b->left ? child_asleep(&b->c) :
 				      eventually(child_done(&b->c)));
 		blocked_read(_metadata, b, e, FULL);
@@ -259,10 +258,13 @@ TEST_F_TIMEOUT(all, fionread_slot_by_slot, TIMEOUT)
 	EXPECT_TRUE(was_direct(&self->e));
 }
 
-/* Before a write there is something in the pipe, which its odd bytes fit to or not. */
-TEST_F_TIMEOUT(all, fionread_behind_what_was_there, TIMEOUT)
+/*
+ * The pipe has used slots when the write starts. The write's bytes beyond whole
+ * pages fit into the last slot or not.
+ */
+TEST_F_TIMEOUT(all, fionread_behind_used_slots, TIMEOUT)
 {
-	static const long aheads[] = {
+	static const long befores[] = {
 		100, PAGE, PAGE + 100, 5000, 15 * PAGE, 15 * PAGE + 1, FULL,
 	};
 	static const long odds[] = { 0, 100, 3996, 3997 };
@@ -271,14 +273,14 @@ TEST_F_TIMEOUT(all, fionread_behind_what_was_there, TIMEOUT)
 	char when[80];
 	size_t i, j, k;
 
-	for (i = 0; i < ARRAY_SIZE(aheads); i++)
+	for (i = 0; i < ARRAY_SIZE(befores); i++)
 		for (j = 0; j < ARRAY_SIZE(odds); j++) {
-			blocked_start(&b, &self->e, aheads[i],
+			blocked_start(&b, &self->e, befores[i],
 				      40 * PAGE + odds[j]);
 			for (k = 0; k <= ARRAY_SIZE(steps); k++) {
 				snprintf(when, sizeof(when),
 					 "%ld ahead, %ld odd, step %zu",
-					 aheads[i], odds[j], k);
+					 befores[i], odds[j], k);
 				blocked_check(_metadata, &b, &self->e, when);
 				if (k < ARRAY_SIZE(steps))
 					blocked_read(_metadata, &b, &self->e,
@@ -289,7 +291,7 @@ TEST_F_TIMEOUT(all, fionread_behind_what_was_there, TIMEOUT)
 	EXPECT_TRUE(was_direct(&self->e));
 }
 
-TEST_F_TIMEOUT(all, any_write_and_any_reads, TIMEOUT)
+TEST_F_TIMEOUT(all, random_write_and_reads, TIMEOUT)
 {
 	unsigned long dice = seed(20011129);
 	struct blocked b;
@@ -315,13 +317,13 @@ TEST_F_TIMEOUT(all, any_write_and_any_reads, TIMEOUT)
 	EXPECT_TRUE(was_direct(&self->e));
 }
 
-TEST_F_TIMEOUT(all, no_room_for_others, TIMEOUT)
+TEST_F_TIMEOUT(all, no_free_slot_for_others, TIMEOUT)
 {
 	int fd = open_nonblocking_writer(&self->e);
 	struct child c;
 
 	ASSERT_LE(0, fd);
-	child_offer(&c, &self->e, 0, MIB);
+	child_write_private(&c, &self->e, 0, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	EXPECT_EQ(POLLIN, poll_mask(self->e.fd[0]));
 	EXPECT_EQ(0, poll_mask(self->e.fd[1]));
@@ -337,8 +339,8 @@ TEST_F_TIMEOUT(all, no_room_for_others, TIMEOUT)
 	close(fd);
 }
 
-/* A non-blocking write itself takes what fits, and no more. */
-TEST_F_TIMEOUT(all, nonblocking_write_of_much, TIMEOUT)
+/* A non-blocking write fills the free slots and returns. */
+TEST_F_TIMEOUT(all, nonblocking_write_fills_the_slots, TIMEOUT)
 {
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
 	EXPECT_EQ(FULL, stream_write(self->e.fd[1], 0, MIB));
@@ -346,25 +348,27 @@ TEST_F_TIMEOUT(all, nonblocking_write_of_much, TIMEOUT)
 }
 
 /*
- * Who drains what was announced hears of what came after it, with @ahead bytes
- * in the pipe before the write.
+ * Reads everything that is announced, again and again: each refill is an edge.
+ * The pipe holds @before bytes when the large write starts.
  */
 static void edges_behind(struct __test_metadata *_metadata, struct ends *e,
-			 long ahead)
+			 long before)
 {
 	int ep = watch(e->fd[0], EPOLLIN | EPOLLET);
 	struct child c;
 	long off;
 
-	if (ahead)
-		ASSERT_EQ(ahead, stream_write(e->fd[1], 0, ahead));
-	child_offer(&c, e, ahead, 5 * FULL - ahead);
+	if (before)
+		ASSERT_EQ(before, stream_write(e->fd[1], 0, before));
+	child_write_private(&c, e, before, 5 * FULL - before);
 	ASSERT_TRUE(child_asleep(&c));
 	for (off = 0; off < 5 * FULL; off += FULL) {
 		EXPECT_TRUE(eventually(events(ep) == EPOLLIN));
+		/* The last refill goes through slots, in steps if the writer faults. */
+		EXPECT_TRUE(eventually(fionread(e->fd[0]) == FULL));
 		ASSERT_EQ(FULL, stream_read(e->fd[0], off, FULL));
 	}
-	EXPECT_EQ(5 * FULL - ahead, child_join(&c));
+	EXPECT_EQ(5 * FULL - before, child_join(&c));
 	EXPECT_EQ(0, fionread(e->fd[0]));
 	EXPECT_TRUE(was_direct(e));
 }
@@ -374,12 +378,12 @@ TEST_F_TIMEOUT(all, edge_after_all_was_read, TIMEOUT)
 	edges_behind(_metadata, &self->e, 0);
 }
 
-TEST_F_TIMEOUT(all, edge_after_what_was_there_was_read, TIMEOUT)
+TEST_F_TIMEOUT(all, edge_after_used_slots_were_read, TIMEOUT)
 {
 	edges_behind(_metadata, &self->e, FULL);
 }
 
-/* As those do who are edge triggered: poll, read until nothing is left. */
+/* An edge-triggered reader: after each event it reads until EAGAIN. */
 TEST_F_TIMEOUT(all, edge_triggered_reader, TIMEOUT)
 {
 	int ep = watch(self->e.fd[0], EPOLLIN | EPOLLET);
@@ -388,7 +392,7 @@ TEST_F_TIMEOUT(all, edge_triggered_reader, TIMEOUT)
 	long off = 0, n;
 
 	ASSERT_EQ(0, set_nonblock(self->e.fd[0], true));
-	child_offer(&c, &self->e, 0, MIB);
+	child_write_private(&c, &self->e, 0, MIB);
 	while (off < MIB) {
 		ASSERT_EQ(1, epoll_wait(ep, &ev, 1, EVENT_MS));
 		while ((n = stream_read(self->e.fd[0], off, 5000)) > 0)
@@ -399,13 +403,13 @@ TEST_F_TIMEOUT(all, edge_triggered_reader, TIMEOUT)
 	EXPECT_TRUE(was_direct(&self->e));
 }
 
-TEST_F_TIMEOUT(all, edge_of_room, TIMEOUT)
+TEST_F_TIMEOUT(all, edge_of_a_freed_slot, TIMEOUT)
 {
 	int ep = watch(self->e.fd[1], EPOLLOUT | EPOLLET);
 	struct child c;
 
 	EXPECT_EQ(EPOLLOUT, events(ep));
-	child_offer(&c, &self->e, 0, 3 * FULL);
+	child_write_private(&c, &self->e, 0, 3 * FULL);
 	ASSERT_TRUE(child_asleep(&c));
 	EXPECT_EQ(0, events(ep));
 	ASSERT_EQ(3 * FULL, drain(self->e.fd[0], 0, 3 * FULL, FULL));
@@ -414,21 +418,24 @@ TEST_F_TIMEOUT(all, edge_of_room, TIMEOUT)
 	EXPECT_TRUE(was_direct(&self->e));
 }
 
-/* A signal for each refill, with @ahead bytes in the pipe before the write. */
+/*
+ * Each refill sends SIGIO. The pipe holds @before bytes when the large write
+ * starts.
+ */
 static void sigio_behind(struct __test_metadata *_metadata, struct ends *e,
-			 long ahead)
+			 long before)
 {
 	static const long steps[] = { PAGE, FULL, 3 * PAGE, FULL };
 	struct child c;
 	long off = 0;
 	size_t i;
 
-	if (ahead)
-		ASSERT_EQ(ahead, stream_write(e->fd[1], 0, ahead));
+	if (before)
+		ASSERT_EQ(before, stream_write(e->fd[1], 0, before));
 	ASSERT_EQ(0, catch_signal(SIGIO, SA_RESTART));
 	ASSERT_EQ(0, fcntl(e->fd[0], F_SETOWN, getpid()));
 	ASSERT_EQ(0, fcntl(e->fd[0], F_SETFL, O_ASYNC));
-	child_offer(&c, e, ahead, MIB);
+	child_write_private(&c, e, before, MIB);
 	for (i = 0; i < ARRAY_SIZE(steps); i++) {
 		ASSERT_TRUE(child_asleep(&c));
 		EXPECT_TRUE(eventually(signals_seen > 0));
@@ -446,7 +453,7 @@ TEST_F_TIMEOUT(all, sigio_after_each_refill, TIMEOUT)
 	sigio_behind(_metadata, &self->e, 0);
 }
 
-TEST_F_TIMEOUT(all, sigio_after_what_was_there, TIMEOUT)
+TEST_F_TIMEOUT(all, sigio_behind_used_slots, TIMEOUT)
 {
 	sigio_behind(_metadata, &self->e, FULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What the tests of large writes that wait have in common. */
+/* Helpers for tests of large blocked writes, which zpipe posts. */
 #ifndef ZPIPE_TESTS_DIRECT_H
 #define ZPIPE_TESTS_DIRECT_H
 
@@ -10,11 +10,11 @@
 #include "trap.h"
 
 /*
- * A child that writes @len bytes of the stream at @off from such memory, @skew
- * bytes behind the start of a page.
+ * Starts a child that writes @len bytes of the stream from @off on. Its buffer
+ * is private, resident memory that begins @skew bytes into a page.
  */
-static inline void child_offer_at(struct child *c, struct ends *e, unsigned long off,
-				  size_t len, size_t skew)
+static inline void child_write_private_at(struct child *c, struct ends *e, unsigned long off,
+					  size_t len, size_t skew)
 {
 	*c = (struct child) {
 		.nr = SYS_write, .fn = child_do_write,
@@ -25,13 +25,16 @@ static inline void child_offer_at(struct child *c, struct ends *e, unsigned long
 	child_start(c, 0);
 }
 
-static inline void child_offer(struct child *c, struct ends *e, unsigned long off,
-			       size_t len)
+static inline void child_write_private(struct child *c, struct ends *e, unsigned long off,
+				       size_t len)
 {
-	child_offer_at(c, e, off, len, 0);
+	child_write_private_at(c, e, off, len, 0);
 }
 
-/* Whether it was used, what all this is about; the kernel's pipes have none. */
+/*
+ * True if bytes were pulled or pushed. Always true of the kernel's pipes, which
+ * have no direct transfers.
+ */
 static inline bool was_direct(struct ends *e)
 {
 	return !is_zpipe(e->kind) ||
@@ -39,7 +42,7 @@ static inline bool was_direct(struct ends *e)
 	       fdinfo_number(e->fd[0], "zpipe-bytes-pushed") > 0;
 }
 
-/* Another description of the write end that does not block. */
+/* Opens the write end once more, as a non-blocking file description. */
 static inline int open_nonblocking_writer(struct ends *e)
 {
 	char path[48];
@@ -49,9 +52,9 @@ static inline int open_nonblocking_writer(struct ends *e)
 }
 
 /*
- * Whether a scenario came to its end in which somebody has no processor. It says
- * that it did not if that one had a processor all the same, or another one had
- * none in time; then it is played again.
+ * Runs a scenario up to ten times until it succeeds; true if it did. A scenario
+ * needs a task that does not run. It returns false if that task ran all the
+ * same, or if another task did not run in time.
  */
 #define held_up(scenario)						\
 ({									\

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * Large transfers whose memory, the writer's or the reader's, ends half-way.
- */
+/* Large transfers in which the memory of the writer or the reader ends half-way. */
 #include "direct.h"
 
-/* Two writes, of which the second begins where the first came to an end. */
+/* The results of two writes. The second one begins where the first one stopped. */
 struct two_writes {
 	long first;
 	long second;
@@ -23,9 +21,9 @@ static long child_do_two_writes(struct child *c)
 }
 
 /*
- * A child that writes @len bytes, @skew bytes behind the start of a page, and
- * again, from memory of which @good pages are good; others are not there, or
- * may not be accessed.
+ * Starts a child that writes @len bytes, from @skew bytes behind the start of a page, and then
+ * the rest. The first @good pages of its memory are good. The others are not mapped, or
+ * PROT_NONE if @mapped.
  */
 static void child_write_bad(struct child *c, struct ends *e, size_t len,
 			    size_t skew, int good, bool mapped)
@@ -82,7 +80,7 @@ TEST_F_TIMEOUT(all, source_may_not_be_read, TIMEOUT)
 	bad_behind_a_pipeful(_metadata, &self->e, 40, true);
 }
 
-/* A writer that would be the reader of what it wrote must come back. */
+/* The memory ends before the pipe is full: the write must return without a reader. */
 TEST_F_TIMEOUT(all, source_ends_within_a_pipeful, TIMEOUT)
 {
 	struct child c;
@@ -106,7 +104,7 @@ TEST_F_TIMEOUT(all, source_ends_at_once, TIMEOUT)
 	EXPECT_EQ(0, fionread(self->e.fd[0]));
 }
 
-/* As soon as the ring reaches it, the write is over. */
+/* The write must return as soon as the slots hold all bytes before the bad page. */
 TEST_F_TIMEOUT(all, source_ends_a_little_behind, TIMEOUT)
 {
 	struct child c;
@@ -119,7 +117,7 @@ TEST_F_TIMEOUT(all, source_ends_a_little_behind, TIMEOUT)
 	EXPECT_EQ(12 * PAGE, stream_read(self->e.fd[0], 8 * PAGE, FULL));
 }
 
-/* A slot that cannot be filled is not written: so it is with what is offered. */
+/* A slot that cannot be filled whole is not written, and this holds for posted bytes, too. */
 TEST_F_TIMEOUT(all, source_ends_within_a_slot, TIMEOUT)
 {
 	struct child c;
@@ -131,7 +129,7 @@ TEST_F_TIMEOUT(all, source_ends_within_a_slot, TIMEOUT)
 	EXPECT_EQ(0, fionread(self->e.fd[0]));
 }
 
-/* However much is asked for. */
+/* The same for reads with space for more bytes. */
 TEST_F_TIMEOUT(all, source_ends_within_a_slot_of_a_large_read, TIMEOUT)
 {
 	unsigned char *buf = own_memory(64 * PAGE);
@@ -151,7 +149,7 @@ TEST_F_TIMEOUT(all, source_ends_within_a_slot_of_a_large_read, TIMEOUT)
 	EXPECT_EQ(0, fionread(self->e.fd[0]));
 }
 
-/* A buffer of which @good bytes are good, with bad ones behind them. */
+/* A buffer of which the first @good bytes are good, and the bytes behind them are not. */
 static unsigned char *bad_dest(size_t good, size_t len)
 {
 	size_t head = (good + PAGE - 1) & -PAGE;
@@ -168,7 +166,7 @@ static void read_to_bad(struct __test_metadata *_metadata, struct ends *e,
 	struct child c;
 	long n;
 
-	child_offer(&c, e, 0, MIB);
+	child_write_private(&c, e, 0, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	n = sys(read(e->fd[0], buf, len));
 	EXPECT_EQ(want, n);
@@ -198,7 +196,7 @@ TEST_F_TIMEOUT(all, destination_is_bad, TIMEOUT)
 	read_to_bad(_metadata, &self->e, MIB, 0, -EFAULT);
 }
 
-/* A destination that is not there yet is no obstacle. */
+/* A destination that is not resident must not stop a read. */
 TEST_F_TIMEOUT(all, destination_is_fresh, TIMEOUT)
 {
 	unsigned char *buf = mmap(NULL, MIB, PROT_READ | PROT_WRITE,
@@ -206,7 +204,7 @@ TEST_F_TIMEOUT(all, destination_is_fresh, TIMEOUT)
 	struct child c;
 	long off, n;
 
-	child_offer(&c, &self->e, 0, MIB);
+	child_write_private(&c, &self->e, 0, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	for (off = 0; off < MIB; off += n) {
 		n = sys(read(self->e.fd[0], buf + off, MIB - off));

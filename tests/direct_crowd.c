@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A thousand large writes that wait, or reads, of threads of one process or
- * of several: none of it holds on to a page. What they wait with can be paged
- * out, and arrives.
+ * A thousand blocked large writes, or reads, of threads of one process or of
+ * several. None of them pins, locks or references a page. Their memory can be
+ * paged out, and the bytes still arrive.
  */
 #include "memory.h"
 
 #include <sys/resource.h>
 
 #define CROWD		1000
-#define PROCESSES	10		/* of so many threads each */
-#define EACH		(160 * 1024L)	/* bytes */
+#define PROCESSES	10		/* with CROWD / PROCESSES threads each */
+#define EACH		(160 * 1024L)	/* bytes of each write or read */
 #define WORD		8
 
 FIXTURE(crowd) {
@@ -45,7 +45,7 @@ FIXTURE_TEARDOWN(crowd)
 		ends_free(&self->e[i]);
 }
 
-/* What is held in memory, in KiB or pages. */
+/* Memory that cannot be reclaimed: @pinned in pages, the others in KiB. */
 struct held {
 	long unevictable;
 	long mlocked;
@@ -61,7 +61,10 @@ static struct held held_now(void)
 	};
 }
 
-/* Counters are those of processors, and may be late by some pages. */
+/*
+ * Checks that no more memory is held than @before. Meminfo sums counters that
+ * each processor updates with a delay, so it may be off by some pages.
+ */
 static void expect_held(struct __test_metadata *_metadata,
 			const struct held *before)
 {
@@ -74,18 +77,18 @@ static void expect_held(struct __test_metadata *_metadata,
 	EXPECT_EQ(before->pinned, now.pinned);
 }
 
-/* Threads of a process, each with a pipe of its own. */
+/* One process whose threads each read or write a pipe of their own. */
 struct group {
 	struct child c;
 	struct ends *e;
 	int first;
 	int nr;
 	bool write;
-	bool shares;		/* all from the same memory */
+	bool shares;		/* all threads use the same memory */
 	struct {
 		int waiting;
-		int page_out;	/* the process is told to */
-		int paged_out;	/* it has: 1; it could not: -1 */
+		int page_out;	/* set by the tester: page the memory out */
+		int paged_out;	/* set by the process: 1 done, -1 failed */
 	} *shared;
 };
 
@@ -158,7 +161,10 @@ static long group_run(struct child *c)
 	return bad;
 }
 
-/* Writes it all or reads what is left of it; whether it is right. */
+/*
+ * Writes EACH bytes to pipe @id, or reads those that are left. Returns EACH if
+ * all bytes were right.
+ */
 static long serve(struct group *g, int id)
 {
 	static unsigned char buf[EACH];
@@ -202,7 +208,7 @@ static void crowd(struct __test_metadata *_metadata, struct ends *e,
 		ASSERT_FALSE(child_done(&g[i].c))
 			TH_LOG("%ld", child_join(&g[i].c));
 	expect_held(_metadata, &before);
-	/* A pull that has begun holds on to nothing either. */
+	/* A posted write that was pulled in part holds no page either. */
 	for (i = 0; write && i < CROWD; i++) {
 		unsigned char word[WORD];
 
@@ -210,7 +216,10 @@ static void crowd(struct __test_metadata *_metadata, struct ends *e,
 		ASSERT_TRUE(pages_right(word, shares ? 0 : i, 0, WORD));
 	}
 	expect_held(_metadata, &before);
-	/* Half of them while their memory is there, half when it is not. */
+	/*
+	 * Serve half of the pipes while the memory is resident, and half after
+	 * it was paged out.
+	 */
 	for (i = 0; i < CROWD; i += 2)
 		ASSERT_EQ(EACH, serve(&g[i / nr], i)) TH_LOG("pipe %d", i);
 	expect_held(_metadata, &before);

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * How many events there are for those who watch a large write that waits: one
- * for each time that the writer would have refilled the pipe, and none for a
- * read that could take nothing of the writer's memory.
+ * The number of events that watchers of a large blocked write get. Each refill
+ * of the pipe by the writer of a pipe(2) is one event. A read that misses, and
+ * so pulls nothing, is none.
  */
 #include "direct.h"
 
 #define STEPS		40
 
-/* Each signal is queued, and counted when it is taken from the queue. */
+/*
+ * Requests a real-time signal for each event. These signals are queued, so the
+ * test can count them.
+ */
 static int async_on(int fd)
 {
 	sigset_t set;
@@ -35,18 +38,18 @@ static int async_count(void)
 	return n;
 }
 
-/* What another thread of the writer does to the memory that it waits with. */
+/* How another thread of the writer disturbs the memory of the blocked write. */
 enum trouble {
 	NO_TROUBLE,
-	AWAY,			/* the next page is unmapped before each read */
-	BUSY,			/* its address space is always being changed */
+	AWAY,			/* unmap the next page before each read */
+	BUSY,			/* change the address space all the time */
 };
 
 struct troubled {
 	struct ends *e;
 	enum trouble trouble;
 	struct {
-		int at;		/* the page to be unmapped, counted from 1 */
+		int at;		/* number of the page to unmap, from 1 */
 		int done;
 	} *shared;
 	unsigned char *p;
@@ -59,7 +62,9 @@ static void *make_trouble(void *arg)
 	unsigned char *other = NULL;
 	int at, done = 0;
 
-	/* To map this beside the write would be trouble, too. */
+	/*
+	 * Not in the other cases: to map this memory changes the address space.
+	 */
 	if (t->trouble == BUSY)
 		other = own_memory(len);
 	for (;;) {
@@ -75,7 +80,9 @@ static void *make_trouble(void *arg)
 			usleep(100);
 			continue;
 		}
-		/* What it is a mapping of stays. */
+		/*
+		 * Only the page table entry goes. The page stays in the file.
+		 */
 		madvise(t->p + (at - 1) * PAGE, PAGE, MADV_DONTNEED);
 		done = at;
 		__atomic_store_n(&t->shared->done, done, __ATOMIC_SEQ_CST);
@@ -83,7 +90,9 @@ static void *make_trouble(void *arg)
 	return NULL;
 }
 
-/* How often it has. */
+/*
+ * The number of pages that were unmapped, or of changes to the address space.
+ */
 static int done_by(struct troubled *t)
 {
 	return __atomic_load_n(&t->shared->done, __ATOMIC_SEQ_CST);
@@ -109,11 +118,12 @@ static long troubled_run(struct child *c)
 }
 
 /*
- * Reads a page at a time while the writer waits, and counts: each is a refill.
+ * Reads the posted write page by page and counts the signals. Each read frees a
+ * slot, which is one refill and so one signal.
  *
- * Where a read met trouble zpipe has called the writer back, which buffers what
- * nobody could take: that there is something to read again is an event, and the
- * wait that follows is one. How often the reader has tried is not.
+ * A miss adds signals in zpipe. The owner withdraws its posted write and fills
+ * slots. The pipe is readable again, which is one signal. The write that is
+ * posted next sends another one. Retries of the reader send none.
  */
 static void count_signals(struct __test_metadata *_metadata, struct ends *e,
 			  enum trouble trouble, const char *miss)
@@ -127,7 +137,7 @@ static void count_signals(struct __test_metadata *_metadata, struct ends *e,
 		.len = MIB,
 	};
 	bool cut = copies_are_cut(e->kind);
-	long before, misses, offers;
+	long before, misses, posts;
 	int i, n, extra = 0;
 
 	ASSERT_EQ(0, async_on(e->fd[0]));
@@ -137,7 +147,7 @@ static void count_signals(struct __test_metadata *_metadata, struct ends *e,
 		ASSERT_TRUE(eventually(done_by(&t) > 1));
 	n = async_count();
 	EXPECT_LE(1, n);
-	/* A write is an event for each part of it that can be read. */
+	/* With cut copies each part that becomes readable sends a signal. */
 	if (!cut)
 		EXPECT_EQ(1, n);
 	before = fdinfo_number(e->fd[0], miss);
@@ -156,10 +166,10 @@ static void count_signals(struct __test_metadata *_metadata, struct ends *e,
 	misses = fdinfo_number(e->fd[0], miss) - before;
 	if (is_zpipe(e->kind) && trouble != NO_TROUBLE) {
 		EXPECT_LT(0, misses);
-		offers = fdinfo_number(e->fd[0], "zpipe-offers");
+		posts = fdinfo_number(e->fd[0], "zpipe-posted-writes");
 		if (!cut)
-			EXPECT_GE(2 * offers, extra)
-				TH_LOG("%ld misses, %ld offers", misses, offers);
+			EXPECT_GE(2 * posts, extra)
+				TH_LOG("%ld misses, %ld posts", misses, posts);
 	} else if (!cut) {
 		EXPECT_EQ(0, extra);
 	}
@@ -171,22 +181,22 @@ TEST_F_TIMEOUT(all, signals_of_refills, TIMEOUT)
 	count_signals(_metadata, &self->e, NO_TROUBLE, "zpipe-pull-misses-page");
 }
 
-TEST_F_TIMEOUT(all, signals_of_refills_from_memory_that_has_gone, TIMEOUT)
+TEST_F_TIMEOUT(all, signals_of_refills_after_page_misses, TIMEOUT)
 {
 	count_signals(_metadata, &self->e, AWAY, "zpipe-pull-misses-page");
 }
 
-TEST_F_TIMEOUT(all, signals_of_refills_from_memory_that_is_busy, TIMEOUT)
+TEST_F_TIMEOUT(all, signals_of_refills_after_busy_misses, TIMEOUT)
 {
 	count_signals(_metadata, &self->e, BUSY, "zpipe-pull-misses-busy");
 }
 
 /*
- * A read that gets nothing, since the memory has gone, is not an event itself.
- * But when there is something to read again, that is one. False if the writer
- * had a processor all the same.
+ * A read that misses returns EAGAIN and is no event. It is an event when the
+ * owner has filled slots afterwards. Returns false if the writer ran although
+ * it was held up.
  */
-static bool read_in_vain(struct __test_metadata *_metadata, struct ends *e)
+static bool missed_read(struct __test_metadata *_metadata, struct ends *e)
 {
 	int ep = watch(e->fd[0], EPOLLIN | EPOLLET);
 	struct troubled t = {
@@ -237,15 +247,15 @@ static bool read_in_vain(struct __test_metadata *_metadata, struct ends *e)
 	return true;
 }
 
-TEST_F_TIMEOUT(all, read_in_vain_is_no_event, TIMEOUT)
+TEST_F_TIMEOUT(all, missed_read_is_no_event, TIMEOUT)
 {
 	ASSERT_EQ(0, async_on(self->e.fd[0]));
-	EXPECT_TRUE(held_up(read_in_vain(_metadata, &self->e)));
+	EXPECT_TRUE(held_up(missed_read(_metadata, &self->e)));
 }
 
 /*
- * Who has read all there was is told of what follows, and so is who watches it
- * from further away: here by an epoll that reports edges of another one.
+ * After a reader has read everything, the refill is an event. A nested epoll
+ * instance reports this edge, too.
  */
 TEST_F_TIMEOUT(all, refill_of_a_drained_pipe_is_an_event, TIMEOUT)
 {
@@ -254,7 +264,7 @@ TEST_F_TIMEOUT(all, refill_of_a_drained_pipe_is_an_event, TIMEOUT)
 	struct child c;
 	int i;
 
-	child_offer(&c, &self->e, 0, MIB);
+	child_write_private(&c, &self->e, 0, MIB);
 	for (i = 0; i < 8; i++) {
 		ASSERT_TRUE(child_asleep(&c));
 		ASSERT_TRUE(eventually(events(outer) == EPOLLIN))
@@ -276,8 +286,11 @@ static long wait_exclusively(struct child *c)
 	return epoll_wait(c->fd, &ev, 1, -1) == 1 ? (long)ev.events : -1;
 }
 
-/* One of two is told of what is there, and of what follows on it the other one. */
-TEST_F_TIMEOUT(all, refill_of_a_drained_pipe_is_the_next_waiters, TIMEOUT)
+/*
+ * Two exclusive waiters: the first data wakes one of them, and the refill wakes
+ * the other one.
+ */
+TEST_F_TIMEOUT(all, refill_of_a_drained_pipe_wakes_the_next_waiter, TIMEOUT)
 {
 	struct child wait[2], c;
 	int i, first;
@@ -290,7 +303,7 @@ TEST_F_TIMEOUT(all, refill_of_a_drained_pipe_is_the_next_waiters, TIMEOUT)
 		child_start(&wait[i], 0);
 		ASSERT_TRUE(child_asleep(&wait[i]));
 	}
-	child_offer(&c, &self->e, 0, MIB);
+	child_write_private(&c, &self->e, 0, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	ASSERT_TRUE(eventually(child_done(&wait[0]) || child_done(&wait[1])));
 	first = child_done(&wait[1]);
@@ -306,8 +319,8 @@ TEST_F_TIMEOUT(all, refill_of_a_drained_pipe_is_the_next_waiters, TIMEOUT)
 }
 
 /*
- * A read that frees no slot is no event, and one that does is none for who looks
- * for edges, as long as there has been something to read all the time.
+ * A read that frees no slot sends no signal. A read that frees one sends a
+ * signal, but is no edge for epoll, since the pipe has not been empty.
  */
 TEST_F_TIMEOUT(all, partial_reads_of_a_large_write, TIMEOUT)
 {
@@ -317,7 +330,7 @@ TEST_F_TIMEOUT(all, partial_reads_of_a_large_write, TIMEOUT)
 	long off;
 
 	ASSERT_EQ(0, async_on(self->e.fd[0]));
-	child_offer(&c, &self->e, 0, MIB);
+	child_write_private(&c, &self->e, 0, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	EXPECT_EQ(EPOLLIN, events(ep));
 	async_count();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The flags of a file change while a large write to it waits: F_SETFL with
- * O_DIRECT and O_NONBLOCK. What was in the pipe by then is what it was, and the
- * writer sees the change when it would go on.
+ * F_SETFL changes O_DIRECT and O_NONBLOCK of a file while a large write to it
+ * is blocked. Bytes that were announced before stay a stream. The writer acts
+ * on the change when it would go on writing.
  */
 #include "direct.h"
 #include "push.h"
@@ -14,21 +14,25 @@ static int set_direct(int fd, bool on)
 	return sys(fcntl(fd, F_SETFL, flags | (on ? O_DIRECT : 0)));
 }
 
-/* A writer of a mebibyte waits, and @taken bytes have been read of it. */
+/*
+ * Starts a writer of a mebibyte, reads @consumed bytes of it, and checks that
+ * the writer blocks.
+ */
 static void start_writer(struct __test_metadata *_metadata, struct child *c,
-			 struct ends *e, long taken)
+			 struct ends *e, long consumed)
 {
-	child_offer(c, e, 0, MIB);
+	child_write_private(c, e, 0, MIB);
 	ASSERT_TRUE(child_asleep(c));
-	if (taken)
-		ASSERT_EQ(taken, drain(e->fd[0], 0, taken, taken));
+	if (consumed)
+		ASSERT_EQ(consumed, drain(e->fd[0], 0, consumed, consumed));
 	ASSERT_TRUE(child_asleep(c));
-	EXPECT_EQ(FULL - taken % PAGE, fionread(e->fd[0]));
+	EXPECT_EQ(FULL - consumed % PAGE, fionread(e->fd[0]));
 }
 
 /*
- * Where the next read of @len bytes begins, or -1: at @off, or if that is inside
- * of a packet at the next.
+ * The stream offset at which the @len bytes of @buf begin, or -1. A read begins
+ * at @off. If that is inside a packet, whose rest is discarded, it begins at
+ * the next page.
  */
 static long find_read(const void *buf, long len, long off)
 {
@@ -40,27 +44,27 @@ static long find_read(const void *buf, long len, long off)
 }
 
 /*
- * The file turns to packets, and short reads get all that was announced before.
- * What is written from then on are packets of a page, of which they get the
- * beginning.
+ * The file gets O_DIRECT. Short reads still return everything that was
+ * announced before. From then on the writer writes packets of a page, and a
+ * short read returns the start of one.
  */
 static void turn_to_packets(struct __test_metadata *_metadata, struct ends *e,
-			    long taken, long len)
+			    long consumed, long len)
 {
-	long announced = taken + FULL - taken % PAGE, off = taken, n;
+	long announced = consumed + FULL - consumed % PAGE, off = consumed, n;
 	unsigned char *buf = own_memory(len);
 	struct child c;
 
-	start_writer(_metadata, &c, e, taken);
+	start_writer(_metadata, &c, e, consumed);
 	ASSERT_EQ(0, set_direct(e->fd[1], true));
-	EXPECT_EQ(announced - taken, fionread(e->fd[0]));
+	EXPECT_EQ(announced - consumed, fionread(e->fd[0]));
 	EXPECT_TRUE(child_stays_asleep(&c));
 	while (off < announced) {
-		n = least(len, announced - off);
+		n = min_long(len, announced - off);
 		ASSERT_EQ(n, stream_read(e->fd[0], off, n))
 			TH_LOG("byte %ld", off);
 		off += n;
-		/* It has seen what the file is now, if it would. */
+		/* By now the writer has seen the new flag if it was woken. */
 		ASSERT_TRUE(child_asleep(&c));
 	}
 	close_end(e, 1);
@@ -71,12 +75,12 @@ static void turn_to_packets(struct __test_metadata *_metadata, struct ends *e,
 		ASSERT_LT(0, n);
 		off = find_read(buf, n, off);
 		ASSERT_LE(0, off);
-		/* A page at a time, as all packets are. */
+		/* Each packet is a page, so it has more than @len bytes. */
 		ASSERT_EQ(len, n);
 		ASSERT_EQ(0, off % PAGE) TH_LOG("byte %ld", off);
 		off += n;
 	}
-	/* The last one begins the last page. */
+	/* The last read returned the start of the last page. */
 	EXPECT_EQ(MIB - PAGE + len, off);
 	EXPECT_EQ(MIB, child_join(&c));
 	EXPECT_TRUE(was_direct(e));
@@ -102,7 +106,10 @@ TEST_F_TIMEOUT(all, turns_to_packets_after_a_pipeful, TIMEOUT)
 	turn_to_packets(_metadata, &self->e, FULL + PAGE + 1, 100);
 }
 
-/* A long read gets what was announced, and then each gets a packet. */
+/*
+ * A long read returns all announced bytes, and each following read returns one
+ * packet.
+ */
 TEST_F_TIMEOUT(all, turns_to_packets_and_is_read_by_the_mebibyte, TIMEOUT)
 {
 	bool cut = copies_are_cut(variant->kind);
@@ -123,7 +130,7 @@ TEST_F_TIMEOUT(all, turns_to_packets_and_is_read_by_the_mebibyte, TIMEOUT)
 	EXPECT_TRUE(was_direct(&self->e));
 }
 
-/* Nobody saw it. */
+/* O_DIRECT is cleared again before the writer looks at the flags. */
 TEST_F_TIMEOUT(all, turns_to_packets_and_back, TIMEOUT)
 {
 	struct child c;
@@ -136,7 +143,7 @@ TEST_F_TIMEOUT(all, turns_to_packets_and_back, TIMEOUT)
 	EXPECT_TRUE(was_direct(&self->e));
 }
 
-/* What was announced stays a stream, too, when the writer is interrupted. */
+/* The announced bytes stay a stream if a signal interrupts the writer. */
 TEST_F_TIMEOUT(all, turns_to_packets_and_is_interrupted, TIMEOUT)
 {
 	struct child c;
@@ -162,27 +169,27 @@ TEST_F_TIMEOUT(all, turns_to_packets_and_is_killed, TIMEOUT)
 }
 
 /*
- * The file does not block any more, and the capacity grows: the writer fills
- * what is free then, and returns.
+ * The file becomes non-blocking, and then the capacity grows. The writer fills
+ * the new free slots and returns.
  */
-static void grow(struct __test_metadata *_metadata, struct ends *e, long taken)
+static void grow(struct __test_metadata *_metadata, struct ends *e, long consumed)
 {
-	long whole = taken - taken % PAGE, part = taken % PAGE;
+	long whole = consumed - consumed % PAGE, part = consumed % PAGE;
 	struct child c;
 
-	start_writer(_metadata, &c, e, taken);
+	start_writer(_metadata, &c, e, consumed);
 	ASSERT_EQ(0, set_nonblock(e->fd[1], true));
 	EXPECT_TRUE(child_stays_asleep(&c));
-	/* As large as it was. */
+	/* The capacity does not change, so no slot is free. */
 	ASSERT_EQ(FULL, set_capacity(e->kind, e->fd[0], FULL));
 	EXPECT_TRUE(child_stays_asleep(&c));
 	ASSERT_EQ(2 * FULL, set_capacity(e->kind, e->fd[0], 2 * FULL));
 	EXPECT_EQ(whole + 2 * FULL, child_join(&c));
 	EXPECT_EQ(2 * FULL - part, fionread(e->fd[0]));
-	EXPECT_EQ(2 * FULL - part, drain(e->fd[0], taken, 2 * FULL - part,
+	EXPECT_EQ(2 * FULL - part, drain(e->fd[0], consumed, 2 * FULL - part,
 					 FULL));
 	if (is_zpipe(e->kind))
-		EXPECT_EQ(1, fdinfo_number(e->fd[0], "zpipe-offers"));
+		EXPECT_EQ(1, fdinfo_number(e->fd[0], "zpipe-posted-writes"));
 }
 
 TEST_F_TIMEOUT(all, turns_nonblocking_and_grows, TIMEOUT)
@@ -205,13 +212,13 @@ TEST_F_TIMEOUT(all, turns_nonblocking_after_a_pipeful_and_grows, TIMEOUT)
 	grow(_metadata, &self->e, FULL + PAGE + 7);
 }
 
-/* What was in slots before it has been read. */
+/* The slots that were used before the write have been read. */
 TEST_F_TIMEOUT(all, turns_nonblocking_behind_slots_and_grows, TIMEOUT)
 {
 	struct child c;
 
 	ASSERT_EQ(3 * PAGE, stream_write(self->e.fd[1], 0, 3 * PAGE));
-	child_offer(&c, &self->e, 3 * PAGE, MIB);
+	child_write_private(&c, &self->e, 3 * PAGE, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	ASSERT_EQ(3 * PAGE, stream_read(self->e.fd[0], 0, 3 * PAGE));
 	ASSERT_TRUE(child_asleep(&c));
@@ -222,7 +229,10 @@ TEST_F_TIMEOUT(all, turns_nonblocking_behind_slots_and_grows, TIMEOUT)
 	EXPECT_EQ(2 * FULL, drain(self->e.fd[0], 3 * PAGE, 2 * FULL, FULL));
 }
 
-/* Nothing has changed but the capacity: it waits on, with more announced. */
+/*
+ * Only the capacity changes: the write stays blocked, and more of it is
+ * announced.
+ */
 TEST_F_TIMEOUT(all, stays_blocking_and_grows, TIMEOUT)
 {
 	struct child c;
@@ -239,7 +249,9 @@ TEST_F_TIMEOUT(all, stays_blocking_and_grows, TIMEOUT)
 
 #define FLICKER		((SLOWER > 1 ? 6 : 24) * MIB)
 
-/* A writer whose file is changed all the time: by its own thread. */
+/*
+ * A thread of the writer that sets and clears a flag of the file all the time.
+ */
 struct flicker {
 	int fd;
 	int flag;
@@ -258,7 +270,9 @@ static void *flicker(void *arg)
 	return NULL;
 }
 
-/* Writes all, and goes on wherever a call came to its end. */
+/*
+ * Writes FLICKER bytes. It polls after EAGAIN and goes on after a short write.
+ */
 static long write_in_flicker(struct child *c)
 {
 	struct flicker f = { .fd = c->fd, .flag = c->flags };
@@ -281,7 +295,7 @@ static long write_in_flicker(struct child *c)
 	return done;
 }
 
-/* Not a byte comes twice, and none is lost, whenever the flag changes. */
+/* No byte is lost or repeated, whenever the flag changes. */
 static void flickers(struct __test_metadata *_metadata, struct ends *e, int flag)
 {
 	struct child c = {

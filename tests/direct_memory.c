@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Large writes from, and large reads to, every kind of memory there is: what is
- * carried, what is counted, what is left. Each goes both ways: to a reader
- * that waits already, and from a writer that does.
+ * Large writes from, and large reads to, every kind of memory: the bytes that arrive, the
+ * results of the calls, and the bytes left in the pipe. Each transfer runs twice: once the
+ * reader waits first, and once the writer does.
  */
 #include "memory.h"
 
@@ -29,19 +29,20 @@ FIXTURE_TEARDOWN(memory)
 {
 }
 
-/* What came of one side's calls. */
+/* The results of one side's calls, shared with the tester. */
 struct outcome {
-	int made;		/* the memory is there, or there is none such */
-	long done;		/* bytes */
-	long err;		/* of the call after those, if it was made */
+	int made;		/* memory_make() has returned */
+	long done;		/* bytes transferred */
+	long err;		/* result of the call after those, if there was one */
 	struct copy_sync sync;
 };
 
+/* What a side returns, beside 0. */
 #define NO_SUCH_MEMORY	12345
 #define WRONG_BYTES	12346
 #define WRONG_AFTER	12347
 
-/* One side, as a process of its own. */
+/* The writer or the reader: a process of its own. */
 struct party {
 	struct child c;
 	struct ends *e;
@@ -57,6 +58,7 @@ static enum memory_kind own_kind(const struct party *p)
 	return p->writes ? p->from : p->to;
 }
 
+/* Makes one call for the rest of the memory; two segments if the memory has a tail. */
 static long call(struct party *p, struct memory *m, size_t off)
 {
 	int fd = p->e->fd[p->writes];
@@ -72,13 +74,13 @@ static long call(struct party *p, struct memory *m, size_t off)
 			       read(fd, iov[0].iov_base, iov[0].iov_len));
 }
 
-/* Whether the reader's memory is as it must be. */
+/* True if the reader's memory holds the transferred bytes. */
 static bool has_arrived(struct party *p, struct memory *m)
 {
 	size_t done = p->o->done, head = done < m->head ? done : m->head;
 
-	if (m->kind == DEVICE && done == LEN)
-		/* There nothing can be written. */
+	if (m->type->bytes == FIRMWARE && done == LEN)
+		/* Stores to the firmware have no effect. */
 		return comes_from(p->from, m->p, 0, BAD_AT) &&
 		       comes_from(p->from, m->p + BAD_AT + ROM_LEN,
 				  BAD_AT + ROM_LEN, LEN - BAD_AT - ROM_LEN);
@@ -90,14 +92,19 @@ static long party_run(struct child *c)
 {
 	struct party *p = c->arg;
 	struct outcome *o = p->o;
-	struct memory m;
+	struct memory m = {
+		.kind = own_kind(p), .source = p->writes, .len = LEN, .part = BAD_AT,
+		.mount = p->mount, .sync = &o->sync,
+	};
 	long n = 1;
 	bool made;
 
 	close(p->e->fd[!p->writes]);
-	made = memory_make(&m, own_kind(p), p->writes, p->mount,
-			   &o->sync);
-	/* So that it may do what a key forbids the other. */
+	made = memory_make(&m);
+	/*
+	 * The other side may have memory with a key. This side's own key of the same number
+	 * allows access, so that only a check of the owner's rights can deny it.
+	 */
 	if (own_kind(p) == PLAIN)
 		pkey_alloc(0, 0);
 	__atomic_store_n(&o->made, 1, __ATOMIC_SEQ_CST);
@@ -126,12 +133,15 @@ static void party_start(struct party *p, const struct party *like, bool writes)
 		.fn = party_run, .arg = p, .drop = -1,
 		.nr = writes ? SYS_write : SYS_read,
 	};
-	if (grows(own_kind(p)))
+	if (memory_types[own_kind(p)].grows)
 		p->c.nr = writes ? SYS_writev : SYS_readv;
 	child_start(&p->c, 0);
 }
 
-/* What is left when the reader could not go on, and the end. */
+/*
+ * Reads the rest of the bytes, up to the end of file, after the reader failed. Returns the offset
+ * of the end, -EILSEQ or -errno.
+ */
 static long drain(int fd, enum memory_kind from, size_t off)
 {
 	unsigned char *buf = map_anonymous(LEN, MAP_POPULATE);
@@ -146,6 +156,7 @@ static long drain(int fd, enum memory_kind from, size_t off)
 	return n ?: (long)off;
 }
 
+/* One transfer; see is_bad() for the errors that it must return. */
 static void carry_once(struct __test_metadata *_metadata, struct party *like,
 		       bool reader_first)
 {
@@ -156,10 +167,10 @@ static void carry_once(struct __test_metadata *_metadata, struct party *like,
 
 	party_start(first, like, !reader_first);
 	ASSERT_TRUE(eventually(first->o->made));
-	/* It may sleep in faults before. It is over if there is no such memory. */
+	/* It may sleep in page faults first, and it exits if there is no such memory. */
 	EXPECT_TRUE(eventually(child_asleep(&first->c) ||
 			       first->c.report->ret == NO_SUCH_MEMORY));
-	if (own_kind(first) == COPIED_WAITING)
+	if (memory_types[own_kind(first)].waits)
 		EXPECT_TRUE(eventually(__atomic_load_n(&first->o->sync.ready,
 						       __ATOMIC_SEQ_CST)));
 	party_start(second, like, reader_first);
@@ -177,13 +188,16 @@ static void carry_once(struct __test_metadata *_metadata, struct party *like,
 	EXPECT_EQ(bad_from ? BAD_AT : LEN, w.o->done);
 	EXPECT_EQ(bad_from ? -EFAULT : 0, w.o->err);
 	EXPECT_EQ(bad_from || bad_to ? BAD_AT : LEN, r.o->done);
-	/* Where both end it is the end of the file that comes first. */
+	/* If both sides are bad, the writer has failed by then: the reader gets end of file. */
 	EXPECT_EQ(bad_to && !bad_from ? -EFAULT : 0, r.o->err);
 }
 
+/* Transfers LEN bytes in both orders. */
 static void carry(struct __test_metadata *_metadata, enum kind kind,
 		  enum memory_kind from, enum memory_kind to)
 {
+	const struct memory_type *source = &memory_types[from];
+	const struct memory_type *destination = &memory_types[to];
 	static struct fuse_mount mount;
 	int reader_first;
 
@@ -193,13 +207,12 @@ static void carry(struct __test_metadata *_metadata, enum kind kind,
 			.e = &e, .from = from, .to = to, .mount = &mount,
 		};
 
-		/* Afterwards its owner waits no more. */
-		if ((from == COPIED_WAITING && reader_first) ||
-		    (to == COPIED_WAITING && !reader_first))
+		/* The owner of memory that changes while it waits has to come first. */
+		if ((source->waits && reader_first) || (destination->waits && !reader_first))
 			continue;
 		ASSERT_EQ(0, ends_make(&e, kind));
 		ASSERT_EQ(0, open_ends(&e, 0));
-		if (from == FUSE_PRIVATE || to == FUSE_PRIVATE) {
+		if (source->fuse || destination->fuse) {
 			ASSERT_EQ(0, fuse_start(&mount));
 			fuse_resolve(&mount);
 		}
@@ -210,12 +223,12 @@ static void carry(struct __test_metadata *_metadata, enum kind kind,
 		fuse_stop(&mount);
 		mount.thread = 0;
 		ends_free(&e);
-		if (from == HUGETLB || from == HUGETLB_SHARED ||
-		    to == HUGETLB || to == HUGETLB_SHARED)
+		if (source->hugetlb || destination->hugetlb)
 			set_hugepages("0");
 	}
 }
 
+/* Opens the kernel log at its end. */
 static int watch_log(void)
 {
 	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -224,7 +237,7 @@ static int watch_log(void)
 	return fd;
 }
 
-/* Whether a line of the kernel log since then has @text in it. */
+/* True if a line that was logged since watch_log() contains @text. Closes the log. */
 static bool kernel_said(int fd, const char *text)
 {
 	char buf[9000];
@@ -240,303 +253,52 @@ static bool kernel_said(int fd, const char *text)
 	return said;
 }
 
-TEST_F_TIMEOUT(memory, from_plain, TIMEOUT)
+/*
+ * Transfers between plain memory and memory of one kind. Only the owner's own page fault may grow
+ * a mapping: the kernel logs a warning if another task's access would need that.
+ */
+static void carry_kind(struct __test_metadata *_metadata, enum kind kind,
+		       enum memory_kind from, enum memory_kind to)
 {
-	carry(_metadata, variant->kind, PLAIN, PLAIN);
+	bool logs = memory_types[from].logs || memory_types[to].logs;
+	int log = logs ? watch_log() : -1;
+
+	carry(_metadata, kind, from, to);
+	if (logs)
+		EXPECT_FALSE(kernel_said(log, "GUP no longer grows"));
 }
 
-TEST_F_TIMEOUT(memory, from_fresh, TIMEOUT)
-{
-	carry(_metadata, variant->kind, FRESH, PLAIN);
+/* A test for each kind of memory in kinds.h that is a source. */
+#define FROM_NO_TEST(...)
+#define FROM_DESTINATION(...)
+#define FROM_BOTH FROM_SOURCE
+#define FROM_SOURCE(constant, name)						\
+static const enum memory_kind from_##name = constant;				\
+										\
+TEST_F_TIMEOUT(memory, from_##name, TIMEOUT)					\
+{										\
+	carry_kind(_metadata, variant->kind, from_##name, PLAIN);		\
 }
 
-TEST_F_TIMEOUT(memory, from_zero_page, TIMEOUT)
-{
-	carry(_metadata, variant->kind, ZERO_PAGE, PLAIN);
+#define MEMKIND(constant, name, carry, ...) FROM_##carry(constant, name)
+#include "kinds.h"
+
+/* The same for each kind that is a destination. */
+#define TO_NO_TEST(...)
+#define TO_SOURCE(...)
+#define TO_BOTH TO_DESTINATION
+#define TO_DESTINATION(constant, name)						\
+static const enum memory_kind to_##name = constant;				\
+										\
+TEST_F_TIMEOUT(memory, to_##name, TIMEOUT)					\
+{										\
+	carry_kind(_metadata, variant->kind, PLAIN, to_##name);			\
 }
 
-TEST_F_TIMEOUT(memory, from_locked, TIMEOUT)
-{
-	carry(_metadata, variant->kind, LOCKED, PLAIN);
-}
+#define MEMKIND(constant, name, carry, ...) TO_##carry(constant, name)
+#include "kinds.h"
 
-TEST_F_TIMEOUT(memory, from_huge, TIMEOUT)
-{
-	carry(_metadata, variant->kind, HUGE, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_hugetlb, TIMEOUT)
-{
-	carry(_metadata, variant->kind, HUGETLB, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_hugetlb_shared, TIMEOUT)
-{
-	carry(_metadata, variant->kind, HUGETLB_SHARED, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_file_shared, TIMEOUT)
-{
-	carry(_metadata, variant->kind, FILE_SHARED, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_file_private, TIMEOUT)
-{
-	carry(_metadata, variant->kind, FILE_PRIVATE, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_fuse_private, TIMEOUT)
-{
-	carry(_metadata, variant->kind, FUSE_PRIVATE, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_secret, TIMEOUT)
-{
-	carry(_metadata, variant->kind, SECRET, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_device, TIMEOUT)
-{
-	carry(_metadata, variant->kind, DEVICE, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_stack, TIMEOUT)
-{
-	carry(_metadata, variant->kind, STACK, PLAIN);
-}
-
-/* Only its owner makes it grow: the kernel complains of all who expect it to. */
-TEST_F_TIMEOUT(memory, from_near_stack, TIMEOUT)
-{
-	int log = watch_log();
-
-	carry(_metadata, variant->kind, NEAR_STACK, PLAIN);
-	EXPECT_FALSE(kernel_said(log, "GUP no longer grows"));
-}
-
-TEST_F_TIMEOUT(memory, from_pkey_allowed, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PKEY_ALLOWED, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_copied, TIMEOUT)
-{
-	carry(_metadata, variant->kind, COPIED, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_copied_waiting, TIMEOUT)
-{
-	carry(_metadata, variant->kind, COPIED_WAITING, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_paged_out, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PAGED_OUT, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_swapped_in, TIMEOUT)
-{
-	carry(_metadata, variant->kind, SWAPPED_IN, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_uffd_missing, TIMEOUT)
-{
-	carry(_metadata, variant->kind, UFFD_MISSING, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_uffd_wp, TIMEOUT)
-{
-	carry(_metadata, variant->kind, UFFD_WP, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_read_only, TIMEOUT)
-{
-	carry(_metadata, variant->kind, READ_ONLY, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_hole, TIMEOUT)
-{
-	carry(_metadata, variant->kind, HOLE, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_unmapped, TIMEOUT)
-{
-	carry(_metadata, variant->kind, UNMAPPED, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_guard, TIMEOUT)
-{
-	carry(_metadata, variant->kind, GUARD, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_poison, TIMEOUT)
-{
-	carry(_metadata, variant->kind, POISON, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_file_ends, TIMEOUT)
-{
-	carry(_metadata, variant->kind, FILE_ENDS, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_exec_only, TIMEOUT)
-{
-	carry(_metadata, variant->kind, EXEC_ONLY, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, from_pkey_denied, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PKEY_DENIED, PLAIN);
-}
-
-TEST_F_TIMEOUT(memory, to_fresh, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, FRESH);
-}
-
-TEST_F_TIMEOUT(memory, to_zero_page, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, ZERO_PAGE);
-}
-
-TEST_F_TIMEOUT(memory, to_locked, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, LOCKED);
-}
-
-TEST_F_TIMEOUT(memory, to_huge, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, HUGE);
-}
-
-TEST_F_TIMEOUT(memory, to_hugetlb, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, HUGETLB);
-}
-
-TEST_F_TIMEOUT(memory, to_hugetlb_shared, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, HUGETLB_SHARED);
-}
-
-TEST_F_TIMEOUT(memory, to_file_shared, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, FILE_SHARED);
-}
-
-TEST_F_TIMEOUT(memory, to_file_private, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, FILE_PRIVATE);
-}
-
-TEST_F_TIMEOUT(memory, to_fuse_private, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, FUSE_PRIVATE);
-}
-
-TEST_F_TIMEOUT(memory, to_secret, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, SECRET);
-}
-
-TEST_F_TIMEOUT(memory, to_device, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, DEVICE);
-}
-
-TEST_F_TIMEOUT(memory, to_stack, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, STACK);
-}
-
-/* Only its owner makes it grow: the kernel complains of all who expect it to. */
-TEST_F_TIMEOUT(memory, to_near_stack, TIMEOUT)
-{
-	int log = watch_log();
-
-	carry(_metadata, variant->kind, PLAIN, NEAR_STACK);
-	EXPECT_FALSE(kernel_said(log, "GUP no longer grows"));
-}
-
-TEST_F_TIMEOUT(memory, to_pkey_allowed, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, PKEY_ALLOWED);
-}
-
-TEST_F_TIMEOUT(memory, to_copied, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, COPIED);
-}
-
-TEST_F_TIMEOUT(memory, to_copied_waiting, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, COPIED_WAITING);
-}
-
-TEST_F_TIMEOUT(memory, to_paged_out, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, PAGED_OUT);
-}
-
-TEST_F_TIMEOUT(memory, to_swapped_in, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, SWAPPED_IN);
-}
-
-TEST_F_TIMEOUT(memory, to_freed, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, FREED);
-}
-
-TEST_F_TIMEOUT(memory, to_uffd_missing, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, UFFD_MISSING);
-}
-
-TEST_F_TIMEOUT(memory, to_uffd_wp, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, UFFD_WP);
-}
-
-TEST_F_TIMEOUT(memory, to_read_only, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, READ_ONLY);
-}
-
-TEST_F_TIMEOUT(memory, to_hole, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, HOLE);
-}
-
-TEST_F_TIMEOUT(memory, to_unmapped, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, UNMAPPED);
-}
-
-TEST_F_TIMEOUT(memory, to_guard, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, GUARD);
-}
-
-TEST_F_TIMEOUT(memory, to_poison, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, POISON);
-}
-
-TEST_F_TIMEOUT(memory, to_file_ends, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, FILE_ENDS);
-}
-
-TEST_F_TIMEOUT(memory, to_exec_only, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, EXEC_ONLY);
-}
-
-TEST_F_TIMEOUT(memory, to_pkey_denied, TIMEOUT)
-{
-	carry(_metadata, variant->kind, PLAIN, PKEY_DENIED);
-}
+/* Pairs of kinds where both sides matter. */
 
 TEST_F_TIMEOUT(memory, from_hole_to_hole, TIMEOUT)
 {
@@ -590,9 +352,9 @@ TEST_F_TIMEOUT(memory, from_hugetlb_to_hugetlb, TIMEOUT)
 
 static long write_from_device(struct child *c)
 {
-	struct memory m;
+	struct memory m = { .kind = DEVICE, .source = true, .len = LEN, .part = BAD_AT };
 
-	if (!memory_make(&m, DEVICE, true, NULL, NULL))
+	if (!memory_make(&m))
 		return NO_SUCH_MEMORY;
 	return write(c->fd, m.p, LEN);
 }
@@ -604,13 +366,13 @@ static long misses(int fd)
 }
 
 /*
- * A device's memory is left to its owner: a writer offers what comes before it
- * and what comes behind it, and readers never look for it.
+ * Only the owner may access a device's memory. A writer posts the bytes before that memory and the
+ * bytes behind it, so readers pull both and never miss.
  */
-TEST_F_TIMEOUT(memory, device_is_not_offered, TIMEOUT)
+TEST_F_TIMEOUT(memory, device_is_not_posted, TIMEOUT)
 {
 	unsigned char *buf = map_anonymous(PAGE, MAP_POPULATE);
-	long offers, before = 0, behind = 0, n;
+	long posts, before = 0, behind = 0, n;
 	struct ends e;
 	struct child c;
 	size_t off;
@@ -628,14 +390,14 @@ TEST_F_TIMEOUT(memory, device_is_not_offered, TIMEOUT)
 			TH_LOG("at %zu", off);
 			break;
 		}
-		offers = fdinfo_number(e.fd[0], "zpipe-offers");
-		/* The next slots are in the pipe. */
+		posts = fdinfo_number(e.fd[0], "zpipe-posted-writes");
+		/* The slots hold the next bytes, up to here. */
 		if (off + SLOTS * PAGE < BAD_AT + ROM_LEN)
-			before = offers;
-		behind = offers;
+			before = posts;
+		behind = posts;
 		ASSERT_EQ(PAGE, sys(read(e.fd[0], buf, PAGE)));
 		ASSERT_TRUE(comes_from(DEVICE, buf, off, PAGE));
-		/* With the last slot that it needed the writer is done. */
+		/* With the last free slot that it needed, the writer has written all. */
 		if (off + PAGE + SLOTS * PAGE >= LEN)
 			ASSERT_TRUE(eventually(child_done(&c)));
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Large writes that wait: what the pipe says of them, what it does not hold on
- * to, and memory on the move.
+ * Large blocked writes: the counters of the pipe, writers that pin no memory,
+ * and writers whose memory is changed meanwhile.
  */
 #include "direct.h"
 
@@ -10,12 +10,12 @@ TEST_F_TIMEOUT(all, counts, TIMEOUT)
 	int fd = self->e.fd[0];
 	struct child c;
 
-	child_offer(&c, &self->e, 0, MIB);
+	child_write_private(&c, &self->e, 0, MIB);
 	ASSERT_EQ(MIB, drain(fd, 0, MIB, 50000));
 	EXPECT_EQ(MIB, child_join(&c));
 	if (is_zpipe(variant->kind)) {
-		EXPECT_LE(1, fdinfo_number(fd, "zpipe-offers"));
-		/* The last pipeful may have gone by way of the slots. */
+		EXPECT_LE(1, fdinfo_number(fd, "zpipe-posted-writes"));
+		/* The last pipeful may go through slots. */
 		EXPECT_LE(1, fdinfo_number(fd, "zpipe-bytes-pulled"));
 		EXPECT_GE(MIB, fdinfo_number(fd, "zpipe-bytes-pulled"));
 		EXPECT_EQ(MIB, fdinfo_number(fd, "zpipe-bytes-written"));
@@ -24,7 +24,7 @@ TEST_F_TIMEOUT(all, counts, TIMEOUT)
 		EXPECT_EQ(0, fdinfo_number(fd, "zpipe-pull-misses-mapping"));
 		EXPECT_EQ(0, fdinfo_number(fd, "zpipe-pull-misses-page"));
 	} else {
-		EXPECT_EQ(-1, fdinfo_number(fd, "zpipe-offers"));
+		EXPECT_EQ(-1, fdinfo_number(fd, "zpipe-posted-writes"));
 	}
 }
 
@@ -72,21 +72,21 @@ TEST_F_TIMEOUT(unnamed, blocked_writers_pin_nothing, 3 * TIMEOUT)
 }
 
 /*
- * A writer whose memory is on the move: each byte is what was there at some
- * time, in its place.
+ * A writer whose memory is changed all the time by two threads. Each byte that
+ * arrives was at its offset at some time.
  */
 #define ROUNDS		8
 
-struct mover {
+struct changer {
 	unsigned char *buf;
-	size_t from;		/* the part of it that is moved */
+	size_t from;		/* offset of the part that this thread changes */
 	size_t len;
 	int how;
 	int stop;
 	pthread_t thread;
 };
 
-static void move_once(struct mover *m, unsigned long *dice)
+static void change_once(struct changer *m, unsigned long *dice)
 {
 	size_t pages = m->len / PAGE;
 	size_t at = rnd(dice) % pages, nr = 1 + rnd(dice) % 16;
@@ -97,7 +97,7 @@ static void move_once(struct mover *m, unsigned long *dice)
 	p = m->buf + at * PAGE;
 	switch (m->how ? m->how : 1 + rnd(dice) % 4) {
 	case 1:
-		/* Elsewhere. */
+		/* Changes the address space, but not the buffer. */
 		q = mmap(NULL, nr * PAGE, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		*q = 1;
@@ -117,41 +117,41 @@ static void move_once(struct mover *m, unsigned long *dice)
 		stream_fill(p, at * PAGE, nr * PAGE);
 		break;
 	case 5:
-		/* A write may meet this. */
+		/* A write that accesses the pages now fails with EFAULT. */
 		mprotect(p, nr * PAGE, PROT_NONE);
 		mprotect(p, nr * PAGE, PROT_READ | PROT_WRITE);
 		break;
 	}
 }
 
-static void *move(void *arg)
+static void *change_memory(void *arg)
 {
-	struct mover *m = arg;
+	struct changer *m = arg;
 	unsigned long dice = (unsigned long)m + m->how;
 
 	while (!__atomic_load_n(&m->stop, __ATOMIC_SEQ_CST))
-		move_once(m, &dice);
+		change_once(m, &dice);
 	return NULL;
 }
 
-static long child_do_moved(struct child *c)
+static long child_do_changed(struct child *c)
 {
-	struct mover m[2];
+	struct changer m[2];
 	size_t done, i;
 	long n;
 	int round;
 
 	for (i = 0; i < 2; i++) {
-		m[i] = (struct mover) {
+		m[i] = (struct changer) {
 			.buf = c->buf, .from = i * c->len / 2,
 			.len = c->len / 2, .how = c->flags,
 		};
-		pthread_create(&m[i].thread, NULL, move, &m[i]);
+		pthread_create(&m[i].thread, NULL, change_memory, &m[i]);
 	}
 	for (round = 0; round < ROUNDS; round++) {
 		for (done = 0; done < c->len; done += n) {
 			n = write(c->fd, c->buf + done, c->len - done);
-			/* Where a mover has just been. */
+			/* The page was PROT_NONE at this moment. */
 			if (n < 0 && errno == EFAULT && c->flags == 5)
 				n = 0;
 			if (n < 0)
@@ -165,13 +165,13 @@ static long child_do_moved(struct child *c)
 	return 0;
 }
 
-static void moved(struct __test_metadata *_metadata, struct ends *e, int how)
+static void source_changes(struct __test_metadata *_metadata, struct ends *e, int how)
 {
 	size_t len = 3 * FULL + 2 * PAGE, at, i;
 	unsigned char *buf = own_memory(40000);
 	unsigned char *want = own_memory(len);
 	struct child c = {
-		.fn = child_do_moved, .fd = e->fd[1], .drop = e->fd[0],
+		.fn = child_do_changed, .fd = e->fd[1], .drop = e->fd[0],
 		.len = len, .buf = own_memory(len), .flags = how,
 	};
 	long off = 0, n;
@@ -183,7 +183,10 @@ static void moved(struct __test_metadata *_metadata, struct ends *e, int how)
 	while ((n = sys(read(e->fd[0], buf, 40000))) > 0) {
 		for (i = 0; i < n; i++) {
 			at = (off + i) % len;
-			/* Zero where it was as good as new. */
+			/*
+			 * A dropped or replaced page reads as zeros until it is
+			 * filled again.
+			 */
 			if (buf[i] != want[at] && (buf[i] || how == 1 ||
 						   how == 2))
 				break;
@@ -207,8 +210,11 @@ static long child_do_touched(struct child *c)
 	return write(c->fd, c->buf, c->len);
 }
 
-/* What a reader could not take of a slot comes again, and to the same place. */
-TEST_F_TIMEOUT(all, source_goes_away_within_a_slot, TIMEOUT)
+/*
+ * A pull misses in the middle of a slot. The rest of the slot arrives later, at
+ * the right offset.
+ */
+TEST_F_TIMEOUT(all, pull_misses_within_a_slot, TIMEOUT)
 {
 	int fd = memfd_create("zpipe-test", MFD_CLOEXEC);
 	size_t first = 1000, len = MIB - PAGE;
@@ -224,7 +230,9 @@ TEST_F_TIMEOUT(all, source_goes_away_within_a_slot, TIMEOUT)
 	stream_fill(c.buf, 0, len);
 	child_start(&c, 0);
 	ASSERT_TRUE(child_asleep(&c));
-	/* Back at once, but not in its page tables. */
+	/*
+	 * The pages are in the file again, but not in the writer's page tables.
+	 */
 	ASSERT_EQ(0, fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 			       PAGE, MIB - PAGE));
 	stream_fill(p + PAGE, first, len - first);
@@ -237,32 +245,32 @@ TEST_F_TIMEOUT(all, source_goes_away_within_a_slot, TIMEOUT)
 
 TEST_F_TIMEOUT(all, other_memory_is_mapped_meanwhile, TIMEOUT)
 {
-	moved(_metadata, &self->e, 1);
+	source_changes(_metadata, &self->e, 1);
 }
 
 TEST_F_TIMEOUT(all, source_is_protected_meanwhile, TIMEOUT)
 {
-	moved(_metadata, &self->e, 2);
+	source_changes(_metadata, &self->e, 2);
 }
 
 TEST_F_TIMEOUT(all, source_is_dropped_meanwhile, TIMEOUT)
 {
-	moved(_metadata, &self->e, 3);
+	source_changes(_metadata, &self->e, 3);
 }
 
 TEST_F_TIMEOUT(all, source_is_replaced_meanwhile, TIMEOUT)
 {
-	moved(_metadata, &self->e, 4);
+	source_changes(_metadata, &self->e, 4);
 }
 
 TEST_F_TIMEOUT(all, source_is_not_readable_at_times, TIMEOUT)
 {
-	moved(_metadata, &self->e, 5);
+	source_changes(_metadata, &self->e, 5);
 }
 
-TEST_F_TIMEOUT(all, everything_moves, TIMEOUT)
+TEST_F_TIMEOUT(all, all_changes_meanwhile, TIMEOUT)
 {
-	moved(_metadata, &self->e, 0);
+	source_changes(_metadata, &self->e, 0);
 }
 
 TEST_HARNESS_MAIN

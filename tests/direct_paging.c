@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Memory that a large write or read waits with stays pageable: others page it
- * out, and limits of memory cgroups hold that are far below it.
+ * The memory of a large write or read that waits stays pageable. Other tasks page it out, and
+ * memory cgroups enforce limits that are far smaller.
  *
- * ZPIPE_PAGING_MIB is how much one write waits with under a limit.
+ * ZPIPE_PAGING_MIB is the size of the write that waits under a limit.
  */
 #include "cgroup.h"
 #include "memory.h"
 
-#define SOME		(16 * MIB)	/* where there is no limit */
+#define SOME		(16 * MIB)	/* size of a transfer without a limit */
 #define DEFAULT_MIB	64
-#define FRACTION	8		/* of it is the limit */
+#define FRACTION	8		/* the limit is this fraction of the transfer */
 #define LONG_TIME	(20 * TIMEOUT)
 #define LONG_EVENT	(10 * EVENT_MS)
 
@@ -42,7 +42,7 @@ FIXTURE_TEARDOWN(paging)
 	cgroups_free(&self->cgroups);
 }
 
-/* One side: a process that writes from, or reads to, memory of its own. */
+/* One side: a process with its own memory that writes once, or reads to end of file. */
 struct side {
 	struct child c;
 	struct ends *e;
@@ -52,7 +52,7 @@ struct side {
 	struct {
 		unsigned char *buf;
 		int ready;
-		int page_out;	/* a thread of it is to do it itself */
+		int page_out;	/* asks a thread of the process to page out */
 		int paged_out;
 	} *shared;
 };
@@ -100,7 +100,10 @@ static long side_run(struct child *c)
 	return pages_right(buf, 0, 0, done) ? done : -2;
 }
 
-/* In a limited group, if there is one. Waits until it waits. */
+/*
+ * Starts a side, in @group if that is not NULL, with a limit. Returns when the side sleeps in
+ * its call.
+ */
 static void side_start(struct __test_metadata *_metadata, struct side *s,
 		       struct ends *e, bool writes, size_t len,
 		       const char *group)
@@ -120,7 +123,7 @@ static void side_start(struct __test_metadata *_metadata, struct side *s,
 		.nr = writes ? SYS_write : SYS_read,
 	};
 	child_start(&s->c, 0);
-	/* To fill it may take long. */
+	/* To fill the memory may take long. */
 	for (int i = 0; i < LONG_EVENT / EVENT_MS; i++)
 		if (eventually(child_done(&s->c) ||
 			       __atomic_load_n(&s->shared->ready,
@@ -129,7 +132,7 @@ static void side_start(struct __test_metadata *_metadata, struct side *s,
 	ASSERT_TRUE(child_asleep(&s->c));
 }
 
-/* What of its buffer is in swap, in bytes. */
+/* The bytes of the side's buffer that are in swap. */
 static long swapped(struct side *s)
 {
 	unsigned long start, end, from = (unsigned long)s->shared->buf;
@@ -151,7 +154,7 @@ static long swapped(struct side *s)
 	return kib * 1024;
 }
 
-/* From outside: process_madvise(2). */
+/* Pages out the buffer from another process, by process_madvise(2). */
 static bool page_out_of(struct side *s)
 {
 	int pidfd = syscall(SYS_pidfd_open, s->c.pid, 0), i;
@@ -177,7 +180,7 @@ static bool page_out_by_itself(struct side *s)
 	       s->shared->paged_out > 0 && swapped(s) >= s->len / 20 * 19;
 }
 
-/* child_join() for what may take long. */
+/* child_join() for a side that may take long. */
 static long side_join(struct side *s)
 {
 	for (int i = 0; i < LONG_EVENT / EVENT_MS; i++)
@@ -187,7 +190,7 @@ static long side_join(struct side *s)
 	return child_join(&s->c);
 }
 
-/* Reads all of what @s writes; how much of it is right. */
+/* Reads all bytes that @s writes. Returns the number of right bytes, -EILSEQ or -errno. */
 static long read_all(struct side *s)
 {
 	unsigned char *buf = map_anonymous(MIB, MAP_POPULATE);
@@ -253,7 +256,7 @@ TEST_F_TIMEOUT(paging, reader_pages_out, TIMEOUT)
 	paged_out(_metadata, &self->e, false, page_out_by_itself);
 }
 
-/* Again and again, in the middle of it. */
+/* Pages out several times in the course of one write. */
 TEST_F_TIMEOUT(paging, writer_is_paged_out_while_it_is_read, TIMEOUT)
 {
 	unsigned char *buf = map_anonymous(MIB, MAP_POPULATE);
@@ -297,7 +300,7 @@ TEST_F_TIMEOUT(paging, writer_under_a_limit, LONG_TIME)
 	side_start(_metadata, &w, &self->e, true, len, self->cgroups.group[0]);
 	expect_limit(_metadata, self->cgroups.group[0], len);
 	EXPECT_LE(len / FRACTION * (FRACTION - 2), swapped(&w));
-	/* All of it, even of what the limit allows, can go. */
+	/* The pages that are resident within the limit can be paged out, too. */
 	EXPECT_TRUE(page_out_of(&w));
 	EXPECT_EQ(len, read_all(&w));
 	expect_limit(_metadata, self->cgroups.group[0], len);

@@ -1,25 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Memory errors in the memory of a writer or a reader that waits: madvise(2)
- * MADV_HWPOISON does all that the kernel does when the hardware has reported
- * one. The call ends at the page, as it would at one that is not mapped; what is
- * before it arrives, and nothing else.
+ * Memory errors in the memory of a blocked writer or reader. madvise(2) MADV_HWPOISON does what
+ * the kernel does when the hardware has reported an error. The call must end at the bad page, as
+ * at a page that is not mapped. Only the bytes before that page arrive.
  */
 #include "direct.h"
 #include "push.h"
 
-/* Returns 0 or -errno. */
+/* Marks the page as bad; 0 or -errno. */
 static int poison(unsigned char *page)
 {
-	/* The thread that meets a memory error is told. */
+	/* madvise(2) sends SIGBUS to the caller, as to a thread that meets the error. */
 	catch_signal(SIGBUS, 0);
 	return sys(madvise(page, PAGE, MADV_HWPOISON));
 }
 
-/* A write of a mebibyte of which a page goes bad while it waits. */
+/* A write of a mebibyte, and a page of its memory that goes bad while the write waits. */
 struct bad_write {
-	int bad;		/* which one */
-	int done;		/* what came of poison(), plus 1 */
+	int bad;		/* index of the page */
+	int done;		/* result of poison(), plus 1 */
 	unsigned char *p;
 };
 
@@ -30,7 +29,7 @@ static void *poison_later(void *arg)
 	eventually(task_syscall(getpid()) == SYS_write);
 	__atomic_store_n(&w->done, poison(w->p + w->bad * PAGE) + 1,
 			 __ATOMIC_SEQ_CST);
-	/* The write goes on. */
+	/* The signal came to this thread, so the write still waits. */
 	return NULL;
 }
 
@@ -46,7 +45,7 @@ static long write_and_poison(struct child *c)
 	return write(c->fd, w->p, MIB);
 }
 
-/* Reads @size bytes at a time. */
+/* Reads @size bytes at a time, and expects the bytes before the bad page. */
 static void read_what_was_good(struct __test_metadata *_metadata,
 			       struct ends *e, int bad, size_t size)
 {
@@ -55,7 +54,7 @@ static void read_what_was_good(struct __test_metadata *_metadata,
 		.nr = SYS_write, .fn = write_and_poison, .arg = w,
 		.fd = e->fd[1], .drop = e->fd[0],
 	};
-	/* A pipe has a copy of what it announced. */
+	/* pipe(2) holds copies of the bytes that it announced, a posted write does not. */
 	long want = is_zpipe(e->kind) || bad >= SLOTS ? bad * PAGE : MIB;
 
 	w->bad = bad;
@@ -103,10 +102,10 @@ TEST_F_TIMEOUT(all, page_of_a_waiting_reader, TIMEOUT)
 	long n, more = BAD_OF_READER * PAGE;
 	struct child c, w;
 
-	child_take_to(&c, &self->e, MIB, want);
+	child_read_private_to(&c, &self->e, MIB, want);
 	ASSERT_TRUE(meanwhile_has(&c, ENDED));
 	ASSERT_TRUE(child_asleep(&c));
-	child_offer(&w, &self->e, 0, MIB);
+	child_write_private(&w, &self->e, 0, MIB);
 	n = child_join(&c);
 	ASSERT_LT(0, n);
 	EXPECT_GE(more, n);

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Room for others beside a large write that waits. When readers have taken all
- * there is, the pipe is empty and so others can write, though the writer that
- * waited has not had a processor since. When it has, it may leave room; then
- * all hear of it who wait for room, in whatever way they do.
+ * Free slots for other writers beside a large blocked write. Once readers have
+ * pulled everything that is posted, the pipe is empty and others can write. The
+ * owner need not run for that. When the owner withdraws, it may leave slots
+ * free. Then every writer that waits for free slots is notified, however it
+ * waits.
  */
 #include "direct.h"
 #include "words.h"
 
-#define LARGE		0		/* the writer that is held up */
-#define OTHER		1		/* the one that waits for room */
+#define LARGE		0		/* the large writer, which is held up */
+#define OTHER		1		/* the writer that waits for a free slot */
 #define TESTER		2
 
-/* How the other one waits for room. */
+/* How the other writer waits for a free slot. */
 enum way {
 	BLOCKING,
 	POLLING,
@@ -23,7 +24,7 @@ enum way {
 struct other {
 	struct ends *e;
 	enum way how;
-	int *tries;		/* writes that were refused; shared */
+	int *tries;		/* the number of writes that got EAGAIN; shared */
 };
 
 static bool refused(struct other *o, int fd, const void *buf, long *ret)
@@ -35,7 +36,7 @@ static bool refused(struct other *o, int fd, const void *buf, long *ret)
 	return true;
 }
 
-/* Writes a page as soon as it is told that there is room. */
+/* Writes a page once the pipe has a free slot. */
 static long other_run(struct child *c)
 {
 	struct other *o = c->arg;
@@ -75,7 +76,10 @@ static const long call_of[] = {
 	[SIGNALS] = SYS_rt_sigtimedwait,
 };
 
-/* Both writers wait, and then the large one, of @len bytes, is held up. */
+/*
+ * A large writer that is held up, and the other writer; both wait for free
+ * slots.
+ */
 struct scene {
 	struct ends *e;
 	struct child large;
@@ -115,13 +119,13 @@ static void scene_hold(struct scene *s)
 	s->runs = task_runs(s->large.pid);
 }
 
-/* Whether the large writer has run since. */
+/* True if the large writer has run since scene_hold(). */
 static bool scene_ran(struct scene *s)
 {
 	return child_done(&s->large) || task_runs(s->large.pid) != s->runs;
 }
 
-/* Reads at most @len bytes, as long as there are any. */
+/* Reads until @len bytes are read or the pipe is empty. */
 static void scene_drain(struct __test_metadata *_metadata, struct scene *s,
 			long len)
 {
@@ -134,7 +138,10 @@ static void scene_drain(struct __test_metadata *_metadata, struct scene *s,
 	}
 }
 
-/* All of both arrives, and what the tester wrote. */
+/*
+ * Lets the large writer run. Checks that all bytes of both writers and of the
+ * tester arrive.
+ */
 static void scene_end(struct __test_metadata *_metadata, struct scene *s,
 		      long tester)
 {
@@ -158,8 +165,8 @@ static void scene_end(struct __test_metadata *_metadata, struct scene *s,
 }
 
 /*
- * The pipe is drained, and there is room at once. In pipe(2) a writer that waits
- * in the queue behind the large one gets in after it only.
+ * The pipe is drained and has free slots at once. Only in pipe(2) does a
+ * blocked writer in the queue behind the large one have to wait for that one.
  */
 static bool drained(struct __test_metadata *_metadata, struct ends *e,
 		    enum way how)
@@ -182,8 +189,8 @@ static bool drained(struct __test_metadata *_metadata, struct ends *e,
 }
 
 /*
- * What is left would fit, so the large writer comes back, and leaves room. In
- * pipe(2) the other one may have got in before.
+ * The rest of the large write fits into the slots. So its owner withdraws it,
+ * and leaves slots free. In pipe(2) the other writer may have written before.
  */
 static bool rest_fits(struct __test_metadata *_metadata, struct ends *e,
 		      enum way how)
@@ -197,9 +204,9 @@ static bool rest_fits(struct __test_metadata *_metadata, struct ends *e,
 	if (!child_asleep(&s.c))
 		ASSERT_TRUE(child_done(&s.c));
 	scene_hold(&s);
-	/* In pipe(2) as much of it as was there. */
+	/* In pipe(2) only FULL bytes of these are there. */
 	scene_drain(_metadata, &s, FULL + 12 * PAGE);
-	/* Who was told too early has tried in vain by now. */
+	/* A writer that was woken too early has got EAGAIN again by now. */
 	soon(child_done(&s.c) || task_syscall(s.c.pid) == call_of[how]);
 	ran = scene_ran(&s);
 	let_go();
@@ -210,10 +217,10 @@ static bool rest_fits(struct __test_metadata *_metadata, struct ends *e,
 }
 
 /*
- * The last slot takes what fits into it, though no slot is free and a large
- * write waits: what that one has to write comes behind it.
+ * A small write is merged into the last slot, though no slot is free and a
+ * large write is posted. The bytes of the posted write follow behind it.
  */
-TEST_F_TIMEOUT(all, room_in_the_last_slot, TIMEOUT)
+TEST_F_TIMEOUT(all, merge_into_the_last_slot, TIMEOUT)
 {
 	long first = FULL - PAGE, odd = first + 100, all = odd + 50 + MIB;
 	int fd = open_nonblocking_writer(&self->e);
@@ -221,7 +228,7 @@ TEST_F_TIMEOUT(all, room_in_the_last_slot, TIMEOUT)
 
 	ASSERT_EQ(first, stream_write(self->e.fd[1], 0, first));
 	ASSERT_EQ(100, stream_write(self->e.fd[1], first, 100));
-	child_offer(&c, &self->e, odd + 50, MIB);
+	child_write_private(&c, &self->e, odd + 50, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	EXPECT_EQ(0, poll_mask(fd));
 	EXPECT_EQ(50, stream_write(fd, odd, 50));
@@ -239,21 +246,24 @@ static long write_until_signalled(struct child *c)
 	return write(c->fd, c->buf, c->len);
 }
 
-/* What can be read stays when the writer takes back the rest, at no moment less. */
-TEST_F_TIMEOUT(all, all_of_a_large_pipe_stays, TIMEOUT)
+/*
+ * A signal interrupts the owner of a posted write. At no moment may FIONREAD
+ * count less than was announced.
+ */
+TEST_F_TIMEOUT(all, signal_keeps_all_that_was_announced, TIMEOUT)
 {
 	struct child c = {
 		.nr = SYS_write, .fn = write_until_signalled,
 		.fd = self->e.fd[1], .drop = self->e.fd[0],
 		.len = 8 * MIB, .buf = own_memory(8 * MIB),
 	};
-	long least, n;
+	long lowest, n;
 	int i;
 
 	stream_fill(c.buf, 0, c.len);
 	ASSERT_EQ(MIB, set_capacity(self->e.kind, self->e.fd[0], MIB));
 	for (i = 0; i < 10; i++) {
-		least = MIB;
+		lowest = MIB;
 		child_start(&c, 0);
 		ASSERT_TRUE(child_asleep(&c));
 		run_beside(&c);
@@ -261,55 +271,58 @@ TEST_F_TIMEOUT(all, all_of_a_large_pipe_stays, TIMEOUT)
 		child_signal(&c, SIGUSR1);
 		do {
 			n = fionread(self->e.fd[0]);
-			least = n < least ? n : least;
+			lowest = n < lowest ? n : lowest;
 		} while (!child_done(&c));
-		/* Unless its memory has to be faulted in again. */
+		/*
+		 * Not with cut copies: then the owner has to fault its memory
+		 * in first.
+		 */
 		if (!copies_are_cut(self->e.kind))
-			EXPECT_EQ(MIB, least);
+			EXPECT_EQ(MIB, lowest);
 		EXPECT_EQ(MIB, child_join(&c));
 		ASSERT_EQ(MIB, drain(self->e.fd[0], 0, MIB, MIB));
 	}
 	munmap(c.buf, c.len);
 	if (is_zpipe(self->e.kind))
-		EXPECT_LT(0, fdinfo_number(self->e.fd[0], "zpipe-offers"));
+		EXPECT_LT(0, fdinfo_number(self->e.fd[0], "zpipe-posted-writes"));
 }
 
-TEST_F_TIMEOUT(all, room_in_a_drained_pipe_for_a_blocked_writer, TIMEOUT)
+TEST_F_TIMEOUT(all, drained_pipe_wakes_a_blocked_writer, TIMEOUT)
 {
 	EXPECT_TRUE(held_up(drained(_metadata, &self->e, BLOCKING)));
 }
 
-TEST_F_TIMEOUT(all, room_in_a_drained_pipe_for_who_polls, TIMEOUT)
+TEST_F_TIMEOUT(all, drained_pipe_wakes_a_poller, TIMEOUT)
 {
 	EXPECT_TRUE(held_up(drained(_metadata, &self->e, POLLING)));
 }
 
-TEST_F_TIMEOUT(all, room_in_a_drained_pipe_is_an_edge, TIMEOUT)
+TEST_F_TIMEOUT(all, drained_pipe_is_an_edge, TIMEOUT)
 {
 	EXPECT_TRUE(held_up(drained(_metadata, &self->e, EDGES)));
 }
 
-TEST_F_TIMEOUT(all, room_in_a_drained_pipe_sends_sigio, TIMEOUT)
+TEST_F_TIMEOUT(all, drained_pipe_sends_sigio, TIMEOUT)
 {
 	EXPECT_TRUE(held_up(drained(_metadata, &self->e, SIGNALS)));
 }
 
-TEST_F_TIMEOUT(all, room_beside_the_rest_for_a_blocked_writer, TIMEOUT)
+TEST_F_TIMEOUT(all, free_slots_beside_the_rest_wake_a_blocked_writer, TIMEOUT)
 {
 	EXPECT_TRUE(held_up(rest_fits(_metadata, &self->e, BLOCKING)));
 }
 
-TEST_F_TIMEOUT(all, room_beside_the_rest_for_who_polls, TIMEOUT)
+TEST_F_TIMEOUT(all, free_slots_beside_the_rest_wake_a_poller, TIMEOUT)
 {
 	EXPECT_TRUE(held_up(rest_fits(_metadata, &self->e, POLLING)));
 }
 
-TEST_F_TIMEOUT(all, room_beside_the_rest_is_an_edge, TIMEOUT)
+TEST_F_TIMEOUT(all, free_slots_beside_the_rest_are_an_edge, TIMEOUT)
 {
 	EXPECT_TRUE(held_up(rest_fits(_metadata, &self->e, EDGES)));
 }
 
-TEST_F_TIMEOUT(all, room_beside_the_rest_sends_sigio, TIMEOUT)
+TEST_F_TIMEOUT(all, free_slots_beside_the_rest_send_sigio, TIMEOUT)
 {
 	EXPECT_TRUE(held_up(rest_fits(_metadata, &self->e, SIGNALS)));
 }

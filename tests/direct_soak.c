@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Large messages both ways between two processes, or within one, while other
- * threads of them map, unmap, protect, drop and page out, above all the very
- * memory that is sent from and received to. Nobody waits for ever, and each
- * byte arrives.
+ * Large messages both ways between two processes, or between two threads of
+ * one. Other threads map, unmap, protect, drop and page out memory meanwhile,
+ * mostly the buffers of the messages. No task may hang, and every byte has to
+ * arrive.
  *
  * ZPIPE_STRESS_MS is how long each test runs.
  */
@@ -17,23 +17,26 @@
 #define BUFFER		MIB
 #define MAX_LEN		(600 * 1024L)
 
-/* A buffer; a shared one is seen in another place too, where nobody meddles. */
+/*
+ * A buffer for messages. A shared buffer is mapped twice, and the meddling
+ * threads leave the second mapping (calm) alone.
+ */
 struct buffer {
 	unsigned char *p;
 	unsigned char *calm;
 	int fd;
-	pthread_mutex_t lock;	/* over what it is mapped as */
+	pthread_mutex_t lock;	/* held while the mapping at p is changed */
 };
 
 struct peer {
 	int to;
 	int from;
-	int other[2];		/* the ends that are not its own, or -1 */
+	int other[2];		/* the ends that the peer does not use, or -1 */
 	int *stop;
 	bool shared;
 	struct buffer out;
 	struct buffer in;
-	/* What came of it. */
+	/* Results. */
 	long sent;
 	long got;
 	long faults;
@@ -71,7 +74,7 @@ static void buffer_make(struct buffer *b, bool shared)
 		abort();
 }
 
-/* What does not change the bytes of the pages, but all else about them. */
+/* Changes the mapping of a shared buffer, but not its bytes. */
 static void meddle_shared(struct buffer *b, size_t at, size_t len, int how)
 {
 	unsigned char *p = b->p + at;
@@ -82,7 +85,7 @@ static void meddle_shared(struct buffer *b, size_t at, size_t len, int how)
 	}
 	pthread_mutex_lock(&b->lock);
 	if (how == 4)
-		/* A hole would be filled by others. */
+		/* Other threads could map something into a hole. */
 		mmap(p, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
 		     -1, 0);
 	else
@@ -95,7 +98,10 @@ static void meddle_shared(struct buffer *b, size_t at, size_t len, int how)
 	pthread_mutex_unlock(&b->lock);
 }
 
-/* Its owner writes to it without a system call. */
+/*
+ * Changes a private buffer. The owner's own stores must not fault for good, so
+ * the outgoing buffer never becomes read-only.
+ */
 static void meddle_private(struct buffer *b, size_t at, size_t len, int how,
 			   bool out)
 {
@@ -113,7 +119,7 @@ static void meddle_private(struct buffer *b, size_t at, size_t len, int how,
 		}
 		break;
 	case 2:
-		/* From now on each page has to be copied. */
+		/* After a fork each page is copied at the next store. */
 		pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 		if (!pid)
 			_exit(0);
@@ -147,7 +153,7 @@ static void *meddle(void *arg)
 	return NULL;
 }
 
-/* Other memory of the same process. */
+/* Changes other memory of the same process. */
 static void *map_and_unmap(void *arg)
 {
 	struct peer *p = arg;
@@ -166,7 +172,7 @@ static void *map_and_unmap(void *arg)
 	return NULL;
 }
 
-/* The other side would wait for ever. */
+/* Ends the process: without this peer the other one would wait for ever. */
 static void give_up(const char *call, long ret)
 {
 	printf("# %s: %s\n", call, strerror(-ret));
@@ -258,7 +264,7 @@ static void *thread_run(void *arg)
 	return NULL;
 }
 
-/* Both in one process. */
+/* Runs both peers in one process. */
 static long both_run(struct child *c)
 {
 	struct peer *p = c->arg;

@@ -1,127 +1,44 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * Large writes that wait, from memory of every kind.
- */
+/* Large blocked writes from memory of every kind. */
 #include "direct.h"
-
-/* What a child's source is made of. */
-enum source {
-	FRESH,			/* never touched: zeroes */
-	ZERO_PAGE,		/* only read: zeroes */
-	SHARED,			/* of a memfd, not mapped into page tables */
-	READ_ONLY,
-	PKEY,			/* behind a protection key that allows it */
-	PKEY_DENIED,		/* behind one that does not */
-	SECRET,			/* memfd_secret(2) */
-	HUGE,
-	PAGED_OUT,
-};
-
-struct source_write {
-	struct ends *e;
-	enum source source;
-	size_t len;
-	bool zero;		/* what it writes */
-};
-
-/* The memory, or NULL with errno if there is no such. */
-static void *source_memory(const struct source_write *s)
-{
-	int fd, prot = PROT_READ | PROT_WRITE, key = -1;
-	unsigned char *p;
-	size_t i;
-
-	switch (s->source) {
-	case SHARED:
-		fd = memfd_create("zpipe-test", MFD_CLOEXEC);
-		break;
-	case SECRET:
-		fd = syscall(SYS_memfd_secret, O_CLOEXEC);
-		break;
-	default:
-		fd = -1;
-	}
-	if (s->source == SHARED || s->source == SECRET) {
-		if (fd < 0 || ftruncate(fd, s->len))
-			return NULL;
-		p = mmap(NULL, s->len, prot, MAP_SHARED, fd, 0);
-	} else {
-		p = mmap(NULL, s->len + 2 * MIB, prot,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	}
-	if (p == MAP_FAILED)
-		return NULL;
-	switch (s->source) {
-	case FRESH:
-		return p;
-	case ZERO_PAGE:
-		for (i = 0; i < s->len; i += PAGE)
-			if (((volatile unsigned char *)p)[i])
-				return NULL;
-		return p;
-	case HUGE:
-		p = (void *)(((unsigned long)p + 2 * MIB - 1) & -(2 * MIB));
-		madvise(p, s->len, MADV_HUGEPAGE);
-		break;
-	case PKEY:
-	case PKEY_DENIED:
-		key = pkey_alloc(0, 0);
-		if (key < 0)
-			return NULL;
-		break;
-	default:
-		break;
-	}
-	stream_fill(p, 0, s->len);
-	switch (s->source) {
-	case SHARED:
-		munmap(p, s->len);
-		p = mmap(NULL, s->len, prot, MAP_SHARED, fd, 0);
-		break;
-	case READ_ONLY:
-		mprotect(p, s->len, PROT_READ);
-		break;
-	case PAGED_OUT:
-		madvise(p, s->len, MADV_PAGEOUT);
-		break;
-	case PKEY:
-	case PKEY_DENIED:
-		if (pkey_mprotect(p, s->len, prot, key) ||
-		    pkey_set(key, s->source == PKEY ? 0 : PKEY_DISABLE_ACCESS))
-			return NULL;
-		break;
-	default:
-		break;
-	}
-	return p;
-}
+#include "memory.h"
 
 #define NO_SUCH_MEMORY	12345
+#define WHOLE		(2 * MIB + 5000)	/* bytes of a write */
+
+/* A child that writes once. */
+struct source_write {
+	struct ends *e;
+	struct memory memory;
+};
 
 static long child_do_source(struct child *c)
 {
 	struct source_write *s = c->arg;
-	void *p = source_memory(s);
 
 	close(s->e->fd[0]);
-	if (!p)
+	if (!memory_make(&s->memory))
 		return NO_SUCH_MEMORY;
-	return write(s->e->fd[1], p, s->len);
+	return write(s->e->fd[1], s->memory.p, s->memory.len);
 }
 
-/* Reads what such a child writes; whether that was possible. */
+/*
+ * Reads everything that such a child writes, and expects its write to return
+ * @want. Returns false if this kernel has no such memory.
+ */
 static bool source_arrives(struct __test_metadata *_metadata, struct ends *e,
-			   enum source source, long want)
+			   enum memory_kind kind, long want)
 {
 	struct source_write s = {
-		.e = e, .source = source, .len = 2 * MIB + 5000,
-		.zero = source == FRESH || source == ZERO_PAGE,
+		.e = e,
+		/* The part that differs is all of it. */
+		.memory = { .kind = kind, .source = true, .len = WHOLE },
 	};
 	struct child c = {
 		.fn = child_do_source, .arg = &s, .drop = -1, .nr = SYS_write,
 	};
 	unsigned char *buf = own_memory(3 * FULL);
-	long off, n, i;
+	long off, n;
 
 	child_start(&c, 0);
 	close_end(e, 1);
@@ -129,10 +46,7 @@ static bool source_arrives(struct __test_metadata *_metadata, struct ends *e,
 		n = sys(read(e->fd[0], buf, 3 * FULL));
 		if (n <= 0)
 			break;
-		if (!s.zero)
-			EXPECT_EQ(-1, stream_diff(buf, off, n));
-		for (i = 0; s.zero && i < n; i++)
-			ASSERT_EQ(0, buf[i]);
+		EXPECT_TRUE(comes_from(kind, buf, off, n));
 	}
 	EXPECT_EQ(0, n);
 	n = child_join(&c);
@@ -142,8 +56,6 @@ static bool source_arrives(struct __test_metadata *_metadata, struct ends *e,
 	EXPECT_EQ(want < 0 ? 0 : want, off);
 	return true;
 }
-
-#define WHOLE	(2 * MIB + 5000)
 
 TEST_F_TIMEOUT(all, source_is_fresh, TIMEOUT)
 {
@@ -158,7 +70,7 @@ TEST_F_TIMEOUT(all, source_is_the_zero_page, TIMEOUT)
 
 TEST_F_TIMEOUT(all, source_is_shared_and_not_mapped_yet, TIMEOUT)
 {
-	EXPECT_TRUE(source_arrives(_metadata, &self->e, SHARED, WHOLE));
+	EXPECT_TRUE(source_arrives(_metadata, &self->e, FILE_SHARED, WHOLE));
 }
 
 TEST_F_TIMEOUT(all, source_is_read_only, TIMEOUT)
@@ -175,7 +87,7 @@ TEST_F_TIMEOUT(all, source_is_huge, TIMEOUT)
 
 TEST_F_TIMEOUT(all, source_has_a_protection_key, TIMEOUT)
 {
-	if (!source_arrives(_metadata, &self->e, PKEY, WHOLE))
+	if (!source_arrives(_metadata, &self->e, PKEY_ALLOWED, WHOLE))
 		SKIP(return, "no protection keys");
 	if (is_zpipe(variant->kind))
 		EXPECT_EQ(0, fdinfo_number(self->e.fd[0],
@@ -190,7 +102,7 @@ TEST_F_TIMEOUT(all, source_has_a_protection_key_that_denies, TIMEOUT)
 
 TEST_F_TIMEOUT(all, source_is_secret, TIMEOUT)
 {
-	if (!source_arrives(_metadata, &self->e, SECRET, WHOLE))
+	if (!source_arrives(_metadata, &self->e, SECRET_STORED, WHOLE))
 		SKIP(return, "no memfd_secret");
 	if (is_zpipe(variant->kind))
 		EXPECT_EQ(0, fdinfo_number(self->e.fd[0],
@@ -201,10 +113,14 @@ TEST_F_TIMEOUT(all, source_is_paged_out, TIMEOUT)
 {
 	if (!has_swap())
 		SKIP(return, "no swap");
-	EXPECT_TRUE(source_arrives(_metadata, &self->e, PAGED_OUT, WHOLE));
+	if (!source_arrives(_metadata, &self->e, PAGED_OUT, WHOLE))
+		SKIP(return, "not paged out");
 }
 
-/* A file on a FUSE mount, behind a mebibyte of other memory. */
+/*
+ * A write of a mebibyte of private memory, and a mebibyte of a file on a FUSE
+ * mount.
+ */
 struct file_write {
 	struct ends *e;
 	struct fuse_mount *mount;
@@ -259,8 +175,8 @@ TEST_F_TIMEOUT(all, source_is_a_shared_file_that_is_not_cached, TIMEOUT)
 }
 
 /*
- * Memory whose fault is not answered, behind more than the pipe holds: what
- * the pipe holds is there all the same.
+ * Faults of the memory behind the first 20 pages are not answered. The pages
+ * that fit into the pipe are readable all the same.
  */
 TEST_F_TIMEOUT(all, source_gets_stuck_behind_a_pipeful, TIMEOUT)
 {
@@ -276,7 +192,7 @@ TEST_F_TIMEOUT(all, source_gets_stuck_behind_a_pipeful, TIMEOUT)
 		EXPECT_EQ(FULL, fionread(self->e.fd[0]));
 	ASSERT_EQ(2 * PAGE, stream_read(self->e.fd[0], 0, 2 * PAGE));
 	ASSERT_EQ(PAGE, stream_read(self->e.fd[0], 2 * PAGE, PAGE));
-	/* In pipe(2) it has not met it yet. */
+	/* In pipe(2) the writer has not reached the bad pages yet. */
 	EXPECT_EQ(POLLIN, poll_mask(self->e.fd[0]));
 	stuck_resolve(&s);
 	EXPECT_EQ(61 * PAGE, drain(self->e.fd[0], 3 * PAGE, 61 * PAGE, FULL));
@@ -284,8 +200,9 @@ TEST_F_TIMEOUT(all, source_gets_stuck_behind_a_pipeful, TIMEOUT)
 }
 
 /*
- * A write that would fit gets stuck, and then others have filled the pipe, which
- * is smaller now: it waits as a large one does, from where it got stuck on.
+ * A write that fits is stuck in a fault. Then the pipe becomes smaller, and
+ * others fill it. The rest of the write, from the bad pages on, blocks as a
+ * large write.
  */
 TEST_F_TIMEOUT(all, stuck_write_finds_the_pipe_full, TIMEOUT)
 {
@@ -316,12 +233,13 @@ TEST_F_TIMEOUT(all, stuck_write_finds_the_pipe_full, TIMEOUT)
 }
 
 /*
- * DEVIATION: what was announced of a waiting writer's memory is out of reach
- * while the writer faults it in.
+ * DEVIATION: bytes that were announced of a posted write cannot be read while
+ * the owner faults them in.
  *
- * Far behind, so that nobody has looked there before a reader does.
+ * The bad pages are so far into the buffer that the owner has not looked for
+ * resident memory there before a reader pulls that far.
  */
-TEST_F_TIMEOUT(all, reader_meets_what_gets_the_writer_stuck, TIMEOUT)
+TEST_F_TIMEOUT(all, reader_needs_memory_that_is_not_resident, TIMEOUT)
 {
 	long good = 2 * MIB, bad = 64 * PAGE;
 	struct stuck s = {
@@ -332,7 +250,7 @@ TEST_F_TIMEOUT(all, reader_meets_what_gets_the_writer_stuck, TIMEOUT)
 
 	stuck_start(&s);
 	ASSERT_TRUE(stuck_ready(&s));
-	/* In pipe(2) the writer is this much ahead. */
+	/* In pipe(2) the writer has filled the slots behind this. */
 	ASSERT_EQ(good - FULL, drain(self->e.fd[0], 0, good - FULL, 50000));
 	if (is_zpipe(variant->kind)) {
 		ASSERT_EQ(FULL, drain(self->e.fd[0], good - FULL, FULL, FULL));

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Large writes under everything that may happen to a process meanwhile: it is
- * killed, signalled, forks, executes another program, maps and unmaps. Each
- * word arrives once, after those its writer wrote before it, and of a writer
- * that came to its end none is missing before the last.
+ * Large writes while the processes are killed or get signals, fork, execute
+ * another program, map and unmap. Each word arrives once, and after the words
+ * that its writer wrote before it. If a writer ends early, no word before its
+ * last is missing.
  *
- * ZPIPE_STRESS_MS is how long each test runs; ZPIPE_SEED starts the dice.
+ * ZPIPE_STRESS_MS is how long each test runs; ZPIPE_SEED is the random seed.
  */
 #include "oracle.h"
 #include "child.h"
@@ -16,23 +16,23 @@
 
 #define MIB		(1L << 20)
 #define MAX_LEN		(600 * 1024L)
-#define MAX_WRITERS	256		/* one after the other, mostly */
-#define MAX_WORDS	(1L << 23)	/* of each */
+#define MAX_WRITERS	256		/* in the whole run, a few at a time */
+#define MAX_WORDS	(1L << 23)	/* of each writer */
 #define AT_ONCE		4
 
-/* How writers come to their end. */
+/* How a writer ends. */
 enum way {
 	LIVES,
 	KILLED_BY_TESTER,
-	EXITS,			/* from another thread, within a write */
-	EXECS,			/* likewise */
+	EXITS,			/* another thread exits during a write */
+	EXECS,			/* another thread calls execl() during a write */
 };
 
 struct run {
 	int fd[2];
 	int stop;
-	bool torn;		/* readers may get parts of words */
-	bool loses;		/* readers are killed too */
+	bool torn;		/* a read may return a part of a word */
+	bool loses;		/* readers are killed, so words get lost */
 	long written[MAX_WRITERS];
 	unsigned long seen[MAX_WRITERS][MAX_WORDS / 64];
 };
@@ -44,8 +44,8 @@ struct worker {
 	enum way way;
 	bool signals;
 	bool forks;
-	size_t max;		/* of a message */
-	bool pauses;		/* so that readers wait */
+	size_t max;		/* largest message, in bytes */
+	bool pauses;		/* so that readers block */
 };
 
 static long duration_ms(void)
@@ -78,7 +78,10 @@ static void hail(void)
 	setitimer(ITIMER_REAL, &timer, NULL);
 }
 
-/* The end of a process while another thread of it writes. */
+/*
+ * Ends the process, or executes another program, during a write of another
+ * thread.
+ */
 static void *end_process(void *arg)
 {
 	struct worker *w = arg;
@@ -86,7 +89,7 @@ static void *end_process(void *arg)
 	usleep(3000 + w->id * 1237 % 20000);
 	if (w->way == EXITS)
 		_exit(0);
-	/* It has something to say. */
+	/* The new program prints the list of its tests. */
 	dup2(open("/dev/null", O_WRONLY), 1);
 	dup2(1, 2);
 	execl("/proc/self/exe", "direct_stress", "-l", NULL);
@@ -165,9 +168,12 @@ static long writer(struct child *c)
 	return 0;
 }
 
-/* Takes whole words; -2 if one is wrong. */
-static long take_words(struct run *run, const unsigned long *buf, long nr,
-		       long *last)
+/*
+ * Checks @nr words and marks them as seen; -2 if one is wrong. @last has the
+ * number of the next word of each writer.
+ */
+static long check_words(struct run *run, const unsigned long *buf, long nr,
+			long *last)
 {
 	unsigned long id, seq, bit;
 	long i;
@@ -214,7 +220,7 @@ static long reader(struct child *c)
 			return -3;
 		}
 		have += n;
-		if (take_words(w->run, buf, have / 8, last))
+		if (check_words(w->run, buf, have / 8, last))
 			return -2;
 		memmove(p, p + have / 8 * 8, have % 8);
 		have %= 8;
@@ -235,7 +241,10 @@ static void start(struct worker *w, bool writes)
 	child_start(&w->c, 0);
 }
 
-/* How far what came of a writer goes without a gap; -1 if it has one. */
+/*
+ * The number of words that arrived of a writer; -1 if one before the last is
+ * missing.
+ */
 static long whole_words(struct run *run, int id)
 {
 	long i, n = 0, max = -1;
@@ -257,8 +266,8 @@ struct plan {
 	bool forks;
 	bool writers_die;
 	bool readers_die;
-	bool readers_wait;	/* for much, and not only once in a while */
-	bool nonblock;		/* writers do not wait */
+	bool readers_wait;	/* readers block often, in reads of large messages */
+	bool nonblock;		/* writes do not block */
 };
 
 static void stress(struct __test_metadata *_metadata, struct ends *e,
@@ -267,7 +276,7 @@ static void stress(struct __test_metadata *_metadata, struct ends *e,
 	struct run *run = shared_alloc(sizeof(*run));
 	struct worker w[AT_ONCE] = {}, r[AT_ONCE] = {};
 	bool torn = copies_are_cut(e->kind);
-	/* Halves of words have no number. */
+	/* Parts of words can be put together only by a single reader. */
 	int readers = torn ? 1 : plan->readers;
 	unsigned long dice = seed(2001);
 	static enum way ways[MAX_WRITERS];
@@ -326,7 +335,7 @@ static void stress(struct __test_metadata *_metadata, struct ends *e,
 	}
 	EXPECT_TRUE(!is_zpipe(e->kind) || plan->nonblock ||
 		    fdinfo_number(e->fd[0], "zpipe-bytes-pulled") > 0);
-	/* A push may be cut at its first byte. */
+	/* With cut copies a push may stop at its first byte. */
 	EXPECT_TRUE(!is_zpipe(e->kind) || !plan->readers_wait || torn ||
 		    fdinfo_number(e->fd[0], "zpipe-bytes-pushed") > 0);
 	close_end(e, 1);
@@ -397,13 +406,13 @@ TEST_F_TIMEOUT(all, readers_wait_and_die, TIMEOUT)
 }
 
 /*
- * Two processes that send each other a stream, and whose threads map and unmap
- * at the same time.
+ * Two processes that send each other a stream, while a thread of each maps and
+ * unmaps memory.
  */
 struct peer {
 	int to;
 	int from;
-	int other[2];		/* the ends that are not its own */
+	int other[2];		/* the ends that this peer does not use */
 	int *stop;
 	long sent;
 	long got;
@@ -437,7 +446,7 @@ static void *send_stream(void *arg)
 
 	while (!__atomic_load_n(p->stop, __ATOMIC_SEQ_CST)) {
 		len = any_len(&dice, MAX_LEN) - rnd(&dice) % 8;
-		/* Each from memory of its own. */
+		/* Each message comes from fresh memory. */
 		buf = own_memory(MAX_LEN + PAGE);
 		stream_fill(buf, p->sent, len);
 		if (write_all(p->to, (void *)buf, len))

@@ -1,42 +1,46 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Large writes that wait, continued from direct.c: how that ends, who else comes
- * to the pipe meanwhile, and whose memory it is.
+ * Large blocked writes, continued from direct.c: how they end, other writers of
+ * the same pipe, and memory that writers and readers share.
  */
 #include "oracle.h"
 #include "direct.h"
 
-/*
- * Withdrawals.
- */
+/* A blocked write ends early. */
 
-/* A writer of a mebibyte that still waits when @taken bytes have been read. */
-static void offer_partly_taken(struct __test_metadata *_metadata,
-			       struct child *c, struct ends *e, long taken)
+/*
+ * Starts a writer of a mebibyte and reads @consumed bytes of it. The writer
+ * stays blocked.
+ */
+static void write_partly_read(struct __test_metadata *_metadata,
+			      struct child *c, struct ends *e, long consumed)
 {
-	child_offer(c, e, 0, MIB);
+	child_write_private(c, e, 0, MIB);
 	ASSERT_TRUE(child_asleep(c));
-	if (taken)
-		ASSERT_EQ(taken, stream_read(e->fd[0], 0, taken));
+	if (consumed)
+		ASSERT_EQ(consumed, stream_read(e->fd[0], 0, consumed));
 	ASSERT_TRUE(child_asleep(c));
 }
 
-/* A signal comes when @taken bytes have been read: what the count is then. */
+/*
+ * A signal interrupts the write after @consumed bytes were read. The write has
+ * to return @want.
+ */
 static void interrupt_after(struct __test_metadata *_metadata, struct ends *e,
-			    long taken, long want)
+			    long consumed, long want)
 {
 	struct child c;
 
 	catch_signal(SIGUSR1, 0);
-	offer_partly_taken(_metadata, &c, e, taken);
-	EXPECT_EQ(want - taken, fionread(e->fd[0]));
+	write_partly_read(_metadata, &c, e, consumed);
+	EXPECT_EQ(want - consumed, fionread(e->fd[0]));
 	child_signal(&c, SIGUSR1);
 	EXPECT_EQ(want, child_join(&c));
-	EXPECT_EQ(want - taken, fionread(e->fd[0]));
-	EXPECT_EQ(want - taken, drain(e->fd[0], taken, want - taken, MIB));
+	EXPECT_EQ(want - consumed, fionread(e->fd[0]));
+	EXPECT_EQ(want - consumed, drain(e->fd[0], consumed, want - consumed, MIB));
 	EXPECT_EQ(0, poll_mask(e->fd[0]));
 	EXPECT_EQ(POLLOUT, poll_mask(e->fd[1]));
-	if (taken)
+	if (consumed)
 		EXPECT_TRUE(was_direct(e));
 }
 
@@ -65,13 +69,13 @@ TEST_F_TIMEOUT(all, signal_after_a_pipeful, TIMEOUT)
 	interrupt_after(_metadata, &self->e, FULL, 2 * FULL);
 }
 
-/* Also one that would restart a call that has not begun. */
-TEST_F_TIMEOUT(all, signal_does_not_restart_what_has_begun, TIMEOUT)
+/* A signal with SA_RESTART does not restart a write that has written bytes. */
+TEST_F_TIMEOUT(all, signal_does_not_restart_a_begun_write, TIMEOUT)
 {
 	struct child c;
 
 	catch_signal(SIGUSR1, SA_RESTART);
-	child_offer(&c, &self->e, 0, MIB);
+	child_write_private(&c, &self->e, 0, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	ASSERT_EQ(5000, stream_read(self->e.fd[0], 0, 5000));
 	ASSERT_TRUE(child_asleep(&c));
@@ -80,51 +84,53 @@ TEST_F_TIMEOUT(all, signal_does_not_restart_what_has_begun, TIMEOUT)
 }
 
 /*
- * DEVIATION: a read is not limited to what the pipe holds: as if the writer had
- * filled in more while it read.
+ * DEVIATION: a read may return more than the pipe holds, as if the writer had
+ * refilled the pipe during the read.
  */
-TEST_F_TIMEOUT(all, one_read_takes_more_than_the_pipe_holds, TIMEOUT)
+TEST_F_TIMEOUT(all, one_read_returns_more_than_the_pipe_holds, TIMEOUT)
 {
 	unsigned char *buf = own_memory(3 * MIB);
 	struct child c;
 	long n;
 
-	child_offer(&c, &self->e, 0, 3 * MIB);
+	child_write_private(&c, &self->e, 0, 3 * MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	EXPECT_EQ(FULL, fionread(self->e.fd[0]));
 	n = read(self->e.fd[0], buf, 3 * MIB);
 	EXPECT_LT(0, n);
 	if (!copies_are_cut(variant->kind))
-		EXPECT_EQ(is_zpipe(variant->kind) ? DIRECT_MOST : FULL, n);
+		EXPECT_EQ(is_zpipe(variant->kind) ? DIRECT_MAX : FULL, n);
 	EXPECT_EQ(-1, stream_diff(buf, 0, n));
 	EXPECT_EQ(3 * MIB - n, drain(self->e.fd[0], n, 3 * MIB - n, MIB));
 	EXPECT_EQ(3 * MIB, child_join(&c));
 }
 
-/* All that is there is taken before the writer has found out what follows. */
-TEST_F_TIMEOUT(all, reader_is_ahead_of_the_writer, TIMEOUT)
+/*
+ * Each read pulls all that is posted before the writer can run and post more.
+ */
+TEST_F_TIMEOUT(all, reader_pulls_before_the_writer_runs, TIMEOUT)
 {
 	const size_t len = 20 * MIB;
 	struct child c;
 
 	run_first();
-	child_offer(&c, &self->e, 0, len);
+	child_write_private(&c, &self->e, 0, len);
 	EXPECT_EQ(len, drain(self->e.fd[0], 0, len, MIB));
 	EXPECT_EQ(len, child_join(&c));
 	EXPECT_TRUE(was_direct(&self->e));
 }
 
 /*
- * DEVIATION: of large writes that wait one is taken as long as it has much left,
- * and then the next.
+ * DEVIATION: of two large blocked writes zpipe posts one. Readers get all of
+ * it, or its share, before bytes of the other one.
  */
 TEST_F_TIMEOUT(all, large_writers_wait_for_each_other, TIMEOUT)
 {
 	struct child a, b;
 
-	child_offer(&a, &self->e, 0, MIB);
+	child_write_private(&a, &self->e, 0, MIB);
 	ASSERT_TRUE(child_asleep(&a));
-	child_offer(&b, &self->e, 5 * MIB, MIB);
+	child_write_private(&b, &self->e, 5 * MIB, MIB);
 	ASSERT_TRUE(child_asleep(&b));
 	EXPECT_EQ(FULL, fionread(self->e.fd[0]));
 	if (is_zpipe(variant->kind)) {
@@ -149,7 +155,7 @@ TEST_F_TIMEOUT(all, stop_and_continue, TIMEOUT)
 {
 	struct child c;
 
-	child_offer(&c, &self->e, 0, MIB);
+	child_write_private(&c, &self->e, 0, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	ASSERT_EQ(100, stream_read(self->e.fd[0], 0, 100));
 	child_signal(&c, SIGSTOP);
@@ -163,35 +169,38 @@ TEST_F_TIMEOUT(all, stop_and_continue, TIMEOUT)
 
 TEST_F_TIMEOUT(all, killed_writer_leaves_what_it_announced, TIMEOUT)
 {
-	static const long takes[] = { 0, 100, PAGE, FULL + 1 };
+	static const long consumed[] = { 0, 100, PAGE, FULL + 1 };
 	struct child c;
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(takes); i++) {
-		long rest = FULL - takes[i] % PAGE;
+	for (i = 0; i < ARRAY_SIZE(consumed); i++) {
+		long rest = FULL - consumed[i] % PAGE;
 
-		child_offer(&c, &self->e, 0, MIB);
+		child_write_private(&c, &self->e, 0, MIB);
 		ASSERT_TRUE(child_asleep(&c));
-		ASSERT_EQ(takes[i], drain(self->e.fd[0], 0, takes[i], PAGE));
+		ASSERT_EQ(consumed[i], drain(self->e.fd[0], 0, consumed[i], PAGE));
 		ASSERT_TRUE(child_asleep(&c));
 		EXPECT_EQ(rest, fionread(self->e.fd[0]));
 		EXPECT_EQ(KILLED(SIGKILL), child_kill(&c));
 		EXPECT_EQ(rest, fionread(self->e.fd[0]));
-		EXPECT_EQ(rest, drain(self->e.fd[0], takes[i], rest, MIB));
+		EXPECT_EQ(rest, drain(self->e.fd[0], consumed[i], rest, MIB));
 	}
 	close_end(&self->e, 1);
 	EXPECT_EQ(0, stream_read(self->e.fd[0], 0, 1));
 	EXPECT_TRUE(was_direct(&self->e));
 }
 
-/* The last reader leaves when @taken bytes have been read. */
+/*
+ * The last reader closes its end after @consumed bytes were read. The write has
+ * to return @want.
+ */
 static void leave_after(struct __test_metadata *_metadata, struct ends *e,
-			long taken, long want)
+			long consumed, long want)
 {
 	struct child c;
 
 	catch_signal(SIGPIPE, 0);
-	offer_partly_taken(_metadata, &c, e, taken);
+	write_partly_read(_metadata, &c, e, consumed);
 	close_end(e, 0);
 	EXPECT_EQ(want, child_join(&c));
 	EXPECT_EQ(1, c.report->signals);
@@ -222,12 +231,15 @@ TEST_F_TIMEOUT(named, next_reader_reads_the_rest, TIMEOUT)
 	EXPECT_EQ(-EAGAIN, stream_read(e->fd[0], 0, 1));
 }
 
-/* A description that turns non-blocking ends the wait that is going on. */
+/*
+ * The file description becomes non-blocking during the write. The write returns
+ * when a slot is free.
+ */
 TEST_F_TIMEOUT(all, turns_nonblocking_half_way, TIMEOUT)
 {
 	struct child c;
 
-	child_offer(&c, &self->e, 0, MIB);
+	child_write_private(&c, &self->e, 0, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
 	EXPECT_TRUE(child_stays_asleep(&c));
@@ -236,15 +248,13 @@ TEST_F_TIMEOUT(all, turns_nonblocking_half_way, TIMEOUT)
 	EXPECT_EQ(FULL, stream_read(self->e.fd[0], PAGE, MIB));
 }
 
-/*
- * When a write returns.
- */
+/* When a write returns. */
 
 TEST_F_TIMEOUT(all, returns_when_the_rest_fits, TIMEOUT)
 {
 	struct child c;
 
-	child_offer(&c, &self->e, 0, 3 * FULL);
+	child_write_private(&c, &self->e, 0, 3 * FULL);
 	ASSERT_TRUE(child_asleep(&c));
 	ASSERT_EQ(FULL, stream_read(self->e.fd[0], 0, FULL));
 	ASSERT_TRUE(child_asleep(&c));
@@ -257,7 +267,10 @@ TEST_F_TIMEOUT(all, returns_when_the_rest_fits, TIMEOUT)
 	EXPECT_TRUE(was_direct(&self->e));
 }
 
-/* A peer that reads half a request, answers, and wants to see that read. */
+/*
+ * The peer reads a part of a request and answers. The writer sends more only
+ * after it has got the answer.
+ */
 struct talk {
 	struct ends to;
 	struct ends from;
@@ -304,15 +317,13 @@ TEST_F_TIMEOUT(all, half_a_request_is_answered, TIMEOUT)
 	ends_free(&t.from);
 }
 
-/*
- * The capacity of a pipe whose writer waits.
- */
+/* The capacity changes while a write is blocked. */
 
 TEST_F_TIMEOUT(all, shrink_is_refused, TIMEOUT)
 {
 	struct child c;
 
-	child_offer(&c, &self->e, 0, MIB);
+	child_write_private(&c, &self->e, 0, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	EXPECT_EQ(-EBUSY, set_capacity(variant->kind, self->e.fd[0], FULL / 2));
 	ASSERT_EQ(PAGE + 1, stream_read(self->e.fd[0], 0, PAGE + 1));
@@ -328,7 +339,7 @@ TEST_F_TIMEOUT(all, growth_that_suffices, TIMEOUT)
 {
 	struct child c;
 
-	child_offer(&c, &self->e, 0, 3 * FULL + 100);
+	child_write_private(&c, &self->e, 0, 3 * FULL + 100);
 	ASSERT_TRUE(child_asleep(&c));
 	ASSERT_EQ(150, stream_read(self->e.fd[0], 0, 150));
 	ASSERT_EQ(4 * FULL, set_capacity(variant->kind, self->e.fd[0],
@@ -339,11 +350,11 @@ TEST_F_TIMEOUT(all, growth_that_suffices, TIMEOUT)
 	EXPECT_TRUE(was_direct(&self->e));
 }
 
-TEST_F_TIMEOUT(all, growth_that_does_not, TIMEOUT)
+TEST_F_TIMEOUT(all, growth_that_does_not_suffice, TIMEOUT)
 {
 	struct child c;
 
-	child_offer(&c, &self->e, 0, 3 * FULL);
+	child_write_private(&c, &self->e, 0, 3 * FULL);
 	ASSERT_TRUE(child_asleep(&c));
 	ASSERT_EQ(150, stream_read(self->e.fd[0], 0, 150));
 	ASSERT_EQ(2 * FULL, set_capacity(variant->kind, self->e.fd[0],
@@ -358,9 +369,7 @@ TEST_F_TIMEOUT(all, growth_that_does_not, TIMEOUT)
 	EXPECT_EQ(FULL, stream_read(self->e.fd[0], 2 * FULL, FULL));
 }
 
-/*
- * Who shares what.
- */
+/* Writers and readers that share memory. */
 
 struct thread_write {
 	int fd;
@@ -420,7 +429,7 @@ TEST_F_TIMEOUT(all, threads_with_nonblocking_reads, TIMEOUT)
 	EXPECT_TRUE(was_direct(&self->e));
 }
 
-/* From and to the same memory, or parts of it. */
+/* The reader's buffer is the writer's buffer. */
 TEST_F_TIMEOUT(all, reader_overwrites_the_source, TIMEOUT)
 {
 	struct thread_write w;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * epoll, level and edge triggered and exclusive, and SIGIO: what is an event,
- * and for whom.
+ * epoll (level-triggered, edge-triggered and exclusive) and SIGIO: which
+ * actions are events, and which watchers get them.
  */
 #include "oracle.h"
 #include "child.h"
@@ -10,7 +10,7 @@
 
 #define FULL		(SLOTS * PAGE)
 
-/* A new epoll instance that watches one descriptor. */
+/* Makes an epoll instance that watches one descriptor. */
 static int watch(int fd, uint32_t events)
 {
 	struct epoll_event ev = { .events = events };
@@ -21,7 +21,7 @@ static int watch(int fd, uint32_t events)
 	return ep;
 }
 
-/* The events there are now, or 0. */
+/* The events that are ready now, or 0. */
 static long events(int ep)
 {
 	struct epoll_event ev;
@@ -57,7 +57,7 @@ TEST_F_TIMEOUT(all, level_of_the_write_end, TIMEOUT)
 	EXPECT_EQ(EPOLLOUT, events(ep));
 }
 
-TEST_F_TIMEOUT(all, add_reports_what_is_there, TIMEOUT)
+TEST_F_TIMEOUT(all, add_reports_current_events, TIMEOUT)
 {
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	EXPECT_EQ(EPOLLIN, events(watch(self->e.fd[0], EPOLLIN | EPOLLET)));
@@ -73,7 +73,10 @@ TEST_F_TIMEOUT(all, edge_reports_once, TIMEOUT)
 	EXPECT_EQ(0, events(ep));
 }
 
-/* Also one that finds the pipe not empty, once anybody has polled it. */
+/*
+ * A write to a pipe that is not empty is an edge, too, once an edge-triggered
+ * watcher has polled the read end (pseudo_edgetrigger in fs/pipe.c).
+ */
 TEST_F_TIMEOUT(all, every_write_is_an_edge, TIMEOUT)
 {
 	int ep = watch(self->e.fd[0], EPOLLIN | EPOLLET);
@@ -140,7 +143,7 @@ TEST_F_TIMEOUT(all, last_reader_is_an_edge, TIMEOUT)
 	EXPECT_EQ(0, events(ep));
 }
 
-TEST_F_TIMEOUT(all, room_in_a_full_pipe_is_an_edge, TIMEOUT)
+TEST_F_TIMEOUT(all, freed_slot_in_a_full_pipe_is_an_edge, TIMEOUT)
 {
 	int ep = watch(self->e.fd[1], EPOLLOUT | EPOLLET);
 
@@ -153,7 +156,7 @@ TEST_F_TIMEOUT(all, room_in_a_full_pipe_is_an_edge, TIMEOUT)
 	EXPECT_EQ(EPOLLOUT, events(ep));
 }
 
-TEST_F_TIMEOUT(all, more_room_is_no_edge, TIMEOUT)
+TEST_F_TIMEOUT(all, another_freed_slot_is_no_edge, TIMEOUT)
 {
 	int ep = watch(self->e.fd[1], EPOLLOUT | EPOLLET);
 
@@ -204,7 +207,7 @@ static long do_epoll_wait(struct child *c)
 	return ev.events;
 }
 
-/* A child that waits on an epoll instance and holds no other end. */
+/* Starts a child that waits on an epoll instance. The child closes @drop. */
 static void child_epoll(struct child *c, int ep, int drop)
 {
 	*c = (struct child) {
@@ -298,7 +301,10 @@ TEST_F_TIMEOUT(all, exclusive_hup_wakes_all, TIMEOUT)
 	EXPECT_EQ(EPOLLHUP, child_join(&b));
 }
 
-/* A poller that comes first does not take a blocked reader's wakeup. */
+/*
+ * A poller that waits in front of a blocked reader does not consume the
+ * reader's wakeup.
+ */
 TEST_F_TIMEOUT(all, write_wakes_epoll_and_reader, TIMEOUT)
 {
 	struct child a, b;
@@ -314,8 +320,8 @@ TEST_F_TIMEOUT(all, write_wakes_epoll_and_reader, TIMEOUT)
 }
 
 /*
- * Signal-driven input and output. The signal is blocked and taken from the
- * queue, so each one is seen, with what it says.
+ * Turns on signal-driven I/O. The signal is blocked and fetched from its queue,
+ * so that each one is counted and its siginfo is seen.
  */
 static int async_on(int fd, int sig)
 {
@@ -330,7 +336,7 @@ static int async_on(int fd, int sig)
 	return 0;
 }
 
-/* The next such signal's si_code, or -EAGAIN if there is none now. */
+/* The si_code of the next such signal, or -EAGAIN if none is pending. */
 static long async_next(int sig, int fd, long *band)
 {
 	struct timespec now = {};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Failures on demand: /proc/thread-self/fail-nth has the n-th allocation, or copy
- * from or to user memory, of a call fail. Only on kernels with fault injection.
+ * Failures on demand: /proc/thread-self/fail-nth makes the n-th allocation, or copy from or to
+ * user memory, of a call fail. This needs a kernel with fault injection.
  */
 #ifndef ZPIPE_TESTS_FAIL_H
 #define ZPIPE_TESTS_FAIL_H
@@ -13,7 +13,7 @@
 static const struct {
 	const char *file, *value, *restored;
 } fail_settings[] = {
-	/* By these alone fail-nth would count only what may not sleep. */
+	/* By default only allocations that may not sleep count for fail-nth. */
 	{ "failslab/ignore-gfp-wait", "N", "Y" },
 	{ "fail_page_alloc/ignore-gfp-wait", "N", "Y" },
 	{ "fail_page_alloc/ignore-gfp-highmem", "N", "Y" },
@@ -21,7 +21,7 @@ static const struct {
 	{ "failslab/verbose", "0", "2" },
 	{ "fail_page_alloc/verbose", "0", "2" },
 	{ "fail_usercopy/verbose", "0", "2" },
-	/* Those that asked for it, in /proc/self/make-it-fail. */
+	/* Random failures are for tasks that set /proc/self/make-it-fail. */
 	{ "failslab/task-filter", "Y", "N" },
 	{ "fail_page_alloc/task-filter", "Y", "N" },
 	{ "fail_usercopy/task-filter", "Y", "N" },
@@ -42,7 +42,7 @@ static inline bool put_all(bool restore)
 	return done;
 }
 
-/* From here on the @n-th thing that can fail does. */
+/* Makes the @n-th place that can fail do so, from here on. */
 static inline void arm(int nth, int n)
 {
 	char text[16];
@@ -53,8 +53,10 @@ static inline void arm(int nth, int n)
 }
 
 /*
- * How many more there would have had to be, or 0 if it came to that. These calls
- * have copies of their own that can fail; then the one before had not so many.
+ * Ends arm(). Returns 0 if the failure came, otherwise how many more places the call would have
+ * needed. The read and the write here contain copies that can fail, too. If such a copy takes
+ * the failure, the call before had fewer than n places: the read fails, and this returns 1. A
+ * write that fails is repeated.
  */
 static inline int disarm_left(int nth)
 {
@@ -66,7 +68,7 @@ static inline int disarm_left(int nth)
 	return n > 0 ? atoi(text) : 1;
 }
 
-/* Whether it came to that. */
+/* Ends arm(); true if the failure came. */
 static inline bool disarm(int nth)
 {
 	return !disarm_left(nth);

@@ -1,35 +1,39 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Writers that wait for room share the pipe. One with much to write does not
- * keep another one out: neither a small write nor a large one, and neither from
- * one endless write nor from endless writes.
+ * Writers that wait for free slots share the pipe. A writer with much to write,
+ * in one call or in endless calls, keeps out neither small nor large writes of
+ * others.
  */
 #include "direct.h"
 #include "words.h"
 
-#define CHUNK		FULL		/* of a read */
-/* What may be read of the first writer while another one waits. */
-#define SHARE		(DIRECT_MOST + 3 * CHUNK)
+#define CHUNK		FULL		/* bytes of a read */
+/*
+ * Limit on the bytes that readers get of the first writer while another one
+ * waits. It is the share of a posted write, and the bytes of slots a few times
+ * over.
+ */
+#define SHARE		(DIRECT_MAX + 3 * CHUNK)
 
 #define FIRST		0
 #define SECOND		1
 
 /*
- * With cut copies a writer whose turn it is may have to fault, which lets others
- * pass; then it waits for another turn.
+ * The limit of @bytes for this run. With cut copies a woken writer may have to
+ * fault. Others then pass it, and it waits again.
  */
-static long at_most(struct ends *e, long bytes)
+static long limit(struct ends *e, long bytes)
 {
 	return copies_are_cut(e->kind) ? 4 * bytes : bytes;
 }
 
-/* A writer of words, @len bytes in a call, once or for ever. */
+/* A writer of words, @len bytes in a call, in one call or for ever. */
 struct writing {
 	struct child c;
 	struct ends *e;
 	int writer;
 	size_t len;
-	unsigned long word;	/* the first */
+	unsigned long word;	/* number of the first word */
 	bool for_ever;
 };
 
@@ -57,14 +61,17 @@ static void start_writing(struct writing *w)
 	child_start(&w->c, 0);
 }
 
-/* A large writer: it waits for room when this returns. */
+/* Starts a large writer, and waits until it blocks. */
 static void start_large(struct __test_metadata *_metadata, struct writing *w)
 {
 	start_writing(w);
 	ASSERT_TRUE(child_asleep(&w->c));
 }
 
-/* A small one, of which that is not sure: it may find room at once. */
+/*
+ * Starts a small writer, and waits until it blocks or has ended. It may find a
+ * free slot at once.
+ */
 static void start_small(struct __test_metadata *_metadata, struct writing *w)
 {
 	start_writing(w);
@@ -72,26 +79,26 @@ static void start_small(struct __test_metadata *_metadata, struct writing *w)
 		ASSERT_TRUE(child_done(&w->c));
 }
 
-/* Waits until it sleeps in a write, or has ended. */
+/* Waits until the writer blocks in a write or has ended. */
 static void settle(struct writing *w)
 {
 	eventually(child_done(&w->c) || task_syscall(w->c.pid) == SYS_write);
 }
 
 /*
- * Reads on for at most @most bytes, until one of @writer's has come. Of @nr
- * writers those that were woken do what they have to before the next read;
- * otherwise the reader may be far ahead.
+ * Reads until a word of @writer has come, or @max bytes or more are read.
+ * Between reads it waits until the @nr writers of @pace block or have ended.
+ * Otherwise the reader could read much before a woken writer runs.
  */
 static long read_until(struct __test_metadata *_metadata, struct ends *e,
-		       struct words *w, int writer, long most,
+		       struct words *w, int writer, long max,
 		       struct writing *pace, int nr)
 {
 	static unsigned char buf[CHUNK];
 	long done = 0, n;
 	int i;
 
-	while (done < most && !w->got[writer]) {
+	while (done < max && !w->got[writer]) {
 		n = words_read(w, e->fd[0], buf, CHUNK);
 		ASSERT_LT(0, n);
 		done += n;
@@ -102,8 +109,8 @@ static long read_until(struct __test_metadata *_metadata, struct ends *e,
 }
 
 /*
- * A small write waits behind a large one, or behind large ones, of which @before
- * bytes have been read already.
+ * A small write waits behind a large one, or behind endless ones, of which
+ * @before bytes were read before.
  */
 static void small_behind(struct __test_metadata *_metadata, struct ends *e,
 			 size_t len, bool for_ever, long before)
@@ -112,15 +119,15 @@ static void small_behind(struct __test_metadata *_metadata, struct ends *e,
 		{ .e = e, .writer = FIRST, .len = len, .for_ever = for_ever },
 		{ .e = e, .writer = SECOND, .len = PAGE },
 	};
-	long most = at_most(e, SHARE), n;
+	long max = limit(e, SHARE), n;
 	struct words w = {};
 
 	start_large(_metadata, &both[0]);
 	read_until(_metadata, e, &w, SECOND, before, NULL, 0);
 	ASSERT_TRUE(child_asleep(&both[0].c));
 	start_small(_metadata, &both[1]);
-	n = read_until(_metadata, e, &w, SECOND, 2 * most, both, 2);
-	ASSERT_GE(most, n);
+	n = read_until(_metadata, e, &w, SECOND, 2 * max, both, 2);
+	ASSERT_GE(max, n);
 	ASSERT_LT(0, words_bytes(&w, SECOND));
 	EXPECT_EQ(PAGE, child_join(&both[1].c));
 	EXPECT_TRUE(was_direct(e));
@@ -132,15 +139,16 @@ TEST_F_TIMEOUT(all, small_write_behind_a_large_one, TIMEOUT)
 	small_behind(_metadata, &self->e, 32 * MIB, false, 0);
 }
 
-TEST_F_TIMEOUT(all, small_write_behind_one_that_had_its_share, TIMEOUT)
+TEST_F_TIMEOUT(all, small_write_behind_one_that_used_its_share, TIMEOUT)
 {
 	small_behind(_metadata, &self->e, 32 * MIB, false, 3 * MIB);
 }
 
 /*
- * Then even one long read gets no more of the large one's than a pipe would hold.
+ * The large writer has used its share, and another writer waits. Then even one
+ * long read gets no more of the large write than a pipe holds.
  */
-TEST_F_TIMEOUT(all, long_read_of_one_that_had_its_share, TIMEOUT)
+TEST_F_TIMEOUT(all, long_read_of_one_that_used_its_share, TIMEOUT)
 {
 	struct writing large = {
 		.e = &self->e, .writer = FIRST, .len = 32 * MIB,
@@ -156,7 +164,7 @@ TEST_F_TIMEOUT(all, long_read_of_one_that_had_its_share, TIMEOUT)
 	start_large(_metadata, &large);
 	read_until(_metadata, &self->e, &w, SECOND, 3 * MIB, NULL, 0);
 	ASSERT_TRUE(child_asleep(&large.c));
-	/* The first ones may find room; there are not more slots than 16. */
+	/* The first small writers may find free slots; a pipe has 16 slots. */
 	start_small(_metadata, &small);
 	for (i = 0; i < 16 && child_done(&small.c); i++) {
 		EXPECT_EQ(PAGE, child_join(&small.c));
@@ -167,14 +175,14 @@ TEST_F_TIMEOUT(all, long_read_of_one_that_had_its_share, TIMEOUT)
 	ASSERT_TRUE(child_asleep(&large.c));
 	n = words_read(&w, self->e.fd[0], buf, MIB);
 	EXPECT_LT(0, n);
-	EXPECT_GE(at_most(&self->e, FULL), n);
+	EXPECT_GE(limit(&self->e, FULL), n);
 	EXPECT_TRUE(was_direct(&self->e));
 	child_kill(&large.c);
 	child_kill(&small.c);
 	munmap(buf, MIB);
 }
 
-TEST_F_TIMEOUT(all, small_write_behind_one_that_had_many_shares, TIMEOUT)
+TEST_F_TIMEOUT(all, small_write_behind_one_that_used_many_shares, TIMEOUT)
 {
 	small_behind(_metadata, &self->e, 32 * MIB, false, 21 * MIB);
 }
@@ -189,7 +197,10 @@ TEST_F_TIMEOUT(all, small_write_behind_endless_ones_for_a_while, TIMEOUT)
 	small_behind(_metadata, &self->e, 4 * MIB, true, 5 * MIB);
 }
 
-/* A reader that waits for nobody may get more, but not all of it. */
+/*
+ * The reader does not wait for the writers. So it may get more of the large
+ * write before the small one, but not all of it.
+ */
 TEST_F_TIMEOUT(all, small_write_behind_a_large_one_and_a_fast_reader, TIMEOUT)
 {
 	struct writing large = {
@@ -209,15 +220,15 @@ TEST_F_TIMEOUT(all, small_write_behind_a_large_one_and_a_fast_reader, TIMEOUT)
 }
 
 /*
- * Several small ones are in before the large one has its next share. They may
- * take turns with it.
+ * Several small writers write before the large writer has used its next share.
+ * The large writer may fill slots between them.
  */
 TEST_F_TIMEOUT(all, small_writes_behind_a_large_one, TIMEOUT)
 {
 	struct writing all[WRITERS] = {
 		{ .e = &self->e, .writer = FIRST, .len = 32 * MIB },
 	};
-	long most = at_most(&self->e, SHARE + 2 * (WRITERS - 2) * CHUNK);
+	long max = limit(&self->e, SHARE + 2 * (WRITERS - 2) * CHUNK);
 	struct words w = {};
 	int i;
 
@@ -229,8 +240,8 @@ TEST_F_TIMEOUT(all, small_writes_behind_a_large_one, TIMEOUT)
 		start_small(_metadata, &all[i]);
 	}
 	for (i = 1; i < WRITERS; i++)
-		read_until(_metadata, &self->e, &w, i, most, all, WRITERS);
-	ASSERT_GE(most, words_bytes(&w, FIRST));
+		read_until(_metadata, &self->e, &w, i, max, all, WRITERS);
+	ASSERT_GE(max, words_bytes(&w, FIRST));
 	for (i = 1; i < WRITERS; i++) {
 		ASSERT_LT(0, words_bytes(&w, i));
 		EXPECT_EQ(PAGE, child_join(&all[i].c));
@@ -238,7 +249,10 @@ TEST_F_TIMEOUT(all, small_writes_behind_a_large_one, TIMEOUT)
 	child_kill(&all[0].c);
 }
 
-/* Both have as much to write, and the same right to it. */
+/*
+ * Two large writes of the same length: readers never get more than two shares
+ * of one in a row.
+ */
 static void two_large(struct __test_metadata *_metadata, struct ends *e,
 		      size_t len)
 {
@@ -263,10 +277,12 @@ static void two_large(struct __test_metadata *_metadata, struct ends *e,
 		    w.run > longest)
 			longest = w.run;
 	}
-	EXPECT_GE(at_most(e, 2 * DIRECT_MOST), longest * WORD);
+	EXPECT_GE(limit(e, 2 * DIRECT_MAX), longest * WORD);
 	for (i = 0; i < 2; i++)
 		EXPECT_EQ(len, child_join(&large[i].c));
-	/* Both had more than one share. */
+	/*
+	 * More was pulled than one of them wrote, so readers pulled from both.
+	 */
 	if (is_zpipe(e->kind) && !copies_are_cut(e->kind))
 		EXPECT_LT(len, fdinfo_number(e->fd[0], "zpipe-bytes-pulled"));
 }
@@ -276,7 +292,7 @@ TEST_F_TIMEOUT(all, two_large_writes, TIMEOUT)
 	two_large(_metadata, &self->e, 16 * MIB);
 }
 
-/* Who polls does not wait in the queue, and yet has its turn. */
+/* A polling writer is not in the wait queue, but still gets to write. */
 static long poll_and_write(struct child *c)
 {
 	struct ends *e = c->arg;
@@ -317,9 +333,10 @@ TEST_F_TIMEOUT(all, polling_writer_beside_endless_writes, TIMEOUT)
 }
 
 /*
- * Who was refused neither waits in the queue nor polls, and yet may be the next:
- * a large write that begins after that waits in its turn, and has no claim to
- * what is read before. False if it had a processor all the same.
+ * A writer that got EAGAIN is not in the wait queue and does not poll. A large
+ * write that begins later still may not post: it waits, and the slot that is
+ * freed is for the refused writer. Returns false if the large writer ran
+ * although it was held up.
  */
 static bool refused(struct __test_metadata *_metadata, struct ends *e)
 {
@@ -327,17 +344,17 @@ static bool refused(struct __test_metadata *_metadata, struct ends *e)
 	int fd = open_nonblocking_writer(e);
 	unsigned char *buf = own_memory(FULL);
 	struct words w = {};
-	long offers = 0, n, runs;
+	long posts = 0, n, runs;
 	bool ran;
 
 	if (is_zpipe(e->kind))
-		offers = fdinfo_number(e->fd[0], "zpipe-offers");
+		posts = fdinfo_number(e->fd[0], "zpipe-posted-writes");
 	words_fill(buf, SECOND, 0, FULL);
 	ASSERT_EQ(FULL, sys(write(fd, buf, FULL)));
 	ASSERT_EQ(-EAGAIN, sys(write(fd, buf, PAGE)));
 	start_large(_metadata, &large);
 	if (is_zpipe(e->kind))
-		EXPECT_EQ(offers, fdinfo_number(e->fd[0], "zpipe-offers"));
+		EXPECT_EQ(posts, fdinfo_number(e->fd[0], "zpipe-posted-writes"));
 	hold_up(&large.c);
 	runs = task_runs(large.c.pid);
 	ASSERT_EQ(PAGE, words_read(&w, e->fd[0], buf, PAGE));
@@ -347,13 +364,16 @@ static bool refused(struct __test_metadata *_metadata, struct ends *e)
 	let_go();
 	if (!ran) {
 		EXPECT_EQ(PAGE, n);
-		/* When its turn has come it is as others. */
+		/*
+		 * Once the large writer has waited for its free slot, it may
+		 * post.
+		 */
 		read_until(_metadata, e, &w, FIRST, 2 * FULL, NULL, 0);
 		ASSERT_LT(0, words_bytes(&w, FIRST));
 		ASSERT_TRUE(child_asleep(&large.c));
 		if (is_zpipe(e->kind))
-			EXPECT_LT(offers, fdinfo_number(e->fd[0],
-							"zpipe-offers"));
+			EXPECT_LT(posts, fdinfo_number(e->fd[0],
+						       "zpipe-posted-writes"));
 	}
 	child_kill(&large.c);
 	while (fionread(e->fd[0]) > 0)

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * O_ASYNC of a file that is open for reading and writing. Such a file is on two
- * lists, that of readers and that of writers, and has one flag that says so. A
- * file that stays on a list without the flag would be signalled for after it was
- * closed, when its memory may be another's.
+ * O_ASYNC of a file that is open for reading and writing. Such a file has an
+ * entry in the readers' list and one in the writers' list, but only one flag
+ * for both. An entry that stays without the flag is not removed at the last
+ * close. A later signal would then use freed memory.
  */
 #include "oracle.h"
 #include "child.h"
 
 #include <pthread.h>
 
-/* A kernel that checks every lock is slower by more than SLOWER here. */
+/* With lock debugging these tests slow down by more than SLOWER. */
 #define ROUNDS		(SLOWER > 1 ? 6 : 60)
 #define TOGGLES		(SLOWER > 1 ? 200 : 1000)
 #define PREEMPTIONS	(SLOWER > 1 ? 200 : 1000)
 
-/* A file of the same pipe, open for both. */
+/* Opens the pipe once more, for reading and writing. */
 static int open_both(const struct ends *e)
 {
 	char path[40];
@@ -41,7 +41,7 @@ static long set_fioasync(int fd, int on)
 	return sys(ioctl(fd, FIOASYNC, &on));
 }
 
-/* Whether SIGIO came since this was last asked. It is blocked. */
+/* True if SIGIO was sent since the last call. The signal is blocked. */
 static bool signalled(void)
 {
 	struct timespec now = {};
@@ -53,8 +53,8 @@ static bool signalled(void)
 }
 
 /*
- * Fills the pipe, which has room for one page, and empties it. The first is news
- * for the readers' list, the second for the writers'.
+ * Fills the pipe, which holds one page, or empties it. Filling it signals the
+ * readers' list, and emptying it the writers' list.
  */
 static long fill(int fd)
 {
@@ -66,13 +66,13 @@ static long empty(int fd)
 	return stream_read(fd, 0, PAGE);
 }
 
-/* A thread that changes the flag of a file all the time. */
+/* A thread that sets and clears the flag of a file all the time. */
 struct toggler {
 	pthread_t thread;
 	pthread_barrier_t *start;
 	int fd;
-	int toggles;		/* how many times it sets and clears it */
-	int stop;		/* or until this is set */
+	int toggles;		/* how often at most */
+	int stop;		/* ends it earlier */
 	bool by_ioctl;
 	long error;
 };
@@ -98,7 +98,10 @@ static void toggler_start(struct toggler *t)
 		abort();
 }
 
-/* Tells it to stop, and waits until it has cleared the flag for the last time. */
+/*
+ * Waits until the thread has cleared the flag for the last time. With @at_once
+ * it stops the thread first.
+ */
 static long toggler_join(struct toggler *t, bool at_once)
 {
 	__atomic_store_n(&t->stop, at_once, __ATOMIC_SEQ_CST);
@@ -119,7 +122,7 @@ FIXTURE_VARIANT_ADD(async, fifo) { .kind = FIFO };
 FIXTURE_VARIANT_ADD(async, zpair) { .kind = ZPAIR };
 FIXTURE_VARIANT_ADD(async, znode) { .kind = ZNODE };
 
-/* Both ends open, room for a page, SIGIO blocked. */
+/* Both ends open, a capacity of one page, SIGIO blocked. */
 FIXTURE_SETUP(async)
 {
 	sigset_t set;
@@ -137,9 +140,9 @@ FIXTURE_TEARDOWN(async)
 	ends_free(&self->e);
 }
 
-/* Asserts that what happens in the pipe is told to nobody. */
-static void nobody_is_told(struct __test_metadata *_metadata,
-			   const struct ends *e)
+/* Checks that neither filling nor emptying the pipe sends a signal. */
+static void expect_no_signal(struct __test_metadata *_metadata,
+			     const struct ends *e)
 {
 	ASSERT_FALSE(signalled());
 	ASSERT_EQ(PAGE, fill(e->fd[1]));
@@ -148,9 +151,9 @@ static void nobody_is_told(struct __test_metadata *_metadata,
 	ASSERT_FALSE(signalled());
 }
 
-/* Asserts that it is told, of both ends. */
-static void both_are_told(struct __test_metadata *_metadata,
-			  const struct ends *e)
+/* Checks that filling and emptying the pipe each send a signal. */
+static void expect_both_signals(struct __test_metadata *_metadata,
+				const struct ends *e)
 {
 	ASSERT_EQ(PAGE, fill(e->fd[1]));
 	ASSERT_TRUE(signalled());
@@ -158,19 +161,22 @@ static void both_are_told(struct __test_metadata *_metadata,
 	ASSERT_TRUE(signalled());
 }
 
-/* Asserts that a file is on both lists if it has the flag, and else on none. */
+/* Checks that a file is in both lists with the flag, and in none without it. */
 static void check_lists(struct __test_metadata *_metadata, const struct ends *e,
 			int fd)
 {
 	ASSERT_EQ(0, set_async(fd, false));
 	ASSERT_EQ(0, fcntl(fd, F_GETFL) & O_ASYNC);
-	nobody_is_told(_metadata, e);
+	expect_no_signal(_metadata, e);
 	ASSERT_EQ(0, set_async(fd, true));
 	ASSERT_EQ(O_ASYNC, fcntl(fd, F_GETFL) & O_ASYNC);
-	both_are_told(_metadata, e);
+	expect_both_signals(_metadata, e);
 }
 
-/* Opens a file for both, the owner of whose signals is the tester. */
+/*
+ * Opens the pipe for reading and writing, with the tester as owner of the
+ * signals.
+ */
 static int open_owned(struct __test_metadata *_metadata, const struct ends *e)
 {
 	int fd = open_both(e);
@@ -201,13 +207,13 @@ TEST_F_TIMEOUT(async, two_threads_toggle, TIMEOUT)
 		check_lists(_metadata, &self->e, fd);
 		ASSERT_EQ(0, set_async(fd, i % 2));
 		close(fd);
-		nobody_is_told(_metadata, &self->e);
+		expect_no_signal(_metadata, &self->e);
 	}
 }
 
 /*
- * A thread sets the flag at any moment of another's clearing it: on the same
- * processor, which it takes away as soon as the other holds no spinlock.
+ * One thread sets the flag at any moment while another clears it. They share a
+ * processor, and the first preempts the second wherever that is preemptible.
  */
 TEST_F_TIMEOUT(async, setting_preempts_clearing, TIMEOUT)
 {
@@ -226,11 +232,11 @@ TEST_F_TIMEOUT(async, setting_preempts_clearing, TIMEOUT)
 		ASSERT_EQ(0, toggler_join(&t, true));
 		check_lists(_metadata, &self->e, fd);
 		close(fd);
-		nobody_is_told(_metadata, &self->e);
+		expect_no_signal(_metadata, &self->e);
 	}
 }
 
-/* The last of two descriptors goes while the flag is being changed. */
+/* A descriptor is closed while a thread changes the flag through it. */
 TEST_F_TIMEOUT(async, closed_while_a_thread_toggles, TIMEOUT)
 {
 	int i;
@@ -245,12 +251,12 @@ TEST_F_TIMEOUT(async, closed_while_a_thread_toggles, TIMEOUT)
 		usleep(100 * (i % 8));
 		close(fd);
 		ASSERT_EQ(-EBADF, toggler_join(&t, false));
-		nobody_is_told(_metadata, &self->e);
+		expect_no_signal(_metadata, &self->e);
 	}
 }
 
-/* Open for one, a file is told of what concerns that one. */
-TEST_F_TIMEOUT(async, each_end_is_told_of_its_own, TIMEOUT)
+/* A file that is open for one direction is signalled only for its own. */
+TEST_F_TIMEOUT(async, each_end_is_signalled_for_its_own_events, TIMEOUT)
 {
 	int end;
 
@@ -263,7 +269,7 @@ TEST_F_TIMEOUT(async, each_end_is_told_of_its_own, TIMEOUT)
 		EXPECT_EQ(end == 1, signalled());
 		ASSERT_EQ(0, set_async(self->e.fd[end], false));
 	}
-	nobody_is_told(_metadata, &self->e);
+	expect_no_signal(_metadata, &self->e);
 }
 
 TEST_HARNESS_MAIN

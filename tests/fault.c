@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Buffers that cannot be read or written, wholly or in part. fs/pipe.c decides
- * slot by slot: what a slot holds is transferred whole or not at all, nothing
- * is lost or repeated, and nobody sees bytes that nobody wrote.
+ * Buffers that cannot be read or written, wholly or in part. fs/pipe.c decides for each slot: it
+ * transfers the bytes of a slot all or not at all. No byte is lost or repeated, and no reader
+ * sees bytes that were not written.
  */
 #include "oracle.h"
 #include "child.h"
@@ -12,8 +12,8 @@
 #define FULL		(SLOTS * PAGE)
 
 /*
- * @good readable and writable pages, the stream in them, then a hole. The hole
- * is reserved, or the next mapping would fill it.
+ * Maps @good pages that hold the stream, and a hole behind them. The hole is PROT_NONE memory,
+ * so that no later mapping can take its addresses.
  */
 static unsigned char *pages_before_hole(int good)
 {
@@ -26,7 +26,7 @@ static unsigned char *pages_before_hole(int good)
 	return p;
 }
 
-/* An address the compiler knows nothing about and where nothing is mapped. */
+/* An unmapped address, whose value the compiler does not know. */
 static void *nowhere(void)
 {
 	void *p = (void *)16;
@@ -68,7 +68,7 @@ TEST_F_TIMEOUT(all, read_to_nowhere_efault, TIMEOUT)
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	EXPECT_EQ(-EFAULT, sys(read(self->e.fd[0], nowhere(), 10)));
 	EXPECT_EQ(-EFAULT, sys(read(self->e.fd[0], bad_page(PROT_NONE), 10)));
-	/* One look for each is enough. */
+	/* Each read makes at most one attempt to fault the buffer in. */
 	EXPECT_GE(2, fdinfo_number(self->e.fd[0], "zpipe-read-faults"));
 	EXPECT_EQ(10, stream_read(self->e.fd[0], 0, 20));
 }
@@ -102,7 +102,7 @@ TEST_F_TIMEOUT(all, write_without_reader_never_touches_the_buffer, TIMEOUT)
 	EXPECT_EQ(-EPIPE, sys(write(self->e.fd[1], nowhere(), 10)));
 }
 
-/* What a write fills before the hole stays written, page by page. */
+/* The slots that a write fills before the hole stay written. */
 TEST_F_TIMEOUT(all, write_ends_before_the_hole, TIMEOUT)
 {
 	unsigned char *p = pages_before_hole(2);
@@ -122,7 +122,10 @@ TEST_F_TIMEOUT(all, write_of_a_broken_page_efault, TIMEOUT)
 	EXPECT_EQ(100, stream_read(self->e.fd[0], PAGE - 100, 200));
 }
 
-/* Slots are filled from where the write starts: half of the last one is bad. */
+/*
+ * A slot holds bytes from where the write starts, not from a page boundary: so the last slot
+ * would be half bad, and is not written.
+ */
 TEST_F_TIMEOUT(all, write_across_pages_ends_with_a_whole_slot, TIMEOUT)
 {
 	unsigned char *p = pages_before_hole(3);
@@ -138,7 +141,7 @@ TEST_F_TIMEOUT(all, write_with_broken_merge_efault, TIMEOUT)
 	ASSERT_EQ(100, stream_write(self->e.fd[1], 0, 100));
 	EXPECT_EQ(-EFAULT, sys(write(self->e.fd[1], p + PAGE - 100, 101)));
 	EXPECT_EQ(100, fionread(self->e.fd[0]));
-	/* What the failed merge left behind the data is never seen. */
+	/* Readers must not see the bytes that the failed merge left behind the data. */
 	EXPECT_EQ(50, stream_write(self->e.fd[1], 100, 50));
 	EXPECT_EQ(150, stream_read(self->e.fd[0], 0, FULL));
 }
@@ -148,7 +151,7 @@ TEST_F_TIMEOUT(all, write_with_whole_merge_counts_it, TIMEOUT)
 	unsigned char *p = pages_before_hole(1);
 
 	ASSERT_EQ(100, stream_write(self->e.fd[1], 0, 100));
-	/* 200 bytes merge, the page behind them is bad. */
+	/* 200 bytes merge with the slot, and the page behind them is bad. */
 	stream_fill(p + PAGE - 200, 100, 200);
 	EXPECT_EQ(200, sys(write(self->e.fd[1], p + PAGE - 200, PAGE + 200)));
 	EXPECT_EQ(300, stream_read(self->e.fd[0], 0, FULL));
@@ -184,7 +187,7 @@ TEST_F_TIMEOUT(all, read_ends_before_the_hole, TIMEOUT)
 	EXPECT_EQ(2 * PAGE, stream_read(self->e.fd[0], 5 + 2 * PAGE, FULL));
 }
 
-/* A slot that does not fit before the hole stays whole. */
+/* A slot whose bytes do not fit before the hole stays whole. */
 TEST_F_TIMEOUT(all, read_leaves_the_broken_slot, TIMEOUT)
 {
 	unsigned char *p = pages_before_hole(1);
@@ -214,7 +217,7 @@ TEST_F_TIMEOUT(all, read_up_to_the_hole, TIMEOUT)
 	EXPECT_EQ(PAGE - 100, stream_read(self->e.fd[0], 100, FULL));
 }
 
-/* The length may reach beyond the hole if the data does not. */
+/* The length of the read may reach beyond the hole if the data does not. */
 TEST_F_TIMEOUT(all, read_of_less_than_asked_before_the_hole, TIMEOUT)
 {
 	unsigned char *p = pages_before_hole(1);
@@ -254,7 +257,7 @@ TEST_F_TIMEOUT(all, readv_with_bad_segment_in_a_slot_efault, TIMEOUT)
 	EXPECT_EQ(0, p[200]);
 }
 
-/* A transfer stops at a hole, whatever is mapped behind it. */
+/* A transfer stops at the hole, and does not use the good memory behind it. */
 TEST_F_TIMEOUT(all, never_past_the_hole, TIMEOUT)
 {
 	unsigned char *p = pages_before_hole(3);
@@ -271,8 +274,8 @@ TEST_F_TIMEOUT(all, never_past_the_hole, TIMEOUT)
 		ASSERT_EQ(0, p[2 * PAGE + i]);
 }
 
-/* A failed write leaves the pipe as it was: no slot, no capacity lost. */
-TEST_F_TIMEOUT(all, failed_writes_take_no_room, TIMEOUT)
+/* A failed write leaves no used slot behind. */
+TEST_F_TIMEOUT(all, failed_writes_use_no_slot, TIMEOUT)
 {
 	unsigned char *p = pages_before_hole(1);
 	int i;
@@ -284,7 +287,7 @@ TEST_F_TIMEOUT(all, failed_writes_take_no_room, TIMEOUT)
 	EXPECT_EQ(FULL, stream_read(self->e.fd[0], 0, 2 * FULL));
 }
 
-/* The whole pipe fits before the hole: the write never gets there. */
+/* The pipe is full before the write reaches the hole. */
 TEST_F_TIMEOUT(all, nonblock_write_ends_full_before_the_hole, TIMEOUT)
 {
 	unsigned char *p = pages_before_hole(SLOTS);
@@ -306,7 +309,7 @@ static long read_buf(struct child *c)
 	return read(c->fd, c->buf, c->len);
 }
 
-/* A child that writes from a buffer of its own making. */
+/* Starts a child that writes from @buf. */
 static void child_write_from(struct child *c, struct ends *e, void *buf,
 			     size_t len)
 {
@@ -327,7 +330,7 @@ static void child_read_to(struct child *c, struct ends *e, void *buf,
 	child_start(c, 0);
 }
 
-/* The bad pointer is the blocked writer's, when its turn comes. */
+/* The blocked writer gets EFAULT when a slot becomes free. */
 TEST_F_TIMEOUT(all, blocked_writer_has_the_efault, TIMEOUT)
 {
 	struct child c;
@@ -352,7 +355,7 @@ TEST_F_TIMEOUT(all, blocked_large_writer_has_the_efault, TIMEOUT)
 	EXPECT_EQ(0, fionread(self->e.fd[0]));
 }
 
-/* What was good before the hole has gone through and counts. */
+/* The bytes before the hole are written, and the result counts them. */
 TEST_F_TIMEOUT(all, blocked_writer_counts_up_to_the_hole, TIMEOUT)
 {
 	unsigned char *p = pages_before_hole(SLOTS + 2);
@@ -366,7 +369,7 @@ TEST_F_TIMEOUT(all, blocked_writer_counts_up_to_the_hole, TIMEOUT)
 	EXPECT_EQ(0, fionread(self->e.fd[0]));
 }
 
-/* A reader with room for more than is buffered takes no bad byte either. */
+/* A reader with space for more bytes than the slots hold must not get a byte beyond the hole. */
 TEST_F_TIMEOUT(all, reader_stops_where_the_blocked_writer_is_bad, TIMEOUT)
 {
 	unsigned char *p = pages_before_hole(SLOTS + 2);
@@ -386,7 +389,7 @@ TEST_F_TIMEOUT(all, reader_stops_where_the_blocked_writer_is_bad, TIMEOUT)
 	EXPECT_EQ(-EAGAIN, stream_read(self->e.fd[0], 0, 1));
 }
 
-/* After a writer's EFAULT the pipe goes on as if it had not been. */
+/* After a writer's EFAULT, the pipe works as before. */
 TEST_F_TIMEOUT(all, pipe_recovers_from_a_bad_writer, TIMEOUT)
 {
 	struct child c;
@@ -429,8 +432,8 @@ TEST_F_TIMEOUT(all, blocked_reader_leaves_the_broken_slot, TIMEOUT)
 }
 
 /*
- * Bytes nobody wrote are never seen: a page the pipe took for a write that
- * failed half-way comes back with the next write, and shows that write only.
+ * The pipe allocates a page for a write that fails half-way, and uses the page for the next
+ * write. A reader must see only the bytes of that write.
  */
 TEST_F_TIMEOUT(all, reused_page_shows_only_what_was_written, TIMEOUT)
 {
@@ -447,8 +450,8 @@ TEST_F_TIMEOUT(all, reused_page_shows_only_what_was_written, TIMEOUT)
 }
 
 /*
- * The same with every length around a page and every place of the hole: what
- * arrives is what was counted, and it is the stream.
+ * Writes of many lengths, with the hole at many places. The result must be the number of bytes
+ * that arrive.
  */
 TEST_F_TIMEOUT(all, every_place_of_the_hole, TIMEOUT)
 {

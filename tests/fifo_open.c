@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Opening a named pipe, as fifo(7) and fifo_open() of fs/pipe.c have it: who
- * waits for whom, what an opener that gives up leaves behind, and which path
- * leads to which pipe.
+ * Opening a named pipe, as fifo(7) and fifo_open() in fs/pipe.c do it. The tests check
+ * which open blocks until which other open, and what an interrupted open leaves behind.
  */
 #include "oracle.h"
 #include "child.h"
@@ -10,7 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/mount.h>
 
-/* Opens @path where it must not wait; -errno if it fails. */
+/* Opens @path in a place where open(2) must not block. Returns a descriptor or -errno. */
 static long open_now(const char *path, int flags)
 {
 	return sys(open(path, flags));
@@ -41,7 +40,7 @@ TEST_F_TIMEOUT(named, rdwr_never_waits, TIMEOUT)
 	EXPECT_LE(0, open_now(self->e.path, O_RDWR));
 }
 
-TEST_F_TIMEOUT(named, rdwr_talks_to_itself, TIMEOUT)
+TEST_F_TIMEOUT(named, rdwr_reads_its_own_writes, TIMEOUT)
 {
 	int fd = open(self->e.path, O_RDWR);
 
@@ -137,7 +136,7 @@ TEST_F_TIMEOUT(named, nonblock_reader_sees_waiting_writer_as_writer, TIMEOUT)
 	ASSERT_TRUE(child_asleep(&c));
 	fd = open(self->e.path, O_RDONLY | O_NONBLOCK);
 	ASSERT_LE(0, fd);
-	/* No end of file: the writer counts from the start of its open. */
+	/* No end of file: a writer counts from the start of its open(2). */
 	EXPECT_EQ(-EAGAIN, stream_read(fd, 0, 1));
 	EXPECT_LE(0, child_join(&c));
 }
@@ -181,7 +180,7 @@ TEST_F_TIMEOUT(named, reader_does_not_free_reader, TIMEOUT)
 	child_kill(&c);
 }
 
-/* The writer was there, however short: the reader's open returns. */
+/* The open of a reader returns even if the writer that it waited for has closed again. */
 TEST_F_TIMEOUT(named, reader_freed_by_writer_that_left, TIMEOUT)
 {
 	struct child c;
@@ -323,7 +322,7 @@ TEST_F_TIMEOUT(named, killed_writer_leaves_no_trace, TIMEOUT)
 	EXPECT_EQ(0, stream_read(fd, 0, 1));
 }
 
-/* One of two waiting readers gives up: the other one still waits and counts. */
+/* One of two blocked readers is killed. The other one still waits and still counts. */
 TEST_F_TIMEOUT(named, killed_reader_leaves_the_other_waiting, TIMEOUT)
 {
 	struct child a, b;
@@ -338,7 +337,7 @@ TEST_F_TIMEOUT(named, killed_reader_leaves_the_other_waiting, TIMEOUT)
 	EXPECT_LE(0, child_join(&b));
 }
 
-/* Nor does it count when the other one has come and gone. */
+/* The killed reader does not count after the other reader has opened and closed. */
 TEST_F_TIMEOUT(named, killed_reader_is_not_counted, TIMEOUT)
 {
 	struct child a, b;
@@ -376,7 +375,7 @@ TEST_F_TIMEOUT(named, killed_writer_is_not_counted, TIMEOUT)
 	EXPECT_EQ(0, stream_read(fd, 0, 1));
 }
 
-/* A stopped opener has left the pipe; it comes back when it is continued. */
+/* A stopped task leaves its open(2). It enters it again when it is continued. */
 TEST_F_TIMEOUT(named, stopped_reader_waits_again, TIMEOUT)
 {
 	struct child c;
@@ -423,7 +422,10 @@ TEST_F_TIMEOUT(named, epoll_hup_held_back_until_first_writer, TIMEOUT)
 	EXPECT_EQ((uint32_t)EPOLLHUP, ev.events);
 }
 
-/* A reader that comes after the writers have gone waits for the next one. */
+/*
+ * A reader that opens after all writers have gone gets no POLLHUP until the next writer
+ * goes.
+ */
 TEST_F_TIMEOUT(named, hup_belongs_to_the_open, TIMEOUT)
 {
 	int first = open(self->e.path, O_RDONLY | O_NONBLOCK);
@@ -510,7 +512,7 @@ TEST_F_TIMEOUT(named, data_outlives_the_writer, TIMEOUT)
 	EXPECT_EQ(0, stream_read(self->e.fd[0], 0, 8000));
 }
 
-/* As long as anybody has the pipe open its data stays for the next reader. */
+/* The data stays for the next reader as long as any end is open. */
 TEST_F_TIMEOUT(named, data_outlives_the_reader, TIMEOUT)
 {
 	int rd;
@@ -523,7 +525,7 @@ TEST_F_TIMEOUT(named, data_outlives_the_reader, TIMEOUT)
 	EXPECT_EQ(5000, stream_read(rd, 0, 8000));
 }
 
-/* Two processes that meet by opening, over and over, never miss each other. */
+/* Opens and closes the write end 100 times. Each open(2) must meet the reader's. */
 static long meet_as_writer(struct child *c)
 {
 	int i, fd;
@@ -533,7 +535,10 @@ static long meet_as_writer(struct child *c)
 		if (fd < 0 || stream_write(fd, i, 1) != 1)
 			return -1;
 		close(fd);
-		/* Wait until the reader has gone, or the next open meets it. */
+		/*
+		 * Wait until the reader has closed. Otherwise the next open(2) would
+		 * meet the same reader.
+		 */
 		if (!eventually(__atomic_load_n((int *)c->buf,
 						__ATOMIC_SEQ_CST) > i))
 			return -1;
@@ -541,12 +546,12 @@ static long meet_as_writer(struct child *c)
 	return 0;
 }
 
-TEST_F_TIMEOUT(named, openers_never_miss_each_other, TIMEOUT)
+TEST_F_TIMEOUT(named, reader_and_writer_always_open_together, TIMEOUT)
 {
-	int *turn = shared_alloc(sizeof(*turn));
+	int *reads_done = shared_alloc(sizeof(*reads_done));
 	struct child c = {
 		.fn = meet_as_writer, .arg = self->e.path,
-		.drop = -1, .buf = (void *)turn,
+		.drop = -1, .buf = (void *)reads_done,
 	};
 	int i, fd;
 
@@ -557,7 +562,7 @@ TEST_F_TIMEOUT(named, openers_never_miss_each_other, TIMEOUT)
 		ASSERT_EQ(1, stream_read(fd, i, 2));
 		ASSERT_EQ(0, stream_read(fd, 0, 2));
 		close(fd);
-		__atomic_store_n(turn, i + 1, __ATOMIC_SEQ_CST);
+		__atomic_store_n(reads_done, i + 1, __ATOMIC_SEQ_CST);
 	}
 	EXPECT_EQ(0, child_join(&c));
 }

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Huge pages that a writer gifts: what the reader gets, what the writer finds
- * afterwards, and what is copied instead, for which reason.
+ * Huge pages that a writer gifts: what the reader gets, what the writer finds in their
+ * place, and which pages are copied for which reason.
  */
 #include "oracle.h"
 #include "child.h"
 #include "gift.h"
 
 
-/* All of it arrives, whatever became of it on the way. */
+/*
+ * Expects that the child read all @bytes bytes, moved or copied, and that they are the
+ * stream.
+ */
 #define EXPECT_ARRIVES(c, bytes)					\
 ({									\
 	struct child *__c = c;						\
@@ -18,7 +21,10 @@
 	EXPECT_EQ(-1, stream_diff(__c->buf, 0, __all));			\
 })
 
-/* How many of @pages are expected to be moved; of the others @reason is told. */
+/*
+ * Expects that a gift wrote @bytes bytes: @pages huge pages were moved, and the rest
+ * was copied.
+ */
 #define EXPECT_MOVED(e, g, pages, bytes)				\
 ({									\
 	unsigned long __moved = moves(e) ? (pages) * HUGE_SIZE : 0;	\
@@ -30,7 +36,7 @@
 	EXPECT_EQ(__bytes - __moved, __g.copied);			\
 })
 
-TEST_F_TIMEOUT(all, a_huge_page_leaves, TIMEOUT)
+TEST_F_TIMEOUT(all, huge_page_is_gifted, TIMEOUT)
 {
 	unsigned char *at;
 	struct gifted g;
@@ -47,7 +53,7 @@ TEST_F_TIMEOUT(all, a_huge_page_leaves, TIMEOUT)
 	} else {
 		EXPECT_EQ(-1, stream_diff(at, 0, HUGE_SIZE));
 	}
-	/* It is memory like any other. */
+	/* The memory works like any other. */
 	memset(at, 1, HUGE_SIZE);
 	munmap(at, HUGE_SIZE);
 }
@@ -73,7 +79,7 @@ TEST_F_TIMEOUT(all, reads_of_any_size, TIMEOUT)
 	}
 }
 
-/* Everything in order, whether it is moved or copied. */
+/* Bytes arrive in order, whether they are moved or copied. */
 TEST_F_TIMEOUT(all, ranges_of_any_shape, TIMEOUT)
 {
 	size_t len = 5 * HUGE_SIZE;
@@ -85,10 +91,10 @@ TEST_F_TIMEOUT(all, ranges_of_any_shape, TIMEOUT)
 	child_read_all(&c, &self->e, len, 300000);
 	at = huge_memory(5, 0);
 	iov[0] = (struct iovec) { at, 10 };
-	iov[1] = (struct iovec) { at + 10, HUGE_SIZE + 90 };		/* none whole */
+	iov[1] = (struct iovec) { at + 10, HUGE_SIZE + 90 };		/* no whole page */
 	iov[2] = (struct iovec) { at + HUGE_SIZE + 100, 0 };
 	iov[3] = (struct iovec) { at + HUGE_SIZE + 100, HUGE_SIZE - 100 };
-	iov[4] = (struct iovec) { at + 2 * HUGE_SIZE, 2 * HUGE_SIZE + 5 };	/* two whole */
+	iov[4] = (struct iovec) { at + 2 * HUGE_SIZE, 2 * HUGE_SIZE + 5 };	/* 2 whole pages */
 	iov[5] = (struct iovec) { at + 4 * HUGE_SIZE + 5, HUGE_SIZE - 5 };
 	g = gift_flags(&self->e, iov, 6, ZPIPE_ALWAYS);
 	EXPECT_MOVED(&self->e, g, 2, len);
@@ -100,8 +106,8 @@ TEST_F_TIMEOUT(all, ranges_of_any_shape, TIMEOUT)
 	EXPECT_ARRIVES(&c, len);
 }
 
-/* A huge page takes one slot; it can be read, and is counted, as anything else. */
-TEST_F(all, what_can_be_seen_of_it)
+/* A huge page takes one slot. It is read and counted like other bytes. */
+TEST_F(all, slot_poll_and_fionread_of_a_gift)
 {
 	static unsigned char to[HUGE_SIZE];
 	unsigned char *at;
@@ -117,12 +123,12 @@ TEST_F(all, what_can_be_seen_of_it)
 	EXPECT_EQ(POLLIN, poll_mask(self->e.fd[0]));
 	EXPECT_EQ(POLLOUT, poll_mask(self->e.fd[1]));
 	EXPECT_EQ(0, fdinfo_number(self->e.fd[0], "zpipe-bytes-buffered"));
-	/* Nothing is appended to it. */
+	/* A write never appends to a huge page. */
 	EXPECT_EQ(10, stream_write(self->e.fd[1], HUGE_SIZE, 10));
 	EXPECT_EQ(HUGE_SIZE + 10, fionread(self->e.fd[0]));
 	EXPECT_EQ(100, read(self->e.fd[0], to, 100));
 	EXPECT_EQ(HUGE_SIZE - 90, fionread(self->e.fd[0]));
-	/* It stays what it is in a smaller pipe. */
+	/* The huge page does not change when the pipe is made smaller. */
 	EXPECT_EQ(2 * PAGE, set_capacity(self->e.kind, self->e.fd[0], 2 * PAGE));
 	EXPECT_EQ(-EBUSY, set_capacity(self->e.kind, self->e.fd[0], PAGE));
 	EXPECT_EQ(0, poll_mask(self->e.fd[1]));
@@ -136,8 +142,8 @@ TEST_F(all, what_can_be_seen_of_it)
 	EXPECT_EQ(10, stream_read(self->e.fd[0], HUGE_SIZE, 20));
 }
 
-/* As many as may be wait for a reader; a writer that would not wait copies. */
-TEST_F_TIMEOUT(all, few_are_in_a_pipe, TIMEOUT)
+/* At most four huge pages wait in a pipe. A non-blocking gift above that is copied. */
+TEST_F_TIMEOUT(all, limit_of_huge_pages_in_a_pipe, TIMEOUT)
 {
 	unsigned char *at;
 	struct gifted g;
@@ -151,7 +157,7 @@ TEST_F_TIMEOUT(all, few_are_in_a_pipe, TIMEOUT)
 	{
 		struct iovec iov = { at + 4 * HUGE_SIZE, HUGE_SIZE };
 
-		/* POLLOUT is true: something fits. */
+		/* POLLOUT is set because a copy fits. */
 		EXPECT_EQ(POLLOUT, poll_mask(self->e.fd[1]));
 		g = gift_flags(&self->e, &iov, 1, ZPIPE_NONBLOCK | ZPIPE_ALWAYS);
 		EXPECT_EQ(12 * PAGE, g.ret);
@@ -164,19 +170,19 @@ TEST_F_TIMEOUT(all, few_are_in_a_pipe, TIMEOUT)
 	EXPECT_EQ(POLLOUT, poll_mask(self->e.fd[1]));
 }
 
-static long gift_it(struct child *c)
+static long gift_five_pages(struct child *c)
 {
 	struct ends e = { .kind = c->flags, .fd = { -1, c->fd } };
 
 	return gift(&e, huge_memory(5, 0), 5 * HUGE_SIZE).ret;
 }
 
-/* A writer waits until one is read. */
-TEST_F_TIMEOUT(all, the_next_one_waits, TIMEOUT)
+/* A gift above the limit blocks until a reader has consumed a huge page. */
+TEST_F_TIMEOUT(all, gift_waits_at_the_limit, TIMEOUT)
 {
 	static unsigned char to[HUGE_SIZE];
 	struct child c = {
-		.nr = is_zpipe(variant->kind) ? SYS_ioctl : SYS_writev, .fn = gift_it,
+		.nr = is_zpipe(variant->kind) ? SYS_ioctl : SYS_writev, .fn = gift_five_pages,
 		.fd = self->e.fd[1], .drop = self->e.fd[0], .flags = variant->kind,
 	};
 	long n = 0, r;
@@ -192,11 +198,11 @@ TEST_F_TIMEOUT(all, the_next_one_waits, TIMEOUT)
 	EXPECT_EQ(5 * HUGE_SIZE, child_join(&c));
 }
 
-/* It ends with a signal, with what was written by then. */
-TEST_F_TIMEOUT(all, a_signal_ends_it, TIMEOUT)
+/* A signal ends a blocked gift. It returns the bytes written so far. */
+TEST_F_TIMEOUT(all, signal_ends_a_waiting_gift, TIMEOUT)
 {
 	struct child c = {
-		.nr = is_zpipe(variant->kind) ? SYS_ioctl : SYS_writev, .fn = gift_it,
+		.nr = is_zpipe(variant->kind) ? SYS_ioctl : SYS_writev, .fn = gift_five_pages,
 		.fd = self->e.fd[1], .drop = self->e.fd[0], .flags = variant->kind,
 	};
 
@@ -221,7 +227,7 @@ TEST_F(all, errors)
 	munmap(at, HUGE_SIZE);
 	g = gift(&self->e, at, HUGE_SIZE);
 	EXPECT_EQ(-EFAULT, g.ret);
-	/* What comes before is written. */
+	/* The bytes before the missing memory are written. */
 	at = huge_addresses(1);
 	ASSERT_EQ(at, mmap(at, PAGE, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
@@ -273,7 +279,8 @@ TEST_F(all, bad_arguments)
 }
 
 /*
- * What is copied, and why. Each of these makes one huge page unfit.
+ * Each of the following tests makes one huge page unfit for a gift. It must be copied,
+ * and the report must name the reason.
  */
 
 static long gifted_page(struct __test_metadata *_metadata, struct ends *e,
@@ -308,7 +315,7 @@ TEST_F_TIMEOUT(all, small_pages_are_copied, TIMEOUT)
 	gifted_page(_metadata, &self->e, &c, at, ZPIPE_REASON_SMALL);
 }
 
-/* A child has it, too, and goes on to see what it saw. */
+/* A child shares the page. It must still see the old bytes after the gift. */
 TEST_F_TIMEOUT(all, shared_pages_are_copied, TIMEOUT)
 {
 	unsigned char *at;
@@ -325,7 +332,7 @@ TEST_F_TIMEOUT(all, shared_pages_are_copied, TIMEOUT)
 	ASSERT_LE(0, pid);
 	if (!pid) {
 		close(go[1]);
-		/* Ends when the other has gifted. */
+		/* Returns when the parent has closed the other end, after the gift. */
 		read(go[0], &ok, 1);
 		_exit(stream_diff(at, 0, HUGE_SIZE) == -1 ? 0 : 1);
 	}
@@ -336,7 +343,10 @@ TEST_F_TIMEOUT(all, shared_pages_are_copied, TIMEOUT)
 	EXPECT_EQ(0, status);
 }
 
-/* Somebody has a reference: what is there now is copied, and what comes is theirs. */
+/*
+ * A pipe of the kernel holds a reference to the page. The gift copies the bytes, and
+ * the page stays in the writer's memory.
+ */
 TEST_F_TIMEOUT(all, pinned_pages_are_copied, TIMEOUT)
 {
 	unsigned char *at;
@@ -374,7 +384,7 @@ TEST_F_TIMEOUT(all, read_only_pages_are_copied, TIMEOUT)
 	gifted_page(_metadata, &self->e, &c, at, ZPIPE_REASON_MAPPING);
 }
 
-/* What others are not to see might come back where they do. */
+/* Memory that is marked so must not reach a mapping that lacks the mark. */
 TEST_F_TIMEOUT(all, marked_pages_are_copied, TIMEOUT)
 {
 	static const int marks[] = { MADV_WIPEONFORK, MADV_DONTFORK, MADV_DONTDUMP };
@@ -437,7 +447,7 @@ TEST_F_TIMEOUT(all, packets_are_copied, TIMEOUT)
 	gifted_page(_metadata, &self->e, &c, at, ZPIPE_REASON_PACKET);
 }
 
-/* What is not moved is one write: of one packet here. */
+/* Bytes that are not moved are one write, so in packet mode they are one packet. */
 TEST_F(all, ranges_of_a_packet)
 {
 	unsigned char buf[40];
@@ -456,12 +466,15 @@ TEST_F(all, ranges_of_a_packet)
 	EXPECT_EQ(-1, stream_diff(buf, 0, 20));
 }
 
-/* Who waits for room only is not kept by one that waits for a reader of huge pages. */
-TEST_F_TIMEOUT(all, others_find_room, TIMEOUT)
+/*
+ * A gift that waits for the limit of huge pages does not delay a writer that waits for
+ * a free slot.
+ */
+TEST_F_TIMEOUT(all, small_write_beside_a_waiting_gift, TIMEOUT)
 {
 	static unsigned char to[HUGE_SIZE];
 	struct child c = {
-		.nr = SYS_ioctl, .fn = gift_it,
+		.nr = SYS_ioctl, .fn = gift_five_pages,
 		.fd = self->e.fd[1], .drop = self->e.fd[0], .flags = variant->kind,
 	};
 	struct child small;
@@ -472,11 +485,14 @@ TEST_F_TIMEOUT(all, others_find_room, TIMEOUT)
 	ASSERT_EQ(PAGE, stream_write(self->e.fd[1], 0, PAGE));
 	child_start(&c, 0);
 	ASSERT_TRUE(child_asleep(&c));
-	/* Eleven slots are free. */
+	/*
+	 * One slot holds the page written first and four hold huge pages, so eleven are
+	 * free.
+	 */
 	ASSERT_EQ(11 * PAGE, stream_write(self->e.fd[1], 0, 11 * PAGE));
 	child_write(&small, &self->e, 0, 100);
 	ASSERT_TRUE(child_stays_asleep(&small));
-	/* A slot is free, and as many huge pages are there as before. */
+	/* This frees a slot. The number of huge pages in the pipe stays the same. */
 	ASSERT_EQ(PAGE, read(self->e.fd[0], to, PAGE));
 	EXPECT_EQ(100, child_join(&small));
 	EXPECT_TRUE(child_asleep(&c));
@@ -489,17 +505,20 @@ TEST_F_TIMEOUT(all, others_find_room, TIMEOUT)
 	EXPECT_EQ(5 * HUGE_SIZE, child_join(&c));
 }
 
-/* Bytes that are in the pipe are read when their writer is dead; and freed else. */
+/*
+ * Gifts that are in the pipe can be read after their writer is dead. Unread ones are
+ * freed.
+ */
 static long gift_and_die(struct child *c)
 {
 	struct ends e = { .kind = c->flags, .fd = { -1, c->fd } };
 
-	/* The fifth waits. */
+	/* The gift of the fifth huge page blocks. */
 	gift(&e, huge_memory(5, 0), 5 * HUGE_SIZE);
 	return 0;
 }
 
-TEST_F_TIMEOUT(all, the_giver_dies, TIMEOUT)
+TEST_F_TIMEOUT(all, writer_is_killed, TIMEOUT)
 {
 	static unsigned char to[HUGE_SIZE];
 	struct child c = {
@@ -521,11 +540,11 @@ TEST_F_TIMEOUT(all, the_giver_dies, TIMEOUT)
 		ASSERT_EQ(-1, stream_diff(to, n, r));
 		n += r;
 	}
-	/* The rest goes with the pipe. */
+	/* Closing the pipe frees the rest. */
 }
 
-/* Who closes the last read end has SIGPIPE sent to who gifts. */
-TEST_F(all, nobody_reads)
+/* A gift to a pipe without readers fails with EPIPE and SIGPIPE. */
+TEST_F(all, no_reader_epipe)
 {
 	unsigned char *at = huge_memory(1, 0);
 
@@ -537,11 +556,11 @@ TEST_F(all, nobody_reads)
 }
 
 /*
- * What a user has in pipes is limited, and what all have; huge pages are given back
- * with the pipes.
+ * The number of gifted pages is limited for each user and for the system. Closing a
+ * pipe frees its huge pages.
  */
 
-#define LONER		4715		/* a user without privileges and pipes */
+#define LONER		4715		/* a user who has no privileges and no pipes */
 #define PIPES		12
 
 static long gift_to_many(struct child *c __maybe_unused)
@@ -570,7 +589,10 @@ static long gift_to_many(struct child *c __maybe_unused)
 				munmap(iov.iov_base, HUGE_SIZE);
 			}
 		}
-		/* A 64th of all memory, and no more than a user's 16384 pages. */
+		/*
+		 * The limits are a 64th of all memory, and 16384 small pages for each
+		 * user.
+		 */
 		if (moved < 8 || moved > 32 || !refused)
 			return -100 * (round + 1) - moved;
 		for (i = 0; i < PIPES; i++)
@@ -579,7 +601,7 @@ static long gift_to_many(struct child *c __maybe_unused)
 	return 0;
 }
 
-TEST(a_user_has_so_many)
+TEST(limit_for_each_user)
 {
 	struct ends e = { .kind = ZPAIR };
 	struct child c;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Memory that a writer gifts, and who reads it. Of pipe(2) writev(2) is asked,
- * which copies.
+ * Memory that a writer gifts, and ways to read it. For pipe(2) the same tests use
+ * writev(2) and readv(2), which copy.
  */
 #ifndef ZPIPE_TESTS_GIFT_H
 #define ZPIPE_TESTS_GIFT_H
@@ -14,9 +14,9 @@
 #include <sys/utsname.h>
 
 #define HUGE_SIZE	(2L << 20)
-#define GIFTS		400	/* ranges at most */
+#define GIFTS		400	/* maximum number of ranges */
 
-/* Addresses for so many huge pages, aligned to one. */
+/* Reserves addresses for @pages huge pages, aligned to the size of a huge page. */
 static inline unsigned char *huge_addresses(size_t pages)
 {
 	size_t len = (pages + 1) * HUGE_SIZE;
@@ -34,7 +34,7 @@ static inline unsigned char *huge_addresses(size_t pages)
 	return at;
 }
 
-/* Memory that huge pages may be in, of which there are none yet. */
+/* Maps memory that may have huge pages, but has no pages yet. */
 static inline unsigned char *hole(size_t pages)
 {
 	unsigned char *at = huge_addresses(pages);
@@ -46,7 +46,7 @@ static inline unsigned char *hole(size_t pages)
 	return at;
 }
 
-/* The same, shared with children to come. */
+/* Maps shared memory of the size of a huge page. Children inherit it. */
 static inline unsigned char *shared_hole(void)
 {
 	unsigned char *at = huge_addresses(1);
@@ -57,7 +57,10 @@ static inline unsigned char *shared_hole(void)
 	return at;
 }
 
-/* Makes it huge pages; others may hold a small one for a moment. 0 or -1. */
+/*
+ * Collapses memory into huge pages. Returns 0 or -1. It retries, since other tasks may
+ * briefly hold references to small pages.
+ */
 static inline int collapse(void *at, size_t bytes)
 {
 	int tries, ret;
@@ -71,18 +74,18 @@ static inline int collapse(void *at, size_t bytes)
 	return ret;
 }
 
-/* Huge pages that hold the stream from @off on, of this process alone. */
+/* Makes huge pages that hold the stream from @off on and belong to this process alone. */
 static inline unsigned char *huge_memory(size_t pages, unsigned long off)
 {
 	unsigned char *at = hole(pages);
 
 	stream_fill(at, off, pages * HUGE_SIZE);
-	/* Where there was none at once. */
+	/* A store may have got small pages. */
 	collapse(at, pages * HUGE_SIZE);
 	return at;
 }
 
-/* The number of the physical page at @at; 0 if it is not told. */
+/* Returns the physical page frame number at @at, or 0 if the kernel does not show it. */
 static inline unsigned long frame(const void *at)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY);
@@ -94,7 +97,10 @@ static inline unsigned long frame(const void *at)
 	return entry & ((1UL << 55) - 1);
 }
 
-/* Has a pipe refer to the byte at @at; returns where to read that. */
+/*
+ * Makes a pipe of the kernel refer to the byte at @at. Returns the read end of that
+ * pipe.
+ */
 static inline int refer_to(void *at)
 {
 	struct iovec iov = { at, 1 };
@@ -106,7 +112,10 @@ static inline int refer_to(void *at)
 	return fd[0];
 }
 
-/* Has faults of a huge page told to the descriptor that it returns. */
+/*
+ * Registers a huge page with userfaultfd(2). Returns the descriptor that reports its
+ * faults.
+ */
 static inline int watch(void *at)
 {
 	struct uffdio_register reg = {
@@ -121,14 +130,14 @@ static inline int watch(void *at)
 	return uffd;
 }
 
-/* What a call said; of the kernel's pipes it all was copied. */
+/* The results of one call. Over the kernel's own pipes all bytes count as copied. */
 struct gifted {
 	long ret;
 	unsigned long moved, copied;
 	unsigned int why[ZPIPE_REASONS];
 };
 
-/* For who looks into a failure: what was not moved, and why. */
+/* Prints the reasons why pages were not moved, to help with a failed test. */
 static inline void tell_reasons(const struct gifted *g)
 {
 	int i;
@@ -141,7 +150,7 @@ static inline void tell_reasons(const struct gifted *g)
 static inline struct gifted transfer(struct ends *e, unsigned int cmd,
 				     const struct iovec *iov, int n, unsigned int flags)
 {
-	bool gives = cmd == ZPIPE_IOC_GIFT;
+	bool gifts = cmd == ZPIPE_IOC_GIFT;
 	struct zpipe_iovec ranges[GIFTS];
 	struct zpipe_transfer arg = {
 		.size = sizeof(arg), .flags = flags,
@@ -151,7 +160,7 @@ static inline struct gifted transfer(struct ends *e, unsigned int cmd,
 	int i;
 
 	if (!is_zpipe(e->kind)) {
-		g.ret = sys(gives ? writev(e->fd[1], iov, n) : readv(e->fd[0], iov, n));
+		g.ret = sys(gifts ? writev(e->fd[1], iov, n) : readv(e->fd[0], iov, n));
 		g.copied = g.ret > 0 ? g.ret : 0;
 		return g;
 	}
@@ -159,7 +168,7 @@ static inline struct gifted transfer(struct ends *e, unsigned int cmd,
 		ranges[i].base = (unsigned long)iov[i].iov_base;
 		ranges[i].bytes = iov[i].iov_len;
 	}
-	g.ret = sys(ioctl(e->fd[gives], cmd, &arg));
+	g.ret = sys(ioctl(e->fd[gifts], cmd, &arg));
 	if (!g.ret)
 		g.ret = arg.done;
 	g.moved = arg.moved;
@@ -174,7 +183,10 @@ static inline struct gifted gift_flags(struct ends *e, const struct iovec *iov, 
 	return transfer(e, ZPIPE_IOC_GIFT, iov, n, flags);
 }
 
-/* Reads until it has @bytes, as far as there are so many; the sums of all calls. */
+/*
+ * Reads until @bytes bytes have come, or to the end of the data. Returns the sums of
+ * all calls.
+ */
 static inline struct gifted fetch(struct ends *e, void *at, size_t bytes,
 				  unsigned int flags)
 {
@@ -204,8 +216,8 @@ static inline struct gifted gift(struct ends *e, void *at, size_t bytes)
 }
 
 /*
- * Whether huge pages are moved here: not where tests/run has the module refuse it,
- * nor before 7.3, see gift.c of the module.
+ * True if the module moves huge pages here. It does not before Linux 7.3 (see gift.c of
+ * the module), or if tests/run has loaded it with refuse_moves.
  */
 static inline bool moves(struct ends *e)
 {
@@ -218,10 +230,10 @@ static inline bool moves(struct ends *e)
 	       !getenv("ZPIPE_NO_MOVES");
 }
 
-/* Pages that go through a pipe without anybody who reads, copied or not. */
+/* A number of small pages that fit into a pipe without a reader, moved or copied. */
 #define FEW	12
 
-/* Memory of small pages only. */
+/* Maps memory that has small pages only. */
 static inline unsigned char *small_hole(size_t pages)
 {
 	unsigned char *at = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE,
@@ -233,7 +245,7 @@ static inline unsigned char *small_hole(size_t pages)
 	return at;
 }
 
-/* The same, with the stream in it. */
+/* Maps small pages that hold the stream. */
 static inline unsigned char *small_memory(size_t pages)
 {
 	unsigned char *at = small_hole(pages);
@@ -249,8 +261,8 @@ static inline struct gifted gift_small(struct ends *e, void *at, size_t bytes)
 	return gift_flags(e, &iov, 1, ZPIPE_SMALL);
 }
 
-/* A child that gifts so many huge pages of its own, which hold the stream. */
-static long give_pages(struct child *c)
+/* Gifts @c->len huge pages of the child, which hold the stream. */
+static long gift_huge_pages(struct child *c)
 {
 	struct ends e = { .kind = c->flags, .fd = { -1, c->fd } };
 	size_t bytes = c->len * HUGE_SIZE;
@@ -265,7 +277,7 @@ static long give_pages(struct child *c)
 static inline void child_gift(struct child *c, struct ends *e, size_t pages)
 {
 	*c = (struct child) {
-		.nr = is_zpipe(e->kind) ? SYS_ioctl : SYS_writev, .fn = give_pages,
+		.nr = is_zpipe(e->kind) ? SYS_ioctl : SYS_writev, .fn = gift_huge_pages,
 		.fd = e->fd[1], .drop = e->fd[0], .len = pages, .flags = e->kind,
 	};
 	child_start(c, 0);
@@ -276,7 +288,7 @@ static inline bool all_zero(const unsigned char *at, size_t bytes)
 	return !bytes || (!*at && !memcmp(at, at + 1, bytes - 1));
 }
 
-/* Reads until it has all, in pieces of @c->flags bytes. */
+/* Reads until all bytes have come, at most @c->flags bytes in a call. */
 static long read_all_of_it(struct child *c)
 {
 	size_t done = 0, piece = c->flags;
@@ -295,8 +307,9 @@ static long read_all_of_it(struct child *c)
 }
 
 /*
- * A child that reads so much of it, started before there is memory to gift: what
- * is there when a process forks is no longer of one process alone.
+ * Starts a child that reads @len bytes, at most @piece in a call. Call this before the
+ * memory to gift exists: a child shares all pages of its parent, and shared pages
+ * cannot be gifted.
  */
 static inline void child_read_all(struct child *c, struct ends *e, size_t len,
 				  size_t piece)

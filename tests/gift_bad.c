@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Memory errors in huge pages, and allocations that fail: the reason for which a page
- * is copied, and what happens to the bytes.
+ * Memory errors in huge pages, and allocations that fail: the reason for which a page is copied,
+ * and what happens to the bytes.
  *
- * madvise(2) MADV_HWPOISON does what the kernel does when the hardware has reported
- * an error. It splits the page, unless somebody has a reference: then it stays whole,
- * and stays in use.
+ * madvise(2) MADV_HWPOISON does what the kernel does when the hardware has reported an error. It
+ * splits the huge page. If something else refers to the page, the page stays whole and in use.
  */
 #include "oracle.h"
 #include "fail.h"
@@ -13,10 +12,13 @@
 #include "pages.h"
 
 #define NUMBER		7UL
-#define BAD		40		/* which small page */
+#define BAD		40		/* index of the bad small page */
 #define OFFLINE		"/sys/devices/system/memory"
 
-/* Reads into memory where nothing lands; bytes, or -EILSEQ if they are wrong. */
+/*
+ * Reads into memory that no page can be moved to. Returns the number of bytes, -EILSEQ or
+ * -errno.
+ */
 static long read_good(struct ends *e, unsigned long number, long bytes)
 {
 	unsigned char *to = hole(2) + PAGE;
@@ -27,10 +29,10 @@ static long read_good(struct ends *e, unsigned long number, long bytes)
 	return right ? g.ret : -EILSEQ;
 }
 
-/* 0 or -errno. */
+/* Marks the page as bad; 0 or -errno. */
 static long go_bad(unsigned char *at)
 {
-	/* The thread that meets a memory error is told. */
+	/* madvise(2) sends SIGBUS to the caller, as to a thread that meets the error. */
 	catch_signal(SIGBUS, 0);
 	return sys(madvise(at, PAGE, MADV_HWPOISON));
 }
@@ -44,8 +46,8 @@ static long go_bad(unsigned char *at)
 	ASSERT_EQ(expected, __ret);					\
 })
 
-/* The message ends at the bad page, as it would with write(2). */
-TEST_F_TIMEOUT(all, page_of_the_giver, TIMEOUT)
+/* The message ends before the bad page, as with write(2). */
+TEST_F_TIMEOUT(all, page_of_the_writer, TIMEOUT)
 {
 	unsigned char *at = hole(1);
 	struct iovec iov = { at, HUGE_SIZE };
@@ -56,7 +58,7 @@ TEST_F_TIMEOUT(all, page_of_the_giver, TIMEOUT)
 	collapse(at, HUGE_SIZE);
 	GO_BAD(at + BAD * PAGE, 0);
 	if (set_capacity(self->e.kind, self->e.fd[0], MIB) < 0)
-		SKIP(return, "no room");
+		SKIP(return, "the capacity cannot be set");
 	g = gift_flags(&self->e, &iov, 1, ZPIPE_ALWAYS);
 	EXPECT_EQ(want, g.ret);
 	EXPECT_EQ(0, g.moved);
@@ -64,12 +66,12 @@ TEST_F_TIMEOUT(all, page_of_the_giver, TIMEOUT)
 		EXPECT_EQ(1, g.why[ZPIPE_REASON_SMALL]);
 	EXPECT_EQ(want, fionread(self->e.fd[0]));
 	EXPECT_EQ(want, read_good(&self->e, NUMBER, want));
-	/* What begins there is refused. */
+	/* A gift that begins at the bad page fails. */
 	iov = (struct iovec) { at + BAD * PAGE, PAGE };
 	EXPECT_EQ(-EFAULT, gift_flags(&self->e, &iov, 1, ZPIPE_ALWAYS).ret);
 }
 
-/* The read ends at the bad page, and the rest is not lost. */
+/* The read ends before the bad page, and the pipe keeps the other bytes. */
 TEST_F_TIMEOUT(all, page_of_the_reader, TIMEOUT)
 {
 	unsigned char *at = hole(1);
@@ -102,8 +104,8 @@ TEST_F_TIMEOUT(all, page_of_the_reader, TIMEOUT)
 	EXPECT_EQ(HUGE_SIZE, child_join(&c));
 }
 
-/* A huge page that could not be split is copied, now and later. */
-TEST_F_TIMEOUT(all, whole_page_of_the_giver, TIMEOUT)
+/* A huge page that could not be split is copied, as long as it exists. */
+TEST_F_TIMEOUT(all, whole_page_of_the_writer, TIMEOUT)
 {
 	unsigned char *at = hole(1);
 	struct gifted g;
@@ -118,7 +120,7 @@ TEST_F_TIMEOUT(all, whole_page_of_the_giver, TIMEOUT)
 		EXPECT_TRUE(goes(&self->e, at, NUMBER, &g));
 		EXPECT_EQ(0, g.moved);
 		EXPECT_EQ(1, g.why[ZPIPE_REASON_POISON]);
-		/* The same again when nobody has a reference any more. */
+		/* The second round is without the reference. */
 		close(fd);
 	}
 	EXPECT_TRUE(page_is(at, NUMBER));
@@ -159,18 +161,18 @@ static void goes_bad_in_the_pipe(struct __test_metadata *_metadata, struct ends 
 	page_fill(at, NUMBER);
 	snprintf(text, sizeof(text), "%#lx", (frame(at) + which) * PAGE);
 	ASSERT_EQ(HUGE_SIZE, gift(e, at, HUGE_SIZE).moved);
-	/* The kernel cannot handle a page that is on no list: it only marks it. */
+	/* The kernel finds the page on no list: it only marks it, and returns EBUSY. */
 	if (write_line(OFFLINE, "hard_offline_page", text) != -EBUSY)
 		SKIP(return, "it is not there any more, or cannot go bad");
 	g = fetch(e, to, HUGE_SIZE, 0);
 	EXPECT_EQ(HUGE_SIZE, g.ret);
 	EXPECT_TRUE(page_is(to, NUMBER));
-	/* The mark of any other small page is not seen in the folio. */
+	/* Only the mark of the first small page is one of the folio, too. */
 	if (!which) {
 		EXPECT_EQ(0, g.moved);
 		EXPECT_EQ(1, g.why[ZPIPE_REASON_POISON]);
 	}
-	/* What is gifted next is moved: the bad one does not come home. */
+	/* The next gift is moved, and its replacement is not the bad page. */
 	page_fill(at, NUMBER + 1);
 	EXPECT_TRUE(goes(e, at, NUMBER + 1, &g));
 	EXPECT_EQ(HUGE_SIZE, g.moved);
@@ -187,8 +189,8 @@ TEST_F_TIMEOUT(all, other_page_in_the_pipe, TIMEOUT)
 }
 
 /*
- * No memory: each allocation of a call fails, one in each run, until it gets through.
- * Skipped on a kernel without fault injection.
+ * No memory: in each run another allocation of a call fails, until a run has no failure. These
+ * tests are skipped on a kernel without fault injection.
  */
 
 #define MOST		2000
@@ -216,13 +218,15 @@ FIXTURE_TEARDOWN(inject)
 	ends_free(&self->e);
 }
 
-/* EFAULT may be of the report alone, after everything went. */
+/* EFAULT: the call transferred all bytes, but could not write its report. */
 static bool is_failure(long ret)
 {
 	return ret == -ENOMEM || ret == -EFAULT;
 }
 
-/* The bytes that a gift reports are in the pipe; a page that was not moved stays. */
+/*
+ * The bytes that a gift reports are in the pipe. A page that was not moved stays with its owner.
+ */
 TEST_F_TIMEOUT(inject, gifts, 4 * TIMEOUT)
 {
 	unsigned char *at = hole(1), *odd = hole(2) + PAGE;
@@ -244,7 +248,7 @@ TEST_F_TIMEOUT(inject, gifts, 4 * TIMEOUT)
 			TH_LOG("failure %d: %ld", n, g.ret);
 		}
 		memory += g.why[ZPIPE_REASON_MEMORY];
-		/* A copy would end with the room in the pipe. */
+		/* Only a move sends the whole page: a copy stops when the pipe is full. */
 		EXPECT_TRUE(page_is(at, went == HUGE_SIZE ? 0 : NUMBER));
 		if (went) {
 			ASSERT_EQ(went, fetch(&self->e, odd, went, 0).ret);
@@ -259,7 +263,7 @@ TEST_F_TIMEOUT(inject, gifts, 4 * TIMEOUT)
 	EXPECT_LT(0, memory);
 }
 
-/* A read that fails loses nothing: the bytes are in the pipe, or came. */
+/* A read that fails loses no byte: the bytes are in the pipe or in the reader's memory. */
 static void fail_to_land(struct __test_metadata *_metadata, struct ends *e, int nth,
 			 bool in_exchange)
 {

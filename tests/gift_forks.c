@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A thread forks all the time, while another gifts huge pages or reads into them. Each
- * page bears its number all over. A child has at most the number of one page, and what
- * it has does not change; nor has it ever what the process at the other end stores.
+ * One thread forks all the time while another gifts huge pages or reads into them. Each
+ * page has its number stored all over it. A child may see the number of one page only,
+ * and what it sees must not change. It must never see the bytes that the process at the
+ * other end stores.
  */
 #include "oracle.h"
 #include "child.h"
@@ -10,10 +11,10 @@
 
 #include <pthread.h>
 
-#define FOREIGN	0x66		/* what the process at the other end stores */
+#define FOREIGN	0x66		/* stored by the process at the other end */
 #define PAGES	12
-#define STEP	512		/* bytes from number to number */
-#define BEFORE	(1UL << 32)	/* in the page that is read into */
+#define STEP	512		/* distance of the numbers in bytes */
+#define BEFORE	(1UL << 32)	/* set in the numbers of a page that is read into */
 
 struct forks {
 	unsigned char *at;
@@ -30,7 +31,10 @@ static void number_page(unsigned char *at, unsigned long number)
 		*(unsigned long *)(at + i) = number;
 }
 
-/* A sum that tells where there is BEFORE; -1 if other numbers differ. */
+/*
+ * Returns a hash of all numbers with their BEFORE bits, or -1 if the numbers differ
+ * otherwise.
+ */
 static long sum_numbers(const unsigned char *at)
 {
 	unsigned long first = *(const unsigned long *)at & ~BEFORE, sum = 0;
@@ -106,17 +110,17 @@ static long gift_numbers(struct child *c)
 	return n;
 }
 
-static void try_forks(struct __test_metadata *_metadata, struct ends *e, bool gives)
+static void try_forks(struct __test_metadata *_metadata, struct ends *e, bool gifts)
 {
 	struct forks f = { .filling = PTHREAD_MUTEX_INITIALIZER };
 	struct child partner = {
-		.nr = -2, .fn = gives ? read_numbers : gift_numbers, .flags = e->kind,
-		.fd = e->fd[!gives], .drop = e->fd[gives],
+		.nr = -2, .fn = gifts ? read_numbers : gift_numbers, .flags = e->kind,
+		.fd = e->fd[!gifts], .drop = e->fd[gifts],
 	};
 	pthread_t thread;
 	long n, moved = 0;
 
-	/* Only so that it does not take long. */
+	/* Makes the test faster. */
 	if (!is_zpipe(e->kind))
 		set_capacity(e->kind, e->fd[0], HUGE_SIZE / 2);
 	child_start(&partner, 0);
@@ -127,12 +131,12 @@ static void try_forks(struct __test_metadata *_metadata, struct ends *e, bool gi
 
 		pthread_mutex_lock(&f.filling);
 		madvise(f.at, HUGE_SIZE, MADV_DONTNEED);
-		number_page(f.at, gives ? n : n | BEFORE);
+		number_page(f.at, gifts ? n : n | BEFORE);
 		pthread_mutex_unlock(&f.filling);
-		g = gives ? gift(e, f.at, HUGE_SIZE) : fetch(e, f.at, HUGE_SIZE, 0);
+		g = gifts ? gift(e, f.at, HUGE_SIZE) : fetch(e, f.at, HUGE_SIZE, 0);
 		EXPECT_EQ(HUGE_SIZE, g.ret);
 		EXPECT_NE(-1, sum_numbers(f.at));
-		if (!gives)
+		if (!gifts)
 			EXPECT_EQ(n, *(long *)f.at);
 		moved += !!g.moved;
 	}

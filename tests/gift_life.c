@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The life of huge pages that landed or that replaced a gift: swap, madvise(2),
- * mlock(2), mremap(2), KSM and fork(2). Each test also runs on a page that was never
- * in a pipe: that page is the oracle. At the end most tests gift the page.
+ * Life of huge pages that were moved to a reader or replaced a gift: swap, madvise(2),
+ * mlock(2), mremap(2), KSM and fork(2). Each test also runs on a page that was never in
+ * a pipe: that page is the oracle. Most tests gift the page at the end.
  */
 #include "oracle.h"
 #include "memory.h"
@@ -12,16 +12,16 @@
 #define KHUGEPAGED	THP "/khugepaged"
 #define KSM		"/sys/kernel/mm/ksm"
 #define NUMBER		7UL
-/* KiB by which a counter may differ, for what the process itself does. */
+/* KiB by which a counter may differ because of the test process itself. */
 #define SLACK		512
 
 enum origin {
-	ORDINARY,	/* written to, as any */
-	LANDED,		/* came where nothing was */
-	EXCHANGED,	/* came where a page was */
-	CLEARED,	/* zeros that took the place of a gift */
-	OWN,		/* the giver's own bytes that did */
-	RETURNED,	/* a page that a reader returned, and that did */
+	ORDINARY,	/* written to, like any memory */
+	MOVED,		/* a gifted page, moved to where no page was */
+	EXCHANGED,	/* a gifted page, moved to the place of another page */
+	CLEARED,	/* a replacement that was cleared */
+	OWN,		/* a replacement from home, with the writer's own bytes */
+	RETURNED,	/* a replacement that a reader returned */
 };
 
 struct counts {
@@ -40,7 +40,7 @@ FIXTURE_VARIANT(page) {
 };
 
 FIXTURE_VARIANT_ADD(page, ordinary) { .origin = ORDINARY };
-FIXTURE_VARIANT_ADD(page, landed) { .origin = LANDED };
+FIXTURE_VARIANT_ADD(page, moved) { .origin = MOVED };
 FIXTURE_VARIANT_ADD(page, exchanged) { .origin = EXCHANGED };
 FIXTURE_VARIANT_ADD(page, cleared) { .origin = CLEARED };
 FIXTURE_VARIANT_ADD(page, own) { .origin = OWN };
@@ -66,7 +66,7 @@ static bool about(long a, long b, long slack)
 	return a - b < slack && b - a < slack;
 }
 
-/* True if the counters are what they were, but for SLACK. */
+/* True if the counters have the values of @a, apart from SLACK. */
 static bool counts_are(const struct counts *a)
 {
 	struct counts b = count();
@@ -83,8 +83,8 @@ static void tell_counts(struct __test_metadata *_metadata, const char *when, str
 	       when, c.huge, c.mlocked, c.unevictable, c.isolated, c.partial, c.rss);
 }
 
-/* Gifts what is at @at, with those flags; whether it was moved. */
-static bool gives(struct ends *e, void *at, unsigned long number, unsigned int flags)
+/* Fills the page at @at with @number and gifts it. Returns true if it was moved. */
+static bool gift_number(struct ends *e, void *at, unsigned long number, unsigned int flags)
 {
 	struct iovec iov = { at, HUGE_SIZE };
 
@@ -92,7 +92,7 @@ static bool gives(struct ends *e, void *at, unsigned long number, unsigned int f
 	return gift_flags(e, &iov, 1, flags | ZPIPE_ALWAYS | ZPIPE_NONBLOCK).moved == HUGE_SIZE;
 }
 
-/* Makes a page of that origin at @at, a hole, and leaves the pipe empty. */
+/* Makes a page of that origin at @at, where no page is yet. Leaves the pipe empty. */
 static bool make_page(struct ends *e, enum origin from, unsigned char *at)
 {
 	unsigned char *to = hole(2), *odd = to + PAGE;
@@ -100,7 +100,7 @@ static bool make_page(struct ends *e, enum origin from, unsigned char *at)
 	bool made;
 
 	switch (from) {
-	case LANDED:
+	case MOVED:
 	case EXCHANGED:
 		child_give(&c, e, 1, NUMBER);
 		if (from == EXCHANGED)
@@ -109,18 +109,18 @@ static bool make_page(struct ends *e, enum origin from, unsigned char *at)
 		       child_join(&c) == HUGE_SIZE;
 		break;
 	case CLEARED:
-		made = gives(e, at, NUMBER, ZPIPE_CLEAR) &&
+		made = gift_number(e, at, NUMBER, ZPIPE_CLEAR) &&
 		       fetch(e, odd, HUGE_SIZE, 0).copied == HUGE_SIZE;
 		break;
 	case OWN:
-		made = gives(e, at, NUMBER, 0) && fetch(e, odd, HUGE_SIZE, 0).copied &&
-		       gives(e, at, NUMBER + 1, 0) && fetch(e, odd, HUGE_SIZE, 0).copied;
+		made = gift_number(e, at, NUMBER, 0) && fetch(e, odd, HUGE_SIZE, 0).copied &&
+		       gift_number(e, at, NUMBER + 1, 0) && fetch(e, odd, HUGE_SIZE, 0).copied;
 		break;
 	case RETURNED:
 		page_fill(to, NUMBER);
-		made = gives(e, at, NUMBER + 1, 0) &&
+		made = gift_number(e, at, NUMBER + 1, 0) &&
 		       fetch(e, to, HUGE_SIZE, ZPIPE_RETURN).moved &&
-		       gives(e, at, NUMBER + 2, ZPIPE_ANY) &&
+		       gift_number(e, at, NUMBER + 2, ZPIPE_ANY) &&
 		       fetch(e, odd, HUGE_SIZE, 0).copied;
 		break;
 	default:
@@ -138,7 +138,7 @@ FIXTURE_SETUP(page)
 	ASSERT_EQ(0, open_ends(&self->e, 0));
 	if (variant->origin > EXCHANGED && !moves(&self->e))
 		SKIP(return, "nothing takes the place of anything");
-	/* Allocate page tables, and whatever is counted only once. */
+	/* Allocate the page tables and everything else that is counted only once. */
 	munmap(huge_memory(1, 0), HUGE_SIZE);
 	self->before = count();
 	self->at = hole(1);
@@ -159,7 +159,7 @@ FIXTURE_TEARDOWN(page)
 	}
 }
 
-/* Gifts the page, reads it, and expects that it was moved. */
+/* Gifts the page and reads it. Expects that it was moved. */
 #define EXPECT_GOES()							\
 ({									\
 	struct gifted __g;						\
@@ -168,7 +168,7 @@ FIXTURE_TEARDOWN(page)
 	EXPECT_EQ(moves(&self->e) ? HUGE_SIZE : 0, __g.moved);		\
 })
 
-/* Gifts the page and expects a copy for that reason; the page keeps its bytes. */
+/* Gifts the page and expects a copy for @reason. The page keeps its bytes. */
 #define EXPECT_IS_COPIED(reason)					\
 ({									\
 	struct gifted __g;						\
@@ -189,7 +189,7 @@ TEST_F_TIMEOUT(page, gifted, TIMEOUT)
 	EXPECT_GOES();
 }
 
-/* Twice: the second swap-out must not write an old copy. */
+/* The page is paged out twice. The second time must not write an old copy. */
 TEST_F_TIMEOUT(page, paged_out, TIMEOUT)
 {
 	if (!has_swap())
@@ -202,7 +202,7 @@ TEST_F_TIMEOUT(page, paged_out, TIMEOUT)
 	EXPECT_TRUE(page_is(self->at, self->number));
 }
 
-/* A page in swap is read back, and copied. */
+/* A page in swap is read back and copied. */
 TEST_F_TIMEOUT(page, gifted_from_swap, TIMEOUT)
 {
 	if (!has_swap())
@@ -213,7 +213,7 @@ TEST_F_TIMEOUT(page, gifted_from_swap, TIMEOUT)
 	EXPECT_GOES();
 }
 
-/* Reclaim drops a page that is lazily freed, but not one that was stored to later. */
+/* Reclaim drops a lazily freed page, unless it was stored to after it was freed. */
 TEST_F_TIMEOUT(page, lazily_freed, TIMEOUT)
 {
 	ASSERT_EQ(0, madvise(self->at, HUGE_SIZE, MADV_FREE));
@@ -227,15 +227,18 @@ TEST_F_TIMEOUT(page, lazily_freed, TIMEOUT)
 	EXPECT_TRUE(page_is(self->at, 0));
 }
 
-/* The kernel replaces small pages of zeros by the zero page when it splits. */
+/*
+ * When the kernel splits a huge page, it replaces zeroed small pages by the zero page.
+ * Fills a zeroed page with NUMBER to prevent that.
+ */
 static void not_zeros(void *at, unsigned long *number)
 {
 	if (!*number)
 		page_fill(at, *number = NUMBER);
 }
 
-/* One small page is given up; the others keep their bytes. */
-TEST_F_TIMEOUT(page, given_up_in_part, TIMEOUT)
+/* One small page of it is freed. The others keep their bytes. */
+TEST_F_TIMEOUT(page, freed_in_part, TIMEOUT)
 {
 	not_zeros(self->at, &self->number);
 	ASSERT_EQ(0, madvise(self->at + 5 * PAGE, PAGE, MADV_DONTNEED));
@@ -248,7 +251,7 @@ TEST_F_TIMEOUT(page, given_up_in_part, TIMEOUT)
 	EXPECT_TRUE(part_is(self->at + 6 * PAGE, self->number, 6 * PAGE, HUGE_SIZE - 6 * PAGE));
 }
 
-/* A page that is mapped by small entries is copied; after a collapse it is moved. */
+/* A page that is mapped by small entries is copied. After a collapse it is moved. */
 TEST_F_TIMEOUT(page, collapsed, TIMEOUT)
 {
 	ASSERT_EQ(0, mprotect(self->at, PAGE, PROT_READ));
@@ -282,7 +285,7 @@ TEST_F_TIMEOUT(page, collapsed_by_the_kernel, TIMEOUT)
 	EXPECT_GOES();
 }
 
-/* mlock(2) counts the page once; munlock(2) takes that back. */
+/* mlock(2) counts the page once, and munlock(2) uncounts it. */
 TEST_F_TIMEOUT(page, locked, TIMEOUT)
 {
 	ASSERT_EQ(0, mlock(self->at, HUGE_SIZE));
@@ -298,7 +301,7 @@ TEST_F_TIMEOUT(page, locked, TIMEOUT)
 	EXPECT_GOES();
 }
 
-/* A locked page is moved; the page that replaces it is locked, too. */
+/* A locked page is moved. Its replacement is locked, too. */
 TEST_F_TIMEOUT(page, gifted_while_locked, TIMEOUT)
 {
 	struct gifted g;
@@ -313,38 +316,38 @@ TEST_F_TIMEOUT(page, gifted_while_locked, TIMEOUT)
 	EXPECT_TRUE(eventually(about(meminfo("Mlocked"), self->before.mlocked + HUGE_KIB, SLACK)));
 	EXPECT_TRUE(eventually(about(meminfo("Unevictable"),
 				     self->before.unevictable + HUGE_KIB, SLACK)));
-	/* The teardown unmaps it while it is locked. */
+	/* The teardown unmaps the locked page. */
 }
 
-static void move_to(struct __test_metadata *_metadata, unsigned char **at, unsigned char *to)
+static void remap_to(struct __test_metadata *_metadata, unsigned char **at, unsigned char *to)
 {
 	ASSERT_EQ(to, mremap(*at, HUGE_SIZE, HUGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, to));
 	*at = to;
 }
 
-TEST_F_TIMEOUT(page, moved_elsewhere, TIMEOUT)
+TEST_F_TIMEOUT(page, remapped, TIMEOUT)
 {
-	unsigned char *room = huge_addresses(4);
+	unsigned char *addresses = huge_addresses(4);
 
-	move_to(_metadata, &self->at, room);
+	remap_to(_metadata, &self->at, addresses);
 	EXPECT_TRUE(!moves(&self->e) || is_whole(self->at));
 	EXPECT_TRUE(page_is(self->at, self->number));
-	/* Where no huge page can be. */
-	move_to(_metadata, &self->at, room + HUGE_SIZE + PAGE);
+	/* No huge page fits at this alignment. */
+	remap_to(_metadata, &self->at, addresses + HUGE_SIZE + PAGE);
 	EXPECT_TRUE(page_is(self->at, self->number));
 	EXPECT_IS_COPIED(ZPIPE_REASON_PART);
-	move_to(_metadata, &self->at, room + 3 * HUGE_SIZE);
+	remap_to(_metadata, &self->at, addresses + 3 * HUGE_SIZE);
 	EXPECT_TRUE(page_is(self->at, self->number));
 	EXPECT_IS_COPIED(ZPIPE_REASON_SMALL);
 }
 
-TEST_F_TIMEOUT(page, moved_and_gifted, TIMEOUT)
+TEST_F_TIMEOUT(page, remapped_and_gifted, TIMEOUT)
 {
-	move_to(_metadata, &self->at, huge_addresses(1));
+	remap_to(_metadata, &self->at, huge_addresses(1));
 	EXPECT_GOES();
 }
 
-/* A read(2) into a page whose second half is read-only stops there. */
+/* A read(2) into a page whose second half is read-only stops in the middle. */
 TEST_F_TIMEOUT(page, protected_in_part, TIMEOUT)
 {
 	int zero = open("/dev/zero", O_RDONLY);
@@ -357,7 +360,7 @@ TEST_F_TIMEOUT(page, protected_in_part, TIMEOUT)
 	close(zero);
 }
 
-/* Parent and child see what was there before, and only their own stores. */
+/* Parent and child both see the old bytes, and each sees only its own stores. */
 TEST_F_TIMEOUT(page, forked, TIMEOUT)
 {
 	int status = -1;
@@ -375,14 +378,14 @@ TEST_F_TIMEOUT(page, forked, TIMEOUT)
 	EXPECT_TRUE(page_is(self->at, self->number));
 }
 
-/* KSM merges two pages with the same bytes; a store separates them. */
+/* KSM merges two pages with the same bytes. A store separates them again. */
 TEST_F_TIMEOUT(page, merged, TIMEOUT)
 {
 	unsigned char *same = hole(1);
 	long sleep = number_in(KSM "/sleep_millisecs", "");
 	char text[30];
 
-	/* Of others that had it merge something is left for a while. */
+	/* Undo what KSM has merged for other tests, which takes a while. */
 	if (write_line(KSM, "run", "2"))
 		SKIP(return, "no merging here");
 	ASSERT_TRUE(eventually(number_in(KSM "/pages_sharing", "") == 0));
@@ -408,8 +411,8 @@ TEST_F_TIMEOUT(page, merged, TIMEOUT)
 	munmap(same, HUGE_SIZE);
 }
 
-/* Makes and unmaps many pages of each origin: no memory and no swap is lost. */
-TEST_F_TIMEOUT(page, nothing_is_lost, 2 * TIMEOUT)
+/* Making and unmapping many pages of each origin loses no memory and no swap. */
+TEST_F_TIMEOUT(page, no_memory_is_lost, 2 * TIMEOUT)
 {
 	long before, swap, i;
 
@@ -432,13 +435,16 @@ TEST_F_TIMEOUT(page, nothing_is_lost, 2 * TIMEOUT)
 		}
 		munmap(at, HUGE_SIZE);
 	}
-	/* In KiB: all that was there are 48 MiB. */
+	/* In KiB. All pages of this test together have 48 MiB. */
 	EXPECT_TRUE(eventually(number_in("/proc/meminfo", "MemAvailable") > before - 20480));
 	EXPECT_TRUE(eventually(number_in("/proc/meminfo", "SwapFree") > swap - 4096));
 }
 
-/* Pages that land in locked memory, present or not, are locked. */
-TEST_F_TIMEOUT(all, comes_to_locked_memory, TIMEOUT)
+/*
+ * A page that is moved to locked memory is locked, whether there was a page before or
+ * not.
+ */
+TEST_F_TIMEOUT(all, moved_to_locked_memory, TIMEOUT)
 {
 	long locked = meminfo("Mlocked"), unevictable = meminfo("Unevictable");
 	unsigned char *to;
@@ -466,8 +472,8 @@ TEST_F_TIMEOUT(all, comes_to_locked_memory, TIMEOUT)
 	EXPECT_TRUE(eventually(about(meminfo("Unevictable"), unevictable, SLACK)));
 }
 
-/* A process under mlockall(2) lands and gifts pages as any other. */
-static long lock_all_and_land(struct child *c)
+/* Moves and gifts pages under mlockall(2). They behave like other pages. */
+static long lock_all_and_move(struct child *c)
 {
 	struct ends *e = c->arg;
 	unsigned char *at;
@@ -489,15 +495,15 @@ static long lock_all_and_land(struct child *c)
 	return smaps_kib(at, "Locked") == HUGE_KIB ? 0 : -4;
 }
 
-TEST_F_TIMEOUT(all, everything_is_locked, TIMEOUT)
+TEST_F_TIMEOUT(all, moved_and_gifted_under_mlockall, TIMEOUT)
 {
 	long locked = meminfo("Mlocked");
-	struct child giver, c;
+	struct child writer, c;
 
-	child_give(&giver, &self->e, 3, NUMBER);
-	child_run(&c, lock_all_and_land, &self->e);
+	child_give(&writer, &self->e, 3, NUMBER);
+	child_run(&c, lock_all_and_move, &self->e);
 	EXPECT_EQ(0, child_join(&c));
-	EXPECT_EQ(3 * HUGE_SIZE, child_join(&giver));
+	EXPECT_EQ(3 * HUGE_SIZE, child_join(&writer));
 	EXPECT_TRUE(eventually(about(meminfo("Mlocked"), locked, SLACK)));
 }
 

@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A huge page is in the pipe, and its giver changes the memory that the page left,
- * executes another program, or ends. And: givers and readers in memory cgroups that
- * have limits.
+ * A gifted huge page is in the pipe, and its former owner changes the memory that the page left,
+ * executes another program, or exits. Other tests have writers and readers in memory cgroups
+ * with limits.
  */
 #include "cgroup.h"
 #include "memory.h"
 #include "pages.h"
 
 #define NUMBER		7UL
-/* Bytes that every kind of pipe takes without a reader if the page is copied. */
-#define ROOM		((SLOTS - 1) * PAGE)
-/* Bytes that a group may be charged for other things: a process, batches of each CPU. */
+/* Bytes that a pipe of any kind holds without a reader, if the page is copied. */
+#define HOLDS		((SLOTS - 1) * PAGE)
+/*
+ * Bytes that a cgroup may be charged for other things: the process, and batches of each
+ * processor.
+ */
 #define NOISE		(MIB * 3 / 2)
 
-/* What a giver does next. */
+/* The next action of a writer that has gifted a page. */
 enum next {
 	STORE, UNMAP, GIVE_UP, PROTECT, PAGE_OUT, MOVE_AWAY, FORK, EXIT, EXEC,
 };
@@ -30,10 +33,10 @@ struct giver {
 	} *shared;
 };
 
-/* Bytes of a page that go into the pipe without a reader. */
+/* The number of bytes of a page that fit into the pipe without a reader. */
 static long in_the_pipe(struct ends *e)
 {
-	return moves(e) ? HUGE_SIZE : ROOM;
+	return moves(e) ? HUGE_SIZE : HOLDS;
 }
 
 static void do_next(enum next next, unsigned char *at)
@@ -109,28 +112,28 @@ static bool is_sleep(pid_t pid)
 	return !strcmp(name, "sleep\n");
 }
 
-/* Reads and checks the page; @lands: into memory where it can land. */
-static void read_it(struct __test_metadata *_metadata, struct ends *e, bool lands)
+/* Reads and checks the page. If @moves_in, the destination is one that the page can be moved to. */
+static void read_it(struct __test_metadata *_metadata, struct ends *e, bool moves_in)
 {
 	long bytes = in_the_pipe(e);
 	unsigned char *to = hole(2);
 	struct gifted g;
 
-	g = fetch(e, lands ? to : to + PAGE, bytes, 0);
+	g = fetch(e, moves_in ? to : to + PAGE, bytes, 0);
 	EXPECT_EQ(bytes, g.ret);
-	EXPECT_EQ(lands && moves(e) ? bytes : 0, g.moved);
-	EXPECT_TRUE(part_is(lands ? to : to + PAGE, NUMBER, 0, bytes));
+	EXPECT_EQ(moves_in && moves(e) ? bytes : 0, g.moved);
+	EXPECT_TRUE(part_is(moves_in ? to : to + PAGE, NUMBER, 0, bytes));
 	EXPECT_EQ(0, fionread(e->fd[0]));
 	munmap(to, 2 * HUGE_SIZE);
 }
 
-/* Whatever the giver does, the reader gets the bytes of the gift. */
+/* The reader must get the bytes of the gift, whatever the writer does. */
 static void nothing_happens_to_it(struct __test_metadata *_metadata, struct ends *e,
 				  enum next next)
 {
-	int lands;
+	int moves_in;
 
-	for (lands = 0; lands < 2; lands++) {
+	for (moves_in = 0; moves_in < 2; moves_in++) {
 		struct giver g = {
 			.e = e, .next = next, .shared = shared_alloc(PAGE),
 		};
@@ -143,8 +146,8 @@ static void nothing_happens_to_it(struct __test_metadata *_metadata, struct ends
 			ASSERT_TRUE(eventually(is_sleep(g.c.pid)));
 		EXPECT_EQ(in_the_pipe(e), g.shared->ret);
 		EXPECT_EQ(moves(e) ? HUGE_SIZE : 0, g.shared->moved);
-		read_it(_metadata, e, lands);
-		/* The giver's address space is gone: the page must not wait for it. */
+		read_it(_metadata, e, moves_in);
+		/* The writer's address space is gone, so its home must not keep the page. */
 		if (moves(e) && next >= EXIT)
 			EXPECT_EQ(0, fdinfo_number(e->fd[0], "zpipe-homes"));
 		if (next != EXIT)
@@ -182,22 +185,22 @@ TEST_F_TIMEOUT(all, memory_is_moved_away, TIMEOUT)
 	nothing_happens_to_it(_metadata, &self->e, MOVE_AWAY);
 }
 
-TEST_F_TIMEOUT(all, giver_forks, TIMEOUT)
+TEST_F_TIMEOUT(all, writer_forks, TIMEOUT)
 {
 	nothing_happens_to_it(_metadata, &self->e, FORK);
 }
 
-TEST_F_TIMEOUT(all, giver_exits, TIMEOUT)
+TEST_F_TIMEOUT(all, writer_exits, TIMEOUT)
 {
 	nothing_happens_to_it(_metadata, &self->e, EXIT);
 }
 
-TEST_F_TIMEOUT(all, giver_executes, TIMEOUT)
+TEST_F_TIMEOUT(all, writer_executes, TIMEOUT)
 {
 	nothing_happens_to_it(_metadata, &self->e, EXEC);
 }
 
-static long land_and_execute(struct child *c)
+static long move_and_execute(struct child *c)
 {
 	struct ends *e = c->arg;
 	unsigned char *at = hole(1);
@@ -219,8 +222,8 @@ TEST_F_TIMEOUT(all, reader_executes, TIMEOUT)
 		g.next = EXIT;
 		child_run(&g.c, give_and_do, &g);
 		ASSERT_EQ(0, child_join(&g.c));
-		child_run(&c, land_and_execute, &self->e);
-		/* true(1) makes no report. */
+		child_run(&c, move_and_execute, &self->e);
+		/* true(1) has no report. */
 		EXPECT_EQ(NO_REPORT, child_join(&c));
 	}
 }
@@ -253,7 +256,7 @@ static long kills(const char *group)
 	return cgroup_number(group, "memory.events", "oom_kill");
 }
 
-/* Without those that only wait for the lists of some processor. */
+/* The number of dying cgroups. Drops caches first, whose pages may hold a cgroup. */
 static long dying_groups(struct cgroups *c)
 {
 	write_line("/proc/sys/vm", "drop_caches", "3");
@@ -267,11 +270,11 @@ FIXTURE_SETUP(group)
 	if (!cgroups_make(&self->cgroups) || !has_swap())
 		SKIP(return, "no swap or no memory controller here");
 	self->group = self->cgroups.group[0];
-	/* Of copies 7.2 keeps one after an OOM kill, with pipe(2), too. */
+	/* With copies, a cgroup stays on 7.2 after an OOM kill; so it does with pipe(2). */
 	self->dying = moves(&self->e) ? dying_groups(&self->cgroups) : LONG_MAX;
 }
 
-/* Charges return to zero, rmdir(2) works, and no dying group stays. */
+/* The charge must return to zero, rmdir(2) must work, and no dying cgroup may stay. */
 FIXTURE_TEARDOWN(group)
 {
 	if (self->group) {
@@ -288,14 +291,14 @@ FIXTURE_TEARDOWN(group)
 	ends_free(&self->e);
 }
 
-/* A process in the group, and the group's limits. Without @swap it has no swap. */
+/* A process in a cgroup, and the limits of that cgroup. If @swap is NULL, it may not swap. */
 struct member {
 	struct child c;
 	struct ends *e;
 	const char *group;
-	long most;		/* beside what it has when it begins; 0: no limit */
+	long most;		/* bytes beside the charge at the start; 0: no limit */
 	const char *swap;
-	long pages;		/* to land */
+	long pages;		/* number of pages that a reader reads */
 	struct {
 		long n, moved;
 	} *shared;
@@ -323,7 +326,7 @@ static struct member *member_start(struct member *m, struct ends *e, const char 
 
 #define MANY	12L
 
-/* Gifts one page after the other, where there is room for one. */
+/* Gifts one page after the other, with memory for a single page. */
 static long give_many(struct child *c)
 {
 	struct member *m = c->arg;
@@ -346,8 +349,8 @@ static long give_many(struct child *c)
 	return MANY;
 }
 
-/* The charge moves to the replacement: a gift needs no more than the page itself. */
-TEST_F_TIMEOUT(group, giver_has_just_enough, TIMEOUT)
+/* The replacement takes over the charge: a gift needs no more charge than the page itself. */
+TEST_F_TIMEOUT(group, writer_has_just_enough, TIMEOUT)
 {
 	struct member m = { .most = HUGE_SIZE + HUGE_SIZE / 2 };
 	unsigned char *to = hole(1);
@@ -366,8 +369,8 @@ TEST_F_TIMEOUT(group, giver_has_just_enough, TIMEOUT)
 	EXPECT_EQ(0, cgroup_number(self->group, "memory.events", "max"));
 }
 
-/* Reads into one hole after the other; keeps them all. */
-static long land_many(struct child *c)
+/* Reads each page into another hole, and keeps all pages. */
+static long move_many(struct child *c)
 {
 	struct member *m = c->arg;
 	unsigned char *at = hole(m->pages);
@@ -386,22 +389,22 @@ static long land_many(struct child *c)
 		m->shared->moved += g.moved / HUGE_SIZE;
 		m->shared->n++;
 	}
-	/* What went to swap, too. */
+	/* This also reads pages that were swapped out. */
 	for (i = 0; i < m->pages; i++)
 		if (!page_is(at + i * HUGE_SIZE, NUMBER + i))
 			return -3;
 	return m->pages;
 }
 
-/* Landed pages are swapped out to make room for those that land later. */
+/* Pages that were moved in are swapped out, so that later ones stay below the limit. */
 TEST_F_TIMEOUT(group, reader_swaps, 2 * TIMEOUT)
 {
 	struct member m = { .most = 5 * MIB, .swap = "max", .pages = 5 };
 	struct child giver;
 
-	/* A group that had swap is seen to stay for a while, with pipe(2), too. */
+	/* A cgroup that had swap stays for a while, also with pipe(2). */
 	self->dying = LONG_MAX;
-	member_start(&m, &self->e, self->group, land_many);
+	member_start(&m, &self->e, self->group, move_many);
 	child_give(&giver, &self->e, m.pages, NUMBER);
 	EXPECT_EQ(m.pages * HUGE_SIZE, child_join(&giver));
 	EXPECT_EQ(m.pages, child_join(&m.c));
@@ -409,14 +412,14 @@ TEST_F_TIMEOUT(group, reader_swaps, 2 * TIMEOUT)
 	EXPECT_LT(0, cgroup_number(self->group, "memory.events", "max"));
 }
 
-/* If the limit is below one huge page, the bytes are copied to small pages. */
+/* If the limit is below a huge page, the bytes are copied to small pages. */
 TEST_F_TIMEOUT(group, reader_has_too_little_for_one, TIMEOUT)
 {
 	struct member m = { .most = MIB * 3 / 2, .swap = "max", .pages = 2 };
 	struct child giver;
 
 	self->dying = LONG_MAX;
-	member_start(&m, &self->e, self->group, land_many);
+	member_start(&m, &self->e, self->group, move_many);
 	child_give(&giver, &self->e, m.pages, NUMBER);
 	EXPECT_EQ(m.pages * HUGE_SIZE, child_join(&giver));
 	EXPECT_EQ(m.pages, child_join(&m.c));
@@ -424,7 +427,10 @@ TEST_F_TIMEOUT(group, reader_has_too_little_for_one, TIMEOUT)
 	EXPECT_EQ(0, kills(self->group));
 }
 
-/* Reads up to the end, and checks that this is the tail of the @pages pages. */
+/*
+ * Reads up to end of file. The bytes must be the last ones of @pages pages; a dead reader has
+ * read @whole pages.
+ */
 static void the_rest_is_there(struct __test_metadata *_metadata, struct ends *e, long pages,
 			      long whole)
 {
@@ -440,7 +446,7 @@ static void the_rest_is_there(struct __test_metadata *_metadata, struct ends *e,
 		left += n;
 	}
 	ASSERT_EQ(0, n);
-	/* The dead reader may have taken a part of one page, and nothing behind it. */
+	/* The dead reader may have consumed a part of one more page, but nothing behind it. */
 	EXPECT_GE((pages - whole) * HUGE_SIZE, left);
 	EXPECT_LE((pages - whole - 1) * HUGE_SIZE, left);
 	for (off = 0; off < left; off += n, first++) {
@@ -454,14 +460,14 @@ static void the_rest_is_there(struct __test_metadata *_metadata, struct ends *e,
 	munmap(buf, HUGE_SIZE);
 }
 
-/* The OOM killer ends the reader; all it had not read is still in the pipe. */
+/* The OOM killer ends the reader. The bytes that it had not read are still in the pipe. */
 static void reader_is_killed(struct __test_metadata *_metadata, struct ends *e,
 			     struct cgroups *cgroups, long most)
 {
 	struct member m = { .most = most, .pages = MANY };
 	struct child giver;
 
-	member_start(&m, e, cgroups->group[0], land_many);
+	member_start(&m, e, cgroups->group[0], move_many);
 	child_give(&giver, e, MANY, NUMBER);
 	EXPECT_EQ(KILLED(SIGKILL), child_join(&m.c));
 	EXPECT_EQ(1, kills(cgroups->group[0]));
@@ -481,13 +487,13 @@ TEST_F_TIMEOUT(group, reader_is_killed_later, TIMEOUT)
 	reader_is_killed(_metadata, &self->e, &self->cgroups, 5 * HUGE_SIZE + HUGE_SIZE / 2);
 }
 
-/* Gifts pages, and then has more than it may. */
+/* Gifts pages, and then exceeds the limit. */
 static long give_and_grow(struct child *c)
 {
 	struct member *m = c->arg;
 	unsigned char *at;
 	size_t pages = moves(m->e) ? 3 : 1;
-	long i, room = 16 * MIB;
+	long i, more = 16 * MIB;
 	struct iovec iov;
 	struct gifted g;
 
@@ -496,18 +502,18 @@ static long give_and_grow(struct child *c)
 	at = hole(pages);
 	for (i = 0; i < pages; i++)
 		page_fill(at + i * HUGE_SIZE, NUMBER + i);
-	iov = (struct iovec) { at, moves(m->e) ? pages * HUGE_SIZE : ROOM };
+	iov = (struct iovec) { at, moves(m->e) ? pages * HUGE_SIZE : HOLDS };
 	g = gift_flags(m->e, &iov, 1, ZPIPE_ALWAYS | ZPIPE_NONBLOCK);
 	m->shared->n = g.ret;
 	m->shared->moved = g.moved;
-	memset(map_anonymous(room, 0), 1, room);
+	memset(map_anonymous(more, 0), 1, more);
 	return 0;
 }
 
-TEST_F_TIMEOUT(group, giver_is_killed, TIMEOUT)
+TEST_F_TIMEOUT(group, writer_is_killed, TIMEOUT)
 {
 	struct member m = { .most = 4 * HUGE_SIZE };
-	long bytes = moves(&self->e) ? 3 * HUGE_SIZE : ROOM, i;
+	long bytes = moves(&self->e) ? 3 * HUGE_SIZE : HOLDS, i;
 	unsigned char *to = hole(3);
 
 	member_start(&m, &self->e, self->group, give_and_grow);
@@ -517,7 +523,7 @@ TEST_F_TIMEOUT(group, giver_is_killed, TIMEOUT)
 	EXPECT_EQ(moves(&self->e) ? bytes : 0, m.shared->moved);
 	EXPECT_EQ(bytes, fionread(self->e.fd[0]));
 	if (moves(&self->e)) {
-		/* Gifts in the pipe are not charged, so they do not keep the group. */
+		/* No cgroup is charged for gifts in the pipe, so they do not keep the cgroup. */
 		EXPECT_TRUE(eventually(charged(self->group) < NOISE));
 		EXPECT_EQ(0, rmdir(self->group));
 		EXPECT_TRUE(eventually(dying_groups(&self->cgroups) <= self->dying));
@@ -529,8 +535,8 @@ TEST_F_TIMEOUT(group, giver_is_killed, TIMEOUT)
 				    bytes < HUGE_SIZE ? bytes : HUGE_SIZE));
 }
 
-/* Lands one page in exchange and one in a hole; checks the group's statistics. */
-static long land_and_count(struct child *c)
+/* Moves one page in as an exchange and one into a hole; checks the cgroup's statistics. */
+static long move_and_count(struct child *c)
 {
 	struct member *m = c->arg;
 	unsigned char *at;
@@ -548,7 +554,7 @@ static long land_and_count(struct child *c)
 	bytes = cgroup_number(m->group, "memory.stat", "anon_thp");
 	if (moves(m->e) && bytes != 2 * HUGE_SIZE)
 		return -4;
-	/* Reclaim finds both; their bytes come back from swap. */
+	/* Reclaim must find both pages, and their bytes must come back from swap. */
 	for (i = 0; i < 10; i++) {
 		write_line(m->group, "memory.reclaim", "4M");
 		swap = cgroup_number(m->group, "memory.swap.current", "");
@@ -565,13 +571,13 @@ static long land_and_count(struct child *c)
 	return bytes < NOISE ? 0 : -7;
 }
 
-TEST_F_TIMEOUT(group, landed_pages_are_reclaimed, TIMEOUT)
+TEST_F_TIMEOUT(group, moved_pages_are_reclaimed, TIMEOUT)
 {
 	struct member m = { .swap = "max" };
 	struct child giver;
 
 	self->dying = LONG_MAX;
-	member_start(&m, &self->e, self->group, land_and_count);
+	member_start(&m, &self->e, self->group, move_and_count);
 	child_give(&giver, &self->e, 2, NUMBER);
 	EXPECT_EQ(2 * HUGE_SIZE, child_join(&giver));
 	EXPECT_EQ(0, child_join(&m.c));

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Where huge pages are that are moved: on which node, and in which zone. It takes a
- * guest that has more than one of these: tests/long boots one, with a command line
- * of its own.
+ * The NUMA node and the zone of huge pages that are moved. The tests need a guest with two nodes
+ * and a zone of movable memory: tests/long boots one, with options on its command line.
  */
 #include "oracle.h"
 #include "pages.h"
@@ -20,7 +19,7 @@ static long bind_to(void *at, int node, int flags)
 	return sys(syscall(SYS_mbind, at, HUGE_SIZE, MPOL_BIND, &mask, 8, flags));
 }
 
-/* The node that the page at @at is on, or -errno. */
+/* The node of the page at @at, or -errno. */
 static int node_of(void *at)
 {
 	int status = -1;
@@ -29,7 +28,7 @@ static int node_of(void *at)
 	return ret < 0 ? ret : status;
 }
 
-/* A hole whose policy is to have its pages on a node. */
+/* A hole whose memory policy binds it to a node. */
 static unsigned char *hole_on(int node)
 {
 	unsigned char *at = hole(1);
@@ -68,8 +67,8 @@ static long give(struct ends *e, unsigned char *at, unsigned long number, unsign
 }
 
 /*
- * A page that is moved stays where it is, whatever the reader's policy; what is
- * cleared to take its place comes from where the giver's policy has it.
+ * A moved page stays on its node, whatever the reader's policy is. A cleared replacement comes
+ * from the node that the writer's policy asks for.
  */
 TEST_F_TIMEOUT(nodes, a_page_stays_where_it_is, TIMEOUT)
 {
@@ -94,7 +93,10 @@ TEST_F_TIMEOUT(nodes, a_page_stays_where_it_is, TIMEOUT)
 		}
 }
 
-/* A policy that comes later holds, and the page can be gifted from there. */
+/*
+ * A policy that is set after the move takes effect, and the page can be gifted from its new
+ * node.
+ */
 TEST_F_TIMEOUT(nodes, it_can_be_migrated, TIMEOUT)
 {
 	unsigned char *at = hole_on(0), *to = hole_on(1);
@@ -103,21 +105,21 @@ TEST_F_TIMEOUT(nodes, it_can_be_migrated, TIMEOUT)
 	ASSERT_EQ(HUGE_SIZE, give(&self->e, at, NUMBER, 0));
 	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, to, HUGE_SIZE, 0).moved);
 	ASSERT_EQ(0, node_of(to));
-	/* Not where it is to be. */
+	/* The page is not on the node that the policy asks for. */
 	EXPECT_EQ(-EIO, bind_to(to, 1, MPOL_MF_STRICT));
 	EXPECT_EQ(0, bind_to(to, 1, MPOL_MF_STRICT | MPOL_MF_MOVE));
 	EXPECT_EQ(1, node_of(to));
 	EXPECT_TRUE(page_is(to, NUMBER));
 	EXPECT_TRUE(goes(&self->e, to, NUMBER, &g));
 	EXPECT_EQ(HUGE_SIZE, g.moved);
-	/* So can what took its place. */
+	/* A replacement can be migrated, too. */
 	ASSERT_EQ(HUGE_SIZE, give(&self->e, at, NUMBER, ZPIPE_CLEAR));
 	EXPECT_EQ(0, bind_to(at, 1, MPOL_MF_STRICT | MPOL_MF_MOVE));
 	EXPECT_EQ(1, node_of(at));
 	EXPECT_TRUE(page_is(at, 0));
 }
 
-/* DEVIATION: what a reader returned is on the reader's node. */
+/* DEVIATION: a page that a reader returned stays on the reader's node. */
 TEST_F_TIMEOUT(nodes, what_is_returned_stays, TIMEOUT)
 {
 	unsigned char *at = hole_on(0), *to = hole_on(1);
@@ -132,7 +134,7 @@ TEST_F_TIMEOUT(nodes, what_is_returned_stays, TIMEOUT)
 	EXPECT_EQ(1, node_of(at));
 }
 
-/* All that a process has is sent to another node, with what is in a pipe left out. */
+/* migrate_pages(2) migrates all pages of the process, but not those in a pipe. */
 TEST_F_TIMEOUT(nodes, processes_are_migrated, TIMEOUT)
 {
 	unsigned long old = 1, new = 2;
@@ -151,7 +153,7 @@ TEST_F_TIMEOUT(nodes, processes_are_migrated, TIMEOUT)
 	EXPECT_TRUE(page_is(to, NUMBER));
 }
 
-/* Takes all huge pages of the second node for hugetlbfs, which nobody uses. */
+/* Takes all free huge pages of the second node for a pool of hugetlbfs, which stays unused. */
 static int take_all(const char *pages)
 {
 	return write_line("/sys/devices/system/node/node1/hugepages/hugepages-2048kB",
@@ -159,8 +161,8 @@ static int take_all(const char *pages)
 }
 
 /*
- * The same with those that wait in a list of this processor, where hugetlbfs does not
- * find them: until a fault finds none. False if there is no end to them.
+ * Also takes the huge pages that are on this processor's list of free pages, where hugetlbfs
+ * does not find them: repeats until a page fault gets no huge page. False if it always gets one.
  */
 static bool take_rest(void)
 {
@@ -183,8 +185,9 @@ static bool take_rest(void)
 }
 
 /*
- * A page with that number on the second node, which need not leave movable memory to
- * be gifted: it would leave room there for what is to take its place.
+ * A page with that number on the second node, outside of movable memory: such a page was moved
+ * once. A gift of a movable page would first migrate it, and leave a free page for the
+ * replacement.
  */
 static unsigned char *settled_page(struct ends *e, unsigned long number)
 {
@@ -197,14 +200,17 @@ static unsigned char *settled_page(struct ends *e, unsigned long number)
 	return at;
 }
 
-/* A page is copied if the node that the giver's policy asks for has no free one. */
+/* A page is copied if the node that the writer's policy asks for has no free huge page. */
 TEST_F_TIMEOUT(nodes, no_huge_page_is_free, TIMEOUT)
 {
 	unsigned char *at, *to = hole_on(1);
 	struct gifted g;
 	int i;
 
-	/* The kernel may free one in between: then the page is moved, and all begins anew. */
+	/*
+	 * The kernel may free a huge page in between. Then the page is moved, and the test
+	 * starts again.
+	 */
 	for (i = 0; i < TRIES; i++) {
 		ASSERT_EQ(0, take_all("0"));
 		at = settled_page(&self->e, NUMBER);
@@ -216,7 +222,7 @@ TEST_F_TIMEOUT(nodes, no_huge_page_is_free, TIMEOUT)
 		if (!g.moved)
 			break;
 		munmap(at, HUGE_SIZE);
-		/* Nothing that went home may take the place of the next one. */
+		/* This frees the home: no page from there may become the next replacement. */
 		close_end(&self->e, 0);
 		close_end(&self->e, 1);
 		ASSERT_EQ(0, open_ends(&self->e, 0));
@@ -224,7 +230,7 @@ TEST_F_TIMEOUT(nodes, no_huge_page_is_free, TIMEOUT)
 	ASSERT_EQ(0, g.moved);
 	EXPECT_EQ(1, g.why[ZPIPE_REASON_MEMORY]);
 	EXPECT_TRUE(page_is(at, NUMBER));
-	/* The reader asks for one, too, where nothing is; so that is copied. */
+	/* A reader with a hole needs a free huge page, too; without one, the bytes are copied. */
 	EXPECT_EQ(0, bind_to(at, 0, 0));
 	for (i = 0; i < TRIES; i++) {
 		page_fill(at, NUMBER + i);
@@ -243,8 +249,8 @@ TEST_F_TIMEOUT(nodes, no_huge_page_is_free, TIMEOUT)
 }
 
 /*
- * Memory that has to stay movable. A pipe may keep a page for as long as it likes, so
- * one that is there is moved out of it first, or copied.
+ * Memory that has to stay movable. A pipe may keep a page for any time, so a page in such memory
+ * is migrated out of it first, or copied.
  */
 
 struct range {
@@ -253,7 +259,7 @@ struct range {
 
 static struct range movable[NODES];
 
-/* From /proc/zoneinfo; whether there is any. */
+/* Reads the ranges from /proc/zoneinfo; false if there is none. */
 static bool find_movable(void)
 {
 	char line[200], zone[20] = "";
@@ -304,7 +310,7 @@ FIXTURE_SETUP(zone)
 		SKIP(return, "no memory has to stay movable");
 	if (!moves(&self->e))
 		SKIP(return, "nothing is moved");
-	/* The kernel takes that first. */
+	/* The kernel allocates movable memory first. */
 	for (i = 0; i < 64; i++) {
 		self->at = hole(1);
 		page_fill(self->at, NUMBER);
@@ -329,7 +335,7 @@ TEST_F_TIMEOUT(zone, a_page_leaves_it_first, TIMEOUT)
 	EXPECT_FALSE(is_movable(to));
 }
 
-/* So does a reader's, which is then the pipe's. */
+/* A reader's page that is returned leaves movable memory, since it becomes the pipe's. */
 TEST_F_TIMEOUT(zone, a_readers_page_leaves_it, TIMEOUT)
 {
 	unsigned char *at = hole(1), *to = self->at;
@@ -343,8 +349,8 @@ TEST_F_TIMEOUT(zone, a_readers_page_leaves_it, TIMEOUT)
 	EXPECT_FALSE(is_movable(at));
 }
 
-/* One that somebody has a reference to cannot. */
-TEST_F_TIMEOUT(zone, what_cannot_leave_it_is_copied, TIMEOUT)
+/* A page that something refers to cannot be migrated. */
+TEST_F_TIMEOUT(zone, page_that_cannot_leave_is_copied, TIMEOUT)
 {
 	int fd = refer_to(self->at + 5 * PAGE);
 	struct gifted g;
@@ -359,7 +365,7 @@ TEST_F_TIMEOUT(zone, what_cannot_leave_it_is_copied, TIMEOUT)
 	EXPECT_EQ(HUGE_SIZE, g.moved);
 }
 
-TEST_F_TIMEOUT(zone, what_cannot_leave_it_is_written_to, TIMEOUT)
+TEST_F_TIMEOUT(zone, page_that_cannot_leave_is_written_to, TIMEOUT)
 {
 	int fd = refer_to(self->at + 5 * PAGE);
 	unsigned char *at = hole(1);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Huge pages that are gifted and moved while all sorts of things happen to the
- * memory they leave and come to: stores, madvise(2), fork(2), kill -9.
+ * Huge pages are gifted and moved while other threads change the memory on both sides:
+ * stores, madvise(2), fork(2) and kill -9.
  */
 #include "oracle.h"
 #include "child.h"
@@ -15,9 +15,12 @@
 #define WORDS		(HUGE_SIZE / 8)
 
 /*
- * Stores go round a page, in order, each round another number. What is gifted
- * meanwhile is what was stored at one moment: of the last round up to some place,
- * and of the one before behind it, or zeros where that one had another page.
+ * A thread stores to all words of a page, in order, and each round stores the next
+ * number.
+ *
+ * A gift must show the page as it was at one moment. The words up to the cut have the
+ * number of the current round. The words behind the cut have the number of the round
+ * before, or zeros if the page was replaced since.
  */
 
 static volatile bool stop;
@@ -70,7 +73,10 @@ static bool one_cut(const unsigned long *words)
 		if (words[i] == words[i - 1])
 			continue;
 		steps++;
-		/* To the round before, or to a page that was not written to; and from that. */
+		/*
+		 * The number may step to that of the round before. It may also step to
+		 * or from zero.
+		 */
 		last = words[i];
 		if (last && first && last != first && last + 1 != first)
 			return false;
@@ -88,7 +94,7 @@ static unsigned long sum_of(const unsigned long *words)
 	return sum;
 }
 
-TEST_F_TIMEOUT(zpipe, stores_are_cut_once, 4 * TIMEOUT)
+TEST_F_TIMEOUT(zpipe, gift_shows_stores_at_one_moment, 4 * TIMEOUT)
 {
 	struct child c = {
 		.nr = SYS_ioctl, .fn = gift_under_stores, .fd = self->e.fd[1],
@@ -107,7 +113,7 @@ TEST_F_TIMEOUT(zpipe, stores_are_cut_once, 4 * TIMEOUT)
 		struct gifted g = fetch(&self->e, to + n * HUGE_SIZE, HUGE_SIZE, 0);
 
 		ASSERT_EQ(HUGE_SIZE, g.ret);
-		/* What was copied at one end or the other is no cut. */
+		/* A copy is made over some time, so only moved pages are checked. */
 		if (g.moved)
 			EXPECT_TRUE(one_cut((void *)(to + n * HUGE_SIZE)));
 		sums[n] = g.moved ? sum_of((void *)(to + n * HUGE_SIZE)) : 0;
@@ -119,9 +125,9 @@ TEST_F_TIMEOUT(zpipe, stores_are_cut_once, 4 * TIMEOUT)
 			EXPECT_EQ(sums[n], sum_of((void *)(to + n * HUGE_SIZE)));
 }
 
-/* Something happens to a range of memory, over and over, in a thread. */
+/* A thread changes a range of memory in all possible ways, over and over. */
 
-struct weather {
+struct storm_memory {
 	unsigned char *at;
 	size_t pages;
 	unsigned int seed;
@@ -129,7 +135,7 @@ struct weather {
 
 static void *storm(void *arg)
 {
-	struct weather *w = arg;
+	struct storm_memory *w = arg;
 
 	while (!stop) {
 		unsigned char *page = w->at + rand_r(&w->seed) % w->pages * HUGE_SIZE;
@@ -182,7 +188,7 @@ static void *storm(void *arg)
 			madvise(page, HUGE_SIZE, MADV_HUGEPAGE);
 			break;
 		default:
-			/* Whole again. */
+			/* Make it a huge page again. */
 			madvise(page, HUGE_SIZE, MADV_DONTNEED);
 			memset(page, 1, HUGE_SIZE);
 		}
@@ -194,14 +200,14 @@ static void *storm(void *arg)
 #define STORM_MS	(4000 * SLOWER)
 #define STORM_PAGES	3
 
-/* ZPIPE_SMALL, or 0. */
+/* ZPIPE_SMALL or 0, for all transfers. */
 static unsigned int storm_flags;
 
 static long transfer_in_storm(struct child *c)
 {
 	struct ends e = { .kind = ZPAIR, .fd = { c->fd, c->fd } };
 	unsigned int cmd = c->flags ? ZPIPE_IOC_GIFT : ZPIPE_IOC_MOVE;
-	struct weather w = { hole(STORM_PAGES), STORM_PAGES, c->len };
+	struct storm_memory w = { hole(STORM_PAGES), STORM_PAGES, c->len };
 	long until = now_ms() + STORM_MS, moved = 0;
 	long calls = 0, why[ZPIPE_REASONS] = {};
 	int zero = open("/dev/zero", O_RDONLY);
@@ -234,7 +240,7 @@ static long transfer_in_storm(struct child *c)
 		calls++;
 		for (int i = 0; i < ZPIPE_REASONS; i++)
 			why[i] += g.why[i];
-		/* It may not be there. */
+		/* Touch the page again, since the storm may have removed it. */
 		if (c->flags)
 			(void)!read(zero, page, HUGE_SIZE);
 	}
@@ -244,12 +250,12 @@ static long transfer_in_storm(struct child *c)
 	for (int i = 0; i < ZPIPE_REASONS; i++)
 		fprintf(stderr, " %ld", why[i]);
 	fprintf(stderr, "\n");
-	/* Who waits for a partner waits no more. */
+	/* This ends a wait of the process at the other end. */
 	close(c->fd);
 	return moved;
 }
 
-static void sail(struct __test_metadata *_metadata, struct ends *e)
+static void run_storm(struct __test_metadata *_metadata, struct ends *e)
 {
 	struct child c[2];
 	int i;
@@ -273,22 +279,22 @@ static void sail(struct __test_metadata *_metadata, struct ends *e)
 
 TEST_F_TIMEOUT(zpipe, in_a_storm, 4 * TIMEOUT)
 {
-	sail(_metadata, &self->e);
+	run_storm(_metadata, &self->e);
 }
 
 TEST_F_TIMEOUT(zpipe, small_pages_in_a_storm, 4 * TIMEOUT)
 {
 	storm_flags = ZPIPE_SMALL;
-	sail(_metadata, &self->e);
+	run_storm(_metadata, &self->e);
 }
 
 /*
- * Three parties, two of them writers of one pipe, mark all they have. What each finds
- * in the place of what it gave bears its own mark, or none, or, where it takes what
- * comes, that of what the reader returned. Nobody sees what the reader kept.
+ * Two writers and a reader mark all their pages with their own tags. A writer finds its
+ * own tag in the place of a gift, or zeros. With ZPIPE_ANY it may also find the tag of
+ * pages that the reader returned. Nobody may see the tag of pages that the reader kept.
  */
 
-#define STEP		512	/* bytes from mark to mark */
+#define STEP		512	/* distance of the marks in bytes */
 #define KEPT		0x4bUL
 #define RETURNED	0x52UL
 
@@ -300,7 +306,7 @@ static void mark(unsigned char *at, unsigned long tag, unsigned long number)
 		*(unsigned long *)(at + i) = tag << 48 | number;
 }
 
-/* All marks of a page are alike; the tag, or -1. Zeros are the tag 0. */
+/* Returns the tag of a page whose marks are all the same, or -1. Zeros are tag 0. */
 static long tag_of(const unsigned char *at, unsigned long *number)
 {
 	unsigned long first = *(const unsigned long *)at;
@@ -348,9 +354,9 @@ static long mark_and_gift(struct child *c)
 	return n;
 }
 
-TEST_F_TIMEOUT(zpipe, marks_of_three, 6 * TIMEOUT)
+TEST_F_TIMEOUT(zpipe, marks_of_two_writers_and_a_reader, 6 * TIMEOUT)
 {
-	unsigned long number, last[2] = {}, n = 0, landed = 0, returned = 0;
+	unsigned long number, last[2] = {}, n = 0, moved = 0, returned = 0;
 	struct child writer[2];
 	unsigned int seed = 3;
 	unsigned char *at, *odd;
@@ -382,23 +388,23 @@ TEST_F_TIMEOUT(zpipe, marks_of_three, 6 * TIMEOUT)
 			break;
 		ASSERT_EQ(HUGE_SIZE, g.ret);
 		tag = tag_of(to, &number);
-		/* Where copies of two writers meet they may mix. */
+		/* Two writers that copy at the same time may mix their bytes. */
 		if (tag < 0 && g.copied)
 			continue;
 		ASSERT_TRUE(tag == 0xa1 || tag == 0xa2);
 		EXPECT_LT(last[tag - 0xa1], number);
 		last[tag - 0xa1] = number;
-		landed += g.moved == HUGE_SIZE;
+		moved += g.moved == HUGE_SIZE;
 		returned += g.moved && returns;
 	}
 	for (i = 0; i < 2; i++)
 		EXPECT_LT(0, child_join(&writer[i]));
-	EXPECT_LT(10, landed);
+	EXPECT_LT(10, moved);
 	EXPECT_LT(5, returned);
-	TH_LOG("%lu messages, %lu landed, %lu pages returned", n, landed, returned);
+	TH_LOG("%lu messages, %lu moved, %lu pages returned", n, moved, returned);
 }
 
-/* Killed anywhere, on either side; nothing is lost of memory. */
+/* Both sides are killed at any moment. No memory may be lost. */
 
 TEST_F_TIMEOUT(zpipe, killed_at_any_time, 6 * TIMEOUT)
 {
@@ -411,8 +417,8 @@ TEST_F_TIMEOUT(zpipe, killed_at_any_time, 6 * TIMEOUT)
 }
 
 /*
- * In a memory cgroup of its own a reader pays for what it got; and what it got is a
- * page like those that the kernel makes there, however it is taken apart.
+ * A reader in a memory cgroup of its own is charged for the page that it got. The page
+ * is like any huge page of that cgroup, even if it is split.
  */
 
 struct member {
@@ -445,10 +451,10 @@ static long move_in_group(struct child *c)
 	return g.moved;
 }
 
-TEST_F_TIMEOUT(zpipe, the_reader_pays, 2 * TIMEOUT)
+TEST_F_TIMEOUT(zpipe, reader_is_charged, 2 * TIMEOUT)
 {
 	struct cgroups cgroups;
-	struct child giver, reader;
+	struct child writer, reader;
 	struct member member = { &self->e };
 	int i;
 
@@ -458,10 +464,10 @@ TEST_F_TIMEOUT(zpipe, the_reader_pays, 2 * TIMEOUT)
 	}
 	for (i = 0; i < CGROUPS; i++) {
 		member.group = cgroups.group[i];
-		child_gift(&giver, &self->e, 1);
+		child_gift(&writer, &self->e, 1);
 		child_run(&reader, move_in_group, &member);
 		EXPECT_EQ(moves(&self->e) ? HUGE_SIZE : 0, child_join(&reader));
-		EXPECT_EQ(HUGE_SIZE, child_join(&giver));
+		EXPECT_EQ(HUGE_SIZE, child_join(&writer));
 	}
 	cgroups_free(&cgroups);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Holders of a huge page: what refers to the page, or watches it, while its owner
+ * Holders of a huge page. A holder refers to the page, or watches it, while the page's owner
  * gifts it or reads into it.
  */
 #ifndef ZPIPE_TESTS_HOLDER_H
@@ -14,20 +14,16 @@
 #include <linux/fs.h>
 #include <linux/io_uring.h>
 
-#ifndef MAP_DROPPABLE
-#define MAP_DROPPABLE	0x08
-#endif
-
-#define HELD_AT		(100 * PAGE)	/* where a holder looks */
-#define HELD		(16 * PAGE)	/* how much a pipe can refer to */
-#define CHUNK		(16 * PAGE)	/* what one fault brings */
+#define HELD_AT		(100 * PAGE)	/* offset of the bytes that a holder compares */
+#define HELD		(16 * PAGE)	/* number of these bytes: what a pipe can refer to */
+#define CHUNK		(16 * PAGE)	/* bytes that one page fault brings */
 #define CHUNKS		(HUGE_SIZE / CHUNK)
-#define NEW		0xa5		/* what the owner stores after the transfer */
-#define FOREIGN		0x66		/* what the process at the other end stores */
-#define FROM_HOLDER	0x3c		/* what the holder stores */
-#define FROM_CHILD	0x17		/* what a child stores to its own memory */
+#define NEW		0xa5		/* byte that the owner stores after the transfer */
+#define FOREIGN		0x66		/* byte that the process at the other end stores */
+#define FROM_HOLDER	0x3c		/* byte that the holder stores */
+#define FROM_CHILD	0x17		/* byte that a child stores to its own memory */
 
-/* Two huge pages of the stream, and one of OLD. Shared, so that forks are cheap. */
+/* Two huge pages of the stream, and one of OLD. Shared memory, which forks do not copy. */
 static unsigned char *stream;
 static unsigned char *old_bytes;
 
@@ -39,84 +35,100 @@ static void __attribute__((constructor)) fill_once(void)
 	memset(old_bytes, OLD, HUGE_SIZE);
 }
 
-/* Which process holds the page, and which transfers it. */
+/* The process that holds the page, and the process that transfers it. */
 enum who {
-	ONE_PROCESS,		/* holds and transfers */
-	FORKED_AFTER,		/* likewise, and forks a child in between that only looks */
-	FORKED_BEFORE,		/* likewise, but the fork comes first */
-	CHILD_HOLDS,		/* the parent transfers */
-	CHILD_GONE,		/* the child exits before the transfer */
-	HELD_BEFORE_FORK,	/* the parent holds and unmaps, the child transfers */
-	HELD_AFTER_FORK,	/* likewise, but the parent takes hold after the fork */
+	ONE_PROCESS,		/* one process holds and transfers */
+	FORKED_AFTER,		/* the same; it forks a child after it took hold */
+	FORKED_BEFORE,		/* the same; it forks a child before it takes hold */
+	CHILD_HOLDS,		/* the child holds, the parent transfers */
+	CHILD_GONE,		/* the child exits before the parent transfers */
+	HELD_BEFORE_FORK,	/* the parent takes hold and unmaps, the child transfers */
+	HELD_AFTER_FORK,	/* the same, but the parent takes hold after the fork */
 };
 
-/* What a process is asked to do. */
+/* A request to a process; do_op() carries it out. */
 enum op {
-	TAKE,
-	TOGGLE,
-	TRANSFER,
-	HAS_FIRST,
-	HAS_STREAM,
-	STORE,
-	HAS_NEW,
-	AFTER,
-	LOOK,
-	LET_GO,
-	REFILL,
-	HAS_SECOND,
+	TAKE,			/* take hold */
+	TOGGLE,			/* make the page read-only, and writable again */
+	TRANSFER,		/* gift the page, or read into it */
+	HAS_FIRST,		/* compare it with h->first */
+	HAS_STREAM,		/* compare it with the stream */
+	STORE,			/* fill it with NEW */
+	HAS_NEW,		/* compare it with NEW */
+	AFTER,			/* call the holder's after() */
+	LOOK,			/* call the holder's look(), check others' bytes */
+	LET_GO,			/* let go of the page, make its memory plain again */
+	REFILL,			/* store bytes for the second transfer */
+	HAS_SECOND,		/* compare it with the second page of the stream */
 	EXIT,
 };
 
-/* Shared between all processes of a test. */
+/* Memory that all processes of a test share. */
 struct talk {
 	int asked;		/* number of the request */
 	int answered;		/* number of the last request that was answered */
 	enum op op;
 	long answer;
-	struct gifted gifted;	/* by the last TRANSFER */
-	int passed;		/* pages that are done with at the other end */
+	struct gifted gifted;	/* result of the last TRANSFER */
+	int passed;		/* pages that the process at the other end has read */
 };
 
 struct hold;
 
 struct holder {
 	enum who who;
-	bool toggles;		/* the owner makes it read-only and writable again */
+	bool toggles;		/* TOGGLE comes before the transfer */
 	int arg;
-	/* Maps memory at h->at that holds h->first; a huge page if it is NULL. */
-	bool (*make)(struct hold *h);
-	/* False: not possible here. */
+	enum memory_kind kind;	/* of the memory: PLAIN is one huge page */
+	/* Takes hold. False: this is not possible here. */
 	bool (*take)(struct hold *h);
 	/* True if all is right directly after the transfer. */
 	bool (*after)(struct hold *h);
-	/* True if the holder finds what it should find, after the owner's stores. */
+	/* True if the holder finds the right bytes, after the owner's stores. */
 	bool (*look)(struct hold *h);
-	/* NULL: the memory stays what it is. True if all is right then. */
+	/* Lets go. True if all is right then. NULL: the holder cannot let go. */
 	bool (*let_go)(struct hold *h);
-	unsigned int reason;
-	unsigned int read_reason;	/* of a read, if that is another */
+	unsigned int reason;	/* ZPIPE_REASON_* of the copy */
+	unsigned int read_reason;	/* of a read, if that differs */
 };
 
 struct hold {
 	const struct holder *type;
 	struct ends *e;
-	bool gives;			/* the page is gifted, else read into */
+	bool gives;			/* the owner gifts the page, otherwise it reads */
+	struct memory memory;
 	unsigned char *at;		/* the huge page */
-	const unsigned char *first;	/* what it holds before the transfer */
+	const unsigned char *first;	/* its bytes before the transfer */
 	struct talk *talk;
 	pid_t child;
-	int fd;
-	unsigned char *other;		/* more memory, by kind */
-	int chunks[CHUNKS];		/* faults told by userfaultfd, by place */
+	int fd;				/* the descriptor that holds the page */
+	int chunks[CHUNKS];		/* faults in each chunk that userfaultfd reported */
 	pthread_t thread;
 	long result;			/* of a call in that thread */
 	struct fuse_mount mount;
 	struct fuse_in_header request;
 };
 
+/* Maps and fills a huge page's worth of memory of the holder's kind. */
+static bool memory_made(struct hold *h)
+{
+	h->memory = (struct memory) {
+		.kind = h->type->kind, .source = h->gives, .huge = true,
+		.len = HUGE_SIZE, .p = huge_addresses(1), .first = h->first,
+	};
+	h->at = h->memory.p;
+	return memory_make(&h->memory);
+}
+
+/* True if the page can be moved once the holder has let go. */
+static bool becomes_plain(const struct hold *h)
+{
+	return h->type->let_go || h->memory.type->undo;
+}
+
 /*
- * References from a pipe, by vmsplice(2). A holder that maps the page, too, has to see
- * what is stored there; one whose mapping is gone must not.
+ * References from a pipe, by vmsplice(2). A holder that also maps the page has to see the owner's
+ * stores. A holder whose mapping is gone must not see them.
  */
 static bool pipe_take(struct hold *h)
 {
@@ -126,7 +138,7 @@ static bool pipe_take(struct hold *h)
 	if (pipe(fd) || vmsplice(fd[1], &iov, 1, 0) != HELD)
 		return false;
 	h->fd = fd[0];
-	/* The reference alone is left. */
+	/* Another process's page: only the reference is left. */
 	return h->type->who == ONE_PROCESS || !munmap(h->at, HUGE_SIZE);
 }
 
@@ -144,7 +156,7 @@ static bool fd_let_go(struct hold *h)
 	return !close(h->fd);
 }
 
-/* A child has the page mapped. */
+/* A child maps the page. */
 static bool child_look(struct hold *h)
 {
 	bool right = !memcmp(h->at, h->first, HUGE_SIZE);
@@ -153,7 +165,7 @@ static bool child_look(struct hold *h)
 	return right;
 }
 
-/* The child has stored to its page before. */
+/* The child stores to its page before the transfer. */
 static bool child_store(struct hold *h)
 {
 	memset(h->at, FROM_CHILD, HUGE_SIZE);
@@ -170,7 +182,7 @@ static bool nothing_to_do(struct hold *h __maybe_unused)
 	return true;
 }
 
-/* Registered buffers of io_uring; the ring makes one call at a time. */
+/* Registered buffers of io_uring. The ring carries out one request at a time. */
 
 struct ring {
 	struct io_uring_params p;
@@ -198,7 +210,7 @@ static bool uring_take(struct hold *h)
 	return !syscall(SYS_io_uring_register, h->fd, IORING_REGISTER_BUFFERS, &iov, 1);
 }
 
-/* The result of a read or write of the held bytes by the registered buffer. */
+/* Reads or writes the held bytes by way of the registered buffer; the request's result. */
 static long uring_fixed(struct hold *h, int op, int file)
 {
 	unsigned int *tail = (void *)(ring.sq + ring.p.sq_off.tail);
@@ -220,7 +232,7 @@ static long uring_fixed(struct hold *h, int op, int file)
 	return ret;
 }
 
-/* The buffer is the owner's memory, to write from and to read into. */
+/* The registered buffer must be the owner's memory, for writes and for reads. */
 static bool uring_look(struct hold *h)
 {
 	int file = memfd_create("zpipe-test", 0);
@@ -235,7 +247,7 @@ static bool uring_look(struct hold *h)
 		uring_fixed(h, IORING_OP_READ_FIXED, file) == HELD &&
 		is_filled(h->at + HELD_AT, FROM_HOLDER, HELD) &&
 		is_filled(h->at, NEW, HELD_AT);
-	/* What the owner is asked for later. */
+	/* The bytes that HAS_NEW expects. */
 	memset(h->at, NEW, HUGE_SIZE);
 	close(file);
 	return right;
@@ -248,8 +260,8 @@ static bool uring_let_go(struct hold *h)
 }
 
 /*
- * O_DIRECT reads and writes of a FUSE file: the page is pinned until the server has
- * answered, which is this program.
+ * O_DIRECT reads and writes of a FUSE file. The page is pinned until the FUSE server, which is
+ * this program, answers the request.
  */
 
 static unsigned char fuse_buf[1 << 16];
@@ -270,7 +282,7 @@ static bool direct_take(struct hold *h)
 	if (fuse_start(&h->mount))
 		return false;
 	h->fd = open(h->mount.file, O_RDWR | O_DIRECT);
-	/* From now on requests wait until they are asked for. */
+	/* From here on this function reads the requests, and no thread answers them. */
 	pthread_cancel(h->mount.thread);
 	pthread_join(h->mount.thread, NULL);
 	if (h->fd < 0 || pthread_create(&h->thread, NULL, direct_io, h))
@@ -286,7 +298,10 @@ static bool direct_take(struct hold *h)
 	return true;
 }
 
-/* What was there when the write began; and nothing has been read so far. */
+/*
+ * A write must have sent the bytes from before the transfer. A read must not have stored
+ * anything yet.
+ */
 static bool direct_look(struct hold *h)
 {
 	size_t before = sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in);
@@ -296,7 +311,7 @@ static bool direct_look(struct hold *h)
 	       is_filled(h->at, NEW, HUGE_SIZE);
 }
 
-/* What is read comes to the owner's memory. */
+/* Answers the request. The bytes of a read must arrive in the owner's memory. */
 static bool direct_let_go(struct hold *h)
 {
 	struct fuse_write_out out = { .size = PAGE };
@@ -312,14 +327,17 @@ static bool direct_let_go(struct hold *h)
 	if (h->type->arg == FUSE_READ)
 		right = is_filled(h->at + HELD_AT, FROM_HOLDER, PAGE) &&
 			is_filled(h->at, NEW, HELD_AT);
-	/* The close is a request, too. */
+	/* The close sends a request, which the thread answers. */
 	pthread_create(&h->mount.thread, NULL, fuse_serve, &h->mount);
 	close(h->fd);
 	fuse_stop(&h->mount);
 	return right && h->result == PAGE;
 }
 
-/* userfaultfd(2): each place has its fault told once, whoever comes upon it. */
+/*
+ * userfaultfd(2): it must report one fault for each chunk, whether the module or the owner
+ * accesses the chunk first.
+ */
 
 static void *answer_faults(void *arg)
 {
@@ -329,7 +347,6 @@ static void *answer_faults(void *arg)
 	while (read(h->fd, &msg, sizeof(msg)) == sizeof(msg)) {
 		unsigned long at = msg.arg.pagefault.address & -CHUNK;
 		size_t off = at - (unsigned long)h->at;
-		struct uffdio_range range = { at, CHUNK };
 
 		__atomic_add_fetch(&h->chunks[off / CHUNK], 1, __ATOMIC_SEQ_CST);
 		switch (h->type->arg) {
@@ -341,14 +358,11 @@ static void *answer_faults(void *arg)
 			ioctl(h->fd, UFFDIO_COPY, &copy);
 			break;
 		}
-		case UFFDIO_REGISTER_MODE_WP: {
-			struct uffdio_writeprotect unprotect = { .range = range };
-
-			ioctl(h->fd, UFFDIO_WRITEPROTECT, &unprotect);
+		case UFFDIO_REGISTER_MODE_WP:
+			uffd_protect(h->fd, at, CHUNK, false);
 			break;
-		}
 		default: {
-			struct uffdio_continue go_on = { .range = range };
+			struct uffdio_continue go_on = { .range = { at, CHUNK } };
 
 			ioctl(h->fd, UFFDIO_CONTINUE, &go_on);
 		}
@@ -357,25 +371,16 @@ static void *answer_faults(void *arg)
 	return NULL;
 }
 
-static bool uffd_register(struct hold *h, int mode, int features)
+static bool watch_page(struct hold *h, int mode, int features)
 {
-	struct uffdio_api api = { .api = UFFD_API, .features = features };
-	struct uffdio_register reg = {
-		.range = { (unsigned long)h->at, HUGE_SIZE }, .mode = mode,
-	};
-	struct uffdio_writeprotect protect = {
-		.range = reg.range, .mode = UFFDIO_WRITEPROTECT_MODE_WP,
-	};
-
-	h->fd = syscall(SYS_userfaultfd, O_CLOEXEC);
-	if (h->fd < 0 || ioctl(h->fd, UFFDIO_API, &api) || ioctl(h->fd, UFFDIO_REGISTER, &reg))
-		return false;
-	return mode != UFFDIO_REGISTER_MODE_WP || !ioctl(h->fd, UFFDIO_WRITEPROTECT, &protect);
+	h->fd = uffd_register(h->at, HUGE_SIZE, mode, features);
+	return h->fd >= 0 && (mode != UFFDIO_REGISTER_MODE_WP ||
+			      !uffd_protect(h->fd, (unsigned long)h->at, HUGE_SIZE, true));
 }
 
 static bool uffd_take(struct hold *h)
 {
-	return uffd_register(h, h->type->arg, 0) &&
+	return watch_page(h, h->type->arg, 0) &&
 	       !pthread_create(&h->thread, NULL, answer_faults, h);
 }
 
@@ -389,7 +394,7 @@ static bool each_chunk(struct hold *h, int faults)
 	return true;
 }
 
-/* The transfer reads from the page, or writes to it. */
+/* A gift reads from the page and a read writes to it: only writes meet write protection. */
 static bool uffd_after(struct hold *h)
 {
 	bool writes = h->type->arg == UFFDIO_REGISTER_MODE_WP;
@@ -409,12 +414,16 @@ static bool uffd_let_go(struct hold *h)
 	return !ioctl(h->fd, UFFDIO_UNREGISTER, &range);
 }
 
-/* Writes are noted and nobody waits: which pages were written to is asked for. */
+/*
+ * UFFD_FEATURE_WP_ASYNC: the kernel notes stores and reports no faults. PAGEMAP_SCAN returns the
+ * pages that were stored to.
+ */
 static bool async_take(struct hold *h)
 {
-	return uffd_register(h, UFFDIO_REGISTER_MODE_WP, UFFD_FEATURE_WP_ASYNC);
+	return watch_page(h, UFFDIO_REGISTER_MODE_WP, UFFD_FEATURE_WP_ASYNC);
 }
 
+/* The number of pages that were stored to since async_take(). */
 static long pages_written(struct hold *h)
 {
 	struct page_region region[8] = {};
@@ -440,158 +449,6 @@ static bool async_after(struct hold *h)
 static bool async_look(struct hold *h)
 {
 	return pages_written(h) == HUGE_SIZE / PAGE;
-}
-
-/*
- * Makes huge pages of what is there, unless it is memory that there are none for. Fails
- * for a moment while somebody else has a page of it, as who drains a list may.
- */
-static bool made_huge(void *at, size_t bytes)
-{
-	return eventually(!madvise(at, bytes, MADV_COLLAPSE) || errno == EINVAL);
-}
-
-/* Kinds of memory. */
-
-/* Maps what @fd and @flags say at a huge page's address. */
-static bool map_huge(struct hold *h, int flags, int fd)
-{
-	h->fd = fd;
-	h->at = huge_addresses(1);
-	return mmap(h->at, HUGE_SIZE, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0) == h->at;
-}
-
-static bool huge_make(struct hold *h)
-{
-	h->at = hole(1);
-	memcpy(h->at, h->first, HUGE_SIZE);
-	return made_huge(h->at, HUGE_SIZE);
-}
-
-/* Nothing is there yet. */
-static bool hole_make(struct hold *h)
-{
-	h->at = hole(1);
-	return true;
-}
-
-/* A file in memory that holds the bytes. */
-static int file_of(struct hold *h)
-{
-	int fd = memfd_create("zpipe-test", 0);
-
-	if (fd < 0 || pwrite(fd, h->first, HUGE_SIZE, 0) != HUGE_SIZE)
-		abort();
-	return fd;
-}
-
-static bool shmem_make(struct hold *h)
-{
-	return map_huge(h, MAP_SHARED, file_of(h));
-}
-
-static bool secret_make(struct hold *h)
-{
-	int fd = syscall(SYS_memfd_secret, 0);
-
-	if (fd < 0 || ftruncate(fd, HUGE_SIZE) || !map_huge(h, MAP_SHARED, fd))
-		return false;
-	memcpy(h->at, h->first, HUGE_SIZE);
-	return true;
-}
-
-static bool hugetlb_make(struct hold *h)
-{
-	set_hugepages("4");
-	if (!map_huge(h, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1))
-		return false;
-	memcpy(h->at, h->first, HUGE_SIZE);
-	return true;
-}
-
-static bool droppable_make(struct hold *h)
-{
-	if (!map_huge(h, MAP_DROPPABLE | MAP_ANONYMOUS, -1))
-		return false;
-	madvise(h->at, HUGE_SIZE, MADV_HUGEPAGE);
-	memcpy(h->at, h->first, HUGE_SIZE);
-	return true;
-}
-
-/* A private mapping of a file; with an argument all of it was copied on write. */
-static bool file_make(struct hold *h)
-{
-	if (!map_huge(h, MAP_PRIVATE, file_of(h)))
-		return false;
-	if (h->type->arg)
-		memcpy(h->at, h->first, HUGE_SIZE);
-	return true;
-}
-
-static bool file_look(struct hold *h)
-{
-	unsigned char *bytes = map_anonymous(HUGE_SIZE, 0);
-
-	return pread(h->fd, bytes, HUGE_SIZE, 0) == HUGE_SIZE &&
-	       !memcmp(bytes, h->first, HUGE_SIZE);
-}
-
-/* Pages that KSM has merged with those of other memory. */
-
-#define MERGED	32	/* pages of the other memory */
-
-static bool ksm_make(struct hold *h)
-{
-	static const char dir[] = "/sys/kernel/mm/ksm";
-
-	if (!map_huge(h, MAP_PRIVATE | MAP_ANONYMOUS, -1) ||
-	    write_line(dir, "pages_to_scan", "2000") || write_line(dir, "sleep_millisecs", "1"))
-		return false;
-	madvise(h->at, HUGE_SIZE, MADV_NOHUGEPAGE);
-	memcpy(h->at, h->first, HUGE_SIZE);
-	h->other = map_anonymous(MERGED * PAGE, 0);
-	memcpy(h->other, h->first, MERGED * PAGE);
-	return !madvise(h->at, HUGE_SIZE, MADV_MERGEABLE) &&
-	       !madvise(h->other, MERGED * PAGE, MADV_MERGEABLE) &&
-	       !write_line(dir, "run", "1") &&
-	       eventually(number_in("/proc/self/ksm_merging_pages", "") >= 2 * MERGED) &&
-	       !write_line(dir, "run", "0");
-}
-
-static bool ksm_look(struct hold *h)
-{
-	return !memcmp(h->other, h->first, MERGED * PAGE);
-}
-
-static bool ksm_let_go(struct hold *h)
-{
-	return !madvise(h->at, HUGE_SIZE, MADV_UNMERGEABLE) &&
-	       !madvise(h->at, HUGE_SIZE, MADV_HUGEPAGE);
-}
-
-/* Marks of a mapping, and what takes them away. */
-
-static bool pkey_take(struct hold *h)
-{
-	return lock_up(h->at, HUGE_SIZE, 0);
-}
-
-static bool pkey_let_go(struct hold *h)
-{
-	return !pkey_mprotect(h->at, HUGE_SIZE, PROT_READ | PROT_WRITE, 0);
-}
-
-static bool mark_take(struct hold *h)
-{
-	return !madvise(h->at, HUGE_SIZE, h->type->arg);
-}
-
-static bool mark_let_go(struct hold *h)
-{
-	int undo = h->type->arg == MADV_WIPEONFORK ? MADV_KEEPONFORK :
-		   h->type->arg == MADV_DONTFORK ? MADV_DOFORK : MADV_DODUMP;
-
-	return !madvise(h->at, HUGE_SIZE, undo);
 }
 
 #endif /* ZPIPE_TESTS_HOLDER_H */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the giver of a huge page finds in its place, and when that costs what. Every
- * page is full of one byte, which says whose it was.
+ * The memory that a writer finds in the place of a gifted huge page, and when the
+ * module clears a page for that. Each page is filled with one byte, which names the
+ * process that wrote it.
  */
 #include "oracle.h"
 #include "child.h"
@@ -24,14 +25,14 @@ static struct gifted gift_byte(struct ends *e, unsigned char *at, unsigned char 
 	struct gifted g;
 
 	memset(at, byte, HUGE_SIZE);
-	/* What is not moved would wait for a reader. */
+	/* Bytes that are not moved would wait for a reader. */
 	g = gift_flags(e, &iov, 1, flags | ZPIPE_NONBLOCK);
 	tell_reasons(&g);
 	return g;
 }
 
-/* What was copied comes back to who gave it, and need not be cleared. */
-TEST_F(all, own_bytes_come_back)
+/* A gifted page that readers copied from returns to its writer without being cleared. */
+TEST_F(all, own_pages_return)
 {
 	static unsigned char to[HUGE_SIZE];
 	unsigned char *at;
@@ -52,7 +53,7 @@ TEST_F(all, own_bytes_come_back)
 	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-gift-clears"));
 	ASSERT_EQ(HUGE_SIZE, read(self->e.fd[0], to, HUGE_SIZE));
 	EXPECT_TRUE(full_of(to, MINE_2));
-	/* Unless it wants zeros. */
+	/* With ZPIPE_CLEAR the replacement is zeroed instead. */
 	g = gift_byte(&self->e, at, MINE, ZPIPE_CLEAR | ZPIPE_ALWAYS);
 	ASSERT_EQ(HUGE_SIZE, g.moved);
 	EXPECT_TRUE(full_of(at, 0));
@@ -68,8 +69,8 @@ static long gift_from_child(struct child *c)
 	return g.moved == HUGE_SIZE ? at[0] * (full_of(at, at[0]) ? 1 : -1) : -1;
 }
 
-/* They do not come to another address space, not even to a child's. */
-TEST_F_TIMEOUT(all, others_bytes_do_not_come, TIMEOUT)
+/* Pages do not return to another address space, not even to that of a child. */
+TEST_F_TIMEOUT(all, pages_of_another_address_space_do_not_return, TIMEOUT)
 {
 	static unsigned char to[HUGE_SIZE];
 	struct child c = {
@@ -89,14 +90,20 @@ TEST_F_TIMEOUT(all, others_bytes_do_not_come, TIMEOUT)
 	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-homes"));
 	ASSERT_EQ(HUGE_SIZE, read(self->e.fd[0], to, HUGE_SIZE));
 	EXPECT_TRUE(full_of(to, MINE_2));
-	/* The child's page is nobody's now, and the own one is still here. */
+	/*
+	 * The child's page was freed, since its address space has ended. The own page
+	 * is still there.
+	 */
 	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-homes"));
 	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, MINE_2, 0).moved);
 	EXPECT_TRUE(full_of(at, MINE));
 }
 
-/* What a reader had comes only if it says so, and only to who says so. */
-TEST_F(all, returned_bytes)
+/*
+ * Pages of a reader return only if the reader passes ZPIPE_RETURN and the writer
+ * ZPIPE_ANY.
+ */
+TEST_F(all, pages_that_a_reader_returns)
 {
 	unsigned char *at, *to;
 
@@ -105,7 +112,7 @@ TEST_F(all, returned_bytes)
 	at = hole(1);
 	to = hole(1);
 
-	/* Not returned. */
+	/* Only the writer agrees. */
 	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, MINE, 0).moved);
 	memset(to, READERS, HUGE_SIZE);
 	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, to, HUGE_SIZE, 0).moved);
@@ -114,7 +121,7 @@ TEST_F(all, returned_bytes)
 	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, MINE, ZPIPE_ANY).moved);
 	EXPECT_TRUE(full_of(at, 0));
 
-	/* Returned, and not wanted. */
+	/* Only the reader agrees, or the writer asks for zeros. */
 	memset(to, READERS, HUGE_SIZE);
 	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, to, HUGE_SIZE, ZPIPE_RETURN).moved);
 	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-homes"));
@@ -126,7 +133,7 @@ TEST_F(all, returned_bytes)
 	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-homes"));
 	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, hole(1), HUGE_SIZE, 0).moved);
 
-	/* Both. */
+	/* Both agree. */
 	EXPECT_EQ(4, fdinfo_number(self->e.fd[0], "zpipe-gift-clears"));
 	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, at, MINE, ZPIPE_ANY).moved);
 	EXPECT_TRUE(full_of(at, READERS));
@@ -136,8 +143,8 @@ TEST_F(all, returned_bytes)
 	EXPECT_TRUE(full_of(to, MINE));
 }
 
-/* Nothing stays when nobody writes any more. */
-TEST_F(all, nothing_is_kept)
+/* The pages in homes are freed with the last writer. */
+TEST_F(all, homes_end_with_the_last_writer)
 {
 	static unsigned char to[HUGE_SIZE];
 	unsigned char *at;
@@ -152,8 +159,11 @@ TEST_F(all, nothing_is_kept)
 	EXPECT_EQ(0, fdinfo_number(self->e.fd[0], "zpipe-homes"));
 }
 
-/* Where readers copy, it is not worth it to clear pages, but for one. */
-TEST_F(all, copying_costs_less)
+/*
+ * While readers copy, clearing a replacement costs more than it saves. Only one page is
+ * tried.
+ */
+TEST_F(all, one_clear_while_readers_copy)
 {
 	static unsigned char to[HUGE_SIZE];
 	struct iovec iov = { hole(1), HUGE_SIZE };
@@ -168,14 +178,14 @@ TEST_F(all, copying_costs_less)
 	EXPECT_EQ(1, g.why[ZPIPE_REASON_COST]);
 	ASSERT_EQ(HUGE_SIZE, read(self->e.fd[0], to, HUGE_SIZE));
 	ASSERT_EQ(15 * PAGE, read(self->e.fd[0], to, 15 * PAGE));
-	/* The one goes round. */
+	/* The page that was tried comes back as a replacement. */
 	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, iov.iov_base, MINE, 0).moved);
 	g = gift_flags(&self->e, &iov, 1, ZPIPE_NONBLOCK);
 	EXPECT_EQ(1, g.why[ZPIPE_REASON_COST]);
 	ASSERT_EQ(HUGE_SIZE, read(self->e.fd[0], to, HUGE_SIZE));
 	ASSERT_EQ(15 * PAGE, read(self->e.fd[0], to, 15 * PAGE));
 	EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-gift-clears"));
-	/* Where one has landed, it is. */
+	/* After a reader has moved a page, the module clears replacements again. */
 	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, iov.iov_base, MINE, 0).moved);
 	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, hole(1), HUGE_SIZE, 0).moved);
 	ASSERT_EQ(HUGE_SIZE, gift_byte(&self->e, iov.iov_base, MINE, 0).moved);
@@ -184,8 +194,8 @@ TEST_F(all, copying_costs_less)
 	EXPECT_EQ(3, fdinfo_number(self->e.fd[0], "zpipe-gift-clears"));
 }
 
-/* Nothing is lost of what goes round: memory, and pages counted to the user. */
-TEST_F_TIMEOUT(all, nothing_is_lost, 4 * TIMEOUT)
+/* Reusing pages loses no memory, and no page stays counted for the user. */
+TEST_F_TIMEOUT(all, no_memory_is_lost, 4 * TIMEOUT)
 {
 	long before, after;
 	unsigned char *at, *to;
@@ -209,7 +219,7 @@ TEST_F_TIMEOUT(all, nothing_is_lost, 4 * TIMEOUT)
 		ASSERT_TRUE(full_of(to, i));
 	}
 	after = number_in("/proc/meminfo", "MemAvailable");
-	/* In KiB, of which all that was sent are 200 MiB. */
+	/* In KiB. All gifts of this test together have 200 MiB. */
 	EXPECT_LT(before - 40960, after);
 }
 

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The kernel runs out of memory, or a copy from or to user memory fails, at
- * every place in a call where that can happen: one after the other, by
- * /proc/thread-self/fail-nth. Whatever a call then says is so: what it counted
- * is in the pipe or in the buffer, what it did not is where it was, and a
- * failure leaves nothing behind. That nothing leaks and no lock stays held is
- * for the kernel's own checks to see.
+ * The kernel runs out of memory, or a copy from or to user memory fails, at each place in a call
+ * where that can happen. /proc/thread-self/fail-nth selects one place after the other.
  *
- * A failed copy is EFAULT over pipe(2) at once; zpipe tries once more with the
- * fault allowed, so one that fails once goes unnoticed there.
+ * The result of the call must be true. The bytes that it counted are in the pipe or in the
+ * buffer, and the others are where they were. A failure leaves nothing behind. The kernel's own
+ * checks find leaks, and locks that stay held.
  *
- * Skipped on a kernel without fault injection.
+ * A failed copy is EFAULT at once with pipe(2). zpipe tries again with page faults enabled, so a
+ * copy that fails only once has no effect there.
+ *
+ * The tests are skipped on a kernel without fault injection.
  */
 #include "oracle.h"
 #include "child.h"
@@ -19,11 +19,14 @@
 #include <dirent.h>
 #include <sys/epoll.h>
 
-/* More places than any call here has; a call that never gets through fails. */
+/*
+ * A limit above the number of such places in any call here. A call that still fails there fails
+ * the test.
+ */
 #define MANY		5000
 #define FULL		(SLOTS * PAGE)
 
-/* The chance of each kind of failure, for those that asked for it. */
+/* The probability of each kind of failure, for tasks that set make-it-fail. */
 static const char * const chances[] = {
 	"failslab/probability", "fail_page_alloc/probability",
 	"fail_usercopy/probability",
@@ -55,7 +58,7 @@ FIXTURE_VARIANT_ADD(inject, fifo) { .kind = FIFO };
 FIXTURE_VARIANT_ADD(inject, zpair) { .kind = ZPAIR };
 FIXTURE_VARIANT_ADD(inject, znode) { .kind = ZNODE };
 
-/* How many descriptors are open here. */
+/* The number of open descriptors of this process. */
 static int count_fds(void)
 {
 	DIR *dir = opendir("/proc/self/fd");
@@ -74,7 +77,7 @@ FIXTURE_SETUP(inject)
 	self->nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, self->nth);
 	ASSERT_TRUE(put_all(false));
-	/* All there, so that no page fault of ours is among what fails. */
+	/* All pages are resident, so that no page fault of this process is among the failures. */
 	self->buf = mmap(NULL, 4 * FULL, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	ASSERT_NE(MAP_FAILED, (void *)self->buf);
@@ -93,7 +96,7 @@ static bool is_failure(long ret)
 	return ret == -ENOMEM || ret == -EFAULT;
 }
 
-/* Reads until nothing is left: how much it was, or -EILSEQ. */
+/* Reads until the pipe is empty. Returns the number of bytes, or -EILSEQ. */
 static long drain(int fd, unsigned char *buf, unsigned long off)
 {
 	long ret, total = 0;
@@ -118,7 +121,7 @@ TEST_F_TIMEOUT(inject, write, TIMEOUT)
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
 		for (n = 1; n < MANY; n++) {
 			ASSERT_EQ(0, open_ends(&self->e, O_NONBLOCK));
-			/* A slot to append to. */
+			/* In every second round there is a slot to append to. */
 			before = i % 2 ? 10 : 0;
 			ASSERT_EQ(before, stream_write(self->e.fd[1], 0, before));
 			stream_fill(self->buf, before, sizes[i]);
@@ -212,7 +215,7 @@ TEST_F_TIMEOUT(inject, set_capacity, TIMEOUT)
 			ASSERT_TRUE(ret == sizes[i] || is_failure(ret)) {
 				TH_LOG("failure %d: %ld", n, ret);
 			}
-			/* What comes last is to say so. */
+			/* The report is the last step: it may fail after the capacity was set. */
 			now = get_capacity(variant->kind, self->e.fd[0]);
 			ASSERT_TRUE(now == sizes[i] || (ret < 0 && now == old));
 			ASSERT_EQ(2 * PAGE + 7, fionread(self->e.fd[0]));
@@ -274,7 +277,7 @@ TEST_F_TIMEOUT(inject, poll_and_sigio, TIMEOUT)
 	EXPECT_LT(1, n);
 }
 
-/* Reads all there ever is; how much that was. */
+/* A child's function: reads to end of file and checks the stream; the number of bytes. */
 static long read_to_the_end(struct child *c)
 {
 	static unsigned char buf[FULL];
@@ -290,7 +293,7 @@ static long read_to_the_end(struct child *c)
 	return total;
 }
 
-/* A write that waits for its reader, again and again. */
+/* A write that blocks several times until its reader has consumed bytes. */
 TEST_F_TIMEOUT(inject, blocked_write, 2 * TIMEOUT)
 {
 	const size_t len = 3 * FULL + 100;
@@ -300,7 +303,10 @@ TEST_F_TIMEOUT(inject, blocked_write, 2 * TIMEOUT)
 	int n;
 
 	stream_fill(self->buf, 0, len);
-	/* Nearly every page has its places to fail: not all of them. */
+	/*
+	 * Nearly every page of the write adds places that can fail: this takes only some of
+	 * them.
+	 */
 	for (n = 1; came && n < MANY; n += 1 + n / 8) {
 		ASSERT_EQ(0, open_ends(&self->e, 0));
 		c = (struct child) {
@@ -329,8 +335,8 @@ struct unlucky {
 };
 
 /*
- * Moves a stream with calls of many sizes, of which any may fail. Nothing else
- * is called meanwhile.
+ * Transfers a stream with calls of many sizes, any of which may fail. It makes no other calls,
+ * since they could fail, too.
  */
 static long move_stream(struct child *c)
 {
@@ -365,7 +371,7 @@ static long move_unluckily(struct child *c)
 {
 	struct unlucky *u = c->arg;
 
-	/* All there, and nobody else's; then nothing is left that cannot fail. */
+	/* The pages are resident and private, so that later only the transfers can fail. */
 	memset(u->buf, 0, 4 * FULL);
 	return write_line("/proc/self", "make-it-fail", "1") ? -1 :
 		move_stream(c);

@@ -1,9 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# The unit tests of rust/core once more, as the kernel ran them when the module
-# was loaded. Skipped on a kernel without KUnit; on one that has it there must
-# be results.
+# Reports the unit tests of rust/core that the kernel ran when the module was loaded.
+# Skipped on a kernel without KUnit. On a kernel with KUnit there must be results.
 
 kunit=/sys/kernel/debug/kunit
 if [[ ! -d $kunit ]]; then
@@ -17,7 +16,7 @@ echo "1..${#suites[@]}"
 failed=0 n=0
 for suite in "${suites[@]}"; do
 	n=$((n + 1))
-	# A document of its own, in which the suite is the only test.
+	# The file is a KTAP document in which the suite is the only test.
 	results=$(grep -vE '^(KTAP version|1\.\.1$)' "$suite/results" |
 		sed -E "s/^((not )?ok) 1 /\1 $n /")
 	echo "$results"

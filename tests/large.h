@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/*
- * What the tests of large transfers share: memory, and ways to move much.
- */
+/* Helpers of tests that transfer much: memory, reads, segments, epoll. */
 #ifndef ZPIPE_TESTS_LARGE_H
 #define ZPIPE_TESTS_LARGE_H
 
@@ -14,10 +12,10 @@
 
 #define FULL		(SLOTS * PAGE)
 #define MIB		(1L << 20)
-#define DIRECT_MIN	131072L		/* the module's direct_min */
-#define DIRECT_MOST	(2 * MIB)	/* and direct_most */
+#define DIRECT_MIN	131072L		/* default of the parameter direct_min */
+#define DIRECT_MAX	(2 * MIB)	/* default of the parameter direct_max */
 
-/* Memory of one's own, all of it there. */
+/* Private memory, all of it resident. */
 static inline unsigned char *own_memory(size_t len)
 {
 	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
@@ -28,7 +26,10 @@ static inline unsigned char *own_memory(size_t len)
 	return p;
 }
 
-/* Reads @total bytes of the stream, at most @size in a call; returns how many. */
+/*
+ * Reads @total bytes of the stream, at most @size in a call. Returns the number of bytes,
+ * -EILSEQ or -errno.
+ */
 static inline long drain(int fd, unsigned long off, size_t total, size_t size)
 {
 	unsigned char *buf = own_memory(size);
@@ -48,7 +49,7 @@ static inline long drain(int fd, unsigned long off, size_t total, size_t size)
 	return n < 0 ? n : (long)done;
 }
 
-/* Cuts @len bytes into at most @max segments, some of them empty. */
+/* Cuts @len bytes into at most @max segments, some of them empty; the number of segments. */
 static inline int cut_up(struct iovec *iov, int max, unsigned char *buf,
 			 size_t len)
 {
@@ -63,12 +64,12 @@ static inline int cut_up(struct iovec *iov, int max, unsigned char *buf,
 		buf += n;
 		len -= n;
 	}
-	/* One to end with, and be it empty. */
+	/* The last segment has the rest, which may be empty. */
 	iov[i] = (struct iovec) { buf, len };
 	return i + 1;
 }
 
-/* The events there are now, or 0. */
+/* The events that epoll reports now, or 0. */
 static inline long events(int ep)
 {
 	struct epoll_event ev;

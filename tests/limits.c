@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The limits on pipes: the sysctls of the kernel's pipes, and the parameters of
- * the module that are the same three numbers. Needs root and /zpipe.ko; leaves the
- * module loaded without parameters and the sysctls at their defaults.
+ * The limits on pipes: three sysctls for the kernel's pipes, and three parameters of the module
+ * for zpipe. The tests need root and /zpipe.ko. They leave the module loaded without parameters,
+ * and the sysctls at their defaults.
  */
 #include "oracle.h"
 #include "child.h"
 #include "load.h"
 
 #define FULL		(SLOTS * PAGE)
-#define LONER		4714		/* a user without privileges and pipes */
+#define LONER		4714		/* a user without privileges, who has no pipes */
 
-/* What opening fails with when there is to be no pipe. */
+/* Stands for the error of an open that a limit refuses. */
 #define REFUSED		(-999999L)
 
 static int put_sysctl(const char *name, const char *value)
@@ -19,7 +19,7 @@ static int put_sysctl(const char *name, const char *value)
 	return write_line("/proc/sys/fs", name, value);
 }
 
-/* The same limits for all kinds of pipes. */
+/* Sets the same limits for all kinds of pipes. */
 static long put_limits(const char *max_size, const char *soft, const char *hard)
 {
 	char parameters[120];
@@ -38,11 +38,11 @@ static long put_limits(const char *max_size, const char *soft, const char *hard)
 	return load_with(parameters);
 }
 
-/* Something to do with a pipe: to open it, or to set its capacity. */
+/* A step of a trial: opens a pipe, or sets its capacity. */
 struct op {
 	int pipe;
-	long set;		/* bytes, or 0 to open it */
-	long want;		/* the capacity then, or -errno */
+	long set;		/* capacity to set in bytes, or 0 to open */
+	long want;		/* capacity after the step, or -errno */
 };
 
 #define OPEN(pipe, want)	{ pipe, 0, want }
@@ -81,7 +81,7 @@ static long try_ops(struct child *c)
 	return 0;
 }
 
-/* Does these things as one process, and looks at what comes of each. */
+/* Carries out the steps in one process, and checks the result of each step. */
 static void run_ops(struct __test_metadata *_metadata, enum kind kind,
 		    bool privileged, const struct op *ops, int nr)
 {
@@ -149,7 +149,7 @@ TEST_F_TIMEOUT(limits, one_pipe, TIMEOUT)
 	ROOT_DOES(OPEN(0, FULL), SET(0, 4 * FULL, 4 * FULL));
 }
 
-TEST_F_TIMEOUT(limits, one_pipe_below_what_is_usual, TIMEOUT)
+TEST_F_TIMEOUT(limits, one_pipe_below_the_default, TIMEOUT)
 {
 	ASSERT_EQ(0, put_limits("8192", "0", "0"));
 	LONER_DOES(OPEN(0, 2 * PAGE), SET(0, 2 * PAGE, 2 * PAGE),
@@ -210,7 +210,7 @@ TEST_F_TIMEOUT(limits, soft_and_hard, TIMEOUT)
 		   SET(2, PAGE, PAGE), OPEN(3, 2 * PAGE));
 }
 
-/* More than the default would allow. */
+/* Without limits a user may have more than by default. */
 TEST_F_TIMEOUT(limits, none, TIMEOUT)
 {
 	struct op ops[PIPES];

@@ -12,8 +12,8 @@
 #define MODULE		"/zpipe.ko"
 
 /*
- * Of a module in use delete_module(2) says EWOULDBLOCK; rmmod(8) looks at the
- * use count first, and says that it is in use.
+ * The error of delete_module(2) for a module in use. Rmmod(8) reads the reference count
+ * first and prints that the module is in use.
  */
 #define IN_USE		(-EWOULDBLOCK)
 
@@ -39,7 +39,7 @@ static inline long unload(void)
 	return sys(syscall(SYS_delete_module, "zpipe", O_NONBLOCK));
 }
 
-/* A reference may be given back a little after the last close. */
+/* Retries for a while, since a reference may be dropped shortly after the last close. */
 static inline long unload_eventually(void)
 {
 	long ret;

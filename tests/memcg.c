@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Who pays for what lies in a pipe: the memory cgroup of whoever wrote it, as
- * with the kernel's own pipes. Otherwise a pipe would be a way around its limit.
+ * The memory cgroup of a writer is charged for the bytes that lie in a pipe, as with the
+ * kernel's own pipes. Otherwise a pipe would be a way around the cgroup's limit.
  */
 #include "cgroup.h"
 #include "child.h"
 
 #define MIB		(1L << 20)
 #define LARGE		(8 * MIB)
-/* What a process itself and the batches of each CPU may make of a difference. */
+/* Bytes that a charge may vary by, for the process itself and for batches of each processor. */
 #define NOISE		(2 * MIB)
 
 FIXTURE(memcg) {
@@ -67,7 +67,7 @@ static long fill_in_group(struct child *c)
 	return done;
 }
 
-TEST_F_TIMEOUT(memcg, writer_pays_until_it_is_read, TIMEOUT)
+TEST_F_TIMEOUT(memcg, writer_is_charged_until_it_is_read, TIMEOUT)
 {
 	struct fill f = { &self->e, self->group, LARGE };
 	struct child c;
@@ -75,13 +75,13 @@ TEST_F_TIMEOUT(memcg, writer_pays_until_it_is_read, TIMEOUT)
 
 	child_run(&c, fill_in_group, &f);
 	ASSERT_EQ(LARGE, child_join(&c));
-	/* The writer is gone, and pays all the same. */
+	/* The writer has exited, and its cgroup is still charged. */
 	EXPECT_LT(LARGE - NOISE, charged(self->group));
 	ASSERT_EQ(LARGE, read(self->e.fd[0], buf, LARGE));
 	EXPECT_TRUE(eventually(charged(self->group) < NOISE));
 }
 
-TEST_F_TIMEOUT(memcg, writer_pays_until_it_is_closed, TIMEOUT)
+TEST_F_TIMEOUT(memcg, writer_is_charged_until_it_is_closed, TIMEOUT)
 {
 	struct fill f = { &self->e, self->group, LARGE };
 	struct child c;

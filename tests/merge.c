@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Slot for slot: how much each write takes, what FIONREAD and poll say after
- * it, and when a write that waits comes back. A model of fs/pipe.c predicts it;
- * that the model is right is shown by the kernel's own pipes.
+ * Slot for slot: how much each write accepts, what FIONREAD and poll report after it,
+ * and when a blocked write returns. The tests compare with a model of fs/pipe.c. The
+ * kernel's own pipes show that the model is right.
  */
 #include "oracle.h"
 #include "child.h"
@@ -10,7 +10,7 @@
 
 #define FULL		(SLOTS * PAGE)
 
-/* A pipe beside its model, both ends non-blocking unless a test says else. */
+/* A pipe and its model. Both ends are non-blocking unless a test changes that. */
 struct twin {
 	struct ends *e;
 	struct model m;
@@ -28,8 +28,8 @@ static void twin_init(struct twin *t, struct ends *e)
 }
 
 /*
- * One step over both: a write of @len bytes, or a read of -@len. What the pipe
- * did is returned, what the model did is left in @want.
+ * Does one step in both: a write of @len bytes, or a read of -@len bytes. Returns the
+ * result of the pipe, and stores the result of the model in @want.
  */
 static long twin_step(struct twin *t, long len, long *want)
 {
@@ -49,7 +49,7 @@ static long twin_step(struct twin *t, long len, long *want)
 	return ret;
 }
 
-/* Whether everything a user can see of the pipe is what the model says. */
+/* True if FIONREAD and poll on both ends report what the model predicts. */
 static bool twin_agrees(struct twin *t)
 {
 	return fionread(t->e->fd[0]) == model_fionread(&t->m) &&
@@ -79,9 +79,9 @@ static const struct {
 		{ 15 * PAGE, 100, 200, PAGE, 5000, 2893, 1 } },
 	{ "a full pipe takes the beginning of a write and no more",
 		{ 15 * PAGE, 100, 2 * PAGE + 50, 2 * PAGE, -200, 3946, 1 } },
-	{ "a slot that was begun has less room",
+	{ "a slot that was begun has less space",
 		{ 100, -50, 3996, -3000, 1, 15 * PAGE, -1046, -1, PAGE } },
-	{ "an empty slot is gone, and its room with it",
+	{ "an empty slot is gone, and its space with it",
 		{ 100, -100, 3997, 200, -3997, 3896, 1 } },
 	{ "one byte frees a slot only when it is the last one",
 		{ 16 * PAGE, -1, 1, -4094, 1, -1, 1, 1, -PAGE, PAGE } },
@@ -109,7 +109,7 @@ TEST_F_TIMEOUT(all, table_of_merges, TIMEOUT)
 	}
 }
 
-/* The lengths of the slots themselves: reads that end with a broken one. */
+/* The lengths of single slots. Reads into partly bad memory show where a slot ends. */
 TEST_F_TIMEOUT(all, slots_of_one_write, TIMEOUT)
 {
 	char *p = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE,
@@ -119,7 +119,10 @@ TEST_F_TIMEOUT(all, slots_of_one_write, TIMEOUT)
 	ASSERT_EQ(100, stream_write(self->e.fd[1], 0, 100));
 	ASSERT_EQ(2 * PAGE + 300, stream_write(self->e.fd[1], 100,
 					       2 * PAGE + 300));
-	/* Slots of 400, 4096 and 4096 bytes: the hole decides how many. */
+	/*
+	 * The slots have 400, 4096 and 4096 bytes. A slot that does not fit before the
+	 * bad page is not read.
+	 */
 	EXPECT_EQ(-EFAULT, sys(read(self->e.fd[0], p + 3 * PAGE - 399, PAGE)));
 	EXPECT_EQ(400, sys(read(self->e.fd[0], p + 3 * PAGE - 400 - 4095,
 				2 * PAGE)));
@@ -169,8 +172,8 @@ TEST_F_TIMEOUT(all, random_steps_of_another_seed, TIMEOUT)
 }
 
 /*
- * A write that waits: takes what fits, and after each read what fits then. It
- * comes back exactly when nothing is left.
+ * A blocked write fills the slots that are free, also after each read. It returns as
+ * soon as all bytes are written.
  */
 static void blocked_write(struct __test_metadata *_metadata, struct twin *t,
 			  long len, const long *reads)
@@ -192,7 +195,10 @@ static void blocked_write(struct __test_metadata *_metadata, struct twin *t,
 		if (!left)
 			break;
 		n = model_read(&t->m, *reads);
-		/* Who faults while he reads would meet what comes after. */
+		/*
+		 * With cut copies a larger read may also get bytes written after its
+		 * page fault.
+		 */
 		ASSERT_EQ(n, stream_read(t->e->fd[0], t->out, cut ? n : *reads))
 			TH_LOG("left %ld", left);
 		t->out += n;
@@ -201,7 +207,7 @@ static void blocked_write(struct __test_metadata *_metadata, struct twin *t,
 	set_nonblock(t->e->fd[1], true);
 }
 
-/* Reads one by one until the write is done; the last one may repeat. */
+/* Reads @step bytes at a time until the write is done. */
 static void blocked_write_reading(struct __test_metadata *_metadata,
 				  struct ends *e, long before, long len,
 				  long step)
@@ -217,7 +223,7 @@ static void blocked_write_reading(struct __test_metadata *_metadata,
 	if (before)
 		ASSERT_EQ(before, twin_step(&t, before, &want));
 	blocked_write(_metadata, &t, len, reads);
-	/* All of it is there, and nothing else. */
+	/* The pipe holds all of the written bytes and nothing else. */
 	while (t.out < t.in) {
 		long ret = stream_read(e->fd[0], t.out, FULL);
 
@@ -288,8 +294,8 @@ TEST_F_TIMEOUT(all, random_blocked_writes, TIMEOUT)
 }
 
 /*
- * A peer that reads half of a request, answers, and expects the writer to see
- * the answer: the rest fits, so the write has to come back.
+ * A peer reads half of a request and answers. The writer must see the answer, so its
+ * write must return once the rest fits.
  */
 TEST_F_TIMEOUT(all, write_returns_when_the_rest_fits, TIMEOUT)
 {
@@ -302,14 +308,14 @@ TEST_F_TIMEOUT(all, write_returns_when_the_rest_fits, TIMEOUT)
 	EXPECT_EQ(FULL, stream_read(self->e.fd[0], FULL / 2, 2 * FULL));
 }
 
-/* Odd bytes go to the last slot when the write begins, or not at all. */
-TEST_F_TIMEOUT(all, write_that_waited_merges_no_more, TIMEOUT)
+/* Odd bytes are appended to the last slot when the write begins, and never later. */
+TEST_F_TIMEOUT(all, blocked_write_merges_no_more, TIMEOUT)
 {
 	struct child small, large;
 
 	ASSERT_EQ(FULL, stream_write(self->e.fd[1], 0, FULL));
 	child_write(&small, &self->e, FULL, 10);
-	/* Its turn is before the other's only if it waits for room by now. */
+	/* The small write is served first only if it already waits for a free slot. */
 	ASSERT_TRUE(child_stays_asleep(&small));
 	child_write(&large, &self->e, FULL + 10, PAGE + 100);
 	ASSERT_TRUE(child_stays_asleep(&large));
@@ -317,13 +323,16 @@ TEST_F_TIMEOUT(all, write_that_waited_merges_no_more, TIMEOUT)
 	EXPECT_EQ(10, child_join(&small));
 	ASSERT_EQ(2 * PAGE, stream_read(self->e.fd[0], PAGE, 2 * PAGE));
 	EXPECT_EQ(PAGE + 100, child_join(&large));
-	/* It took both slots, though its odd bytes fit behind the ten. */
+	/*
+	 * The large write used both slots, though its odd bytes would fit behind the
+	 * ten.
+	 */
 	EXPECT_EQ(0, poll_mask(self->e.fd[1]));
 	EXPECT_EQ(FULL - 2 * PAGE + 110,
 		  stream_read(self->e.fd[0], 3 * PAGE, 2 * FULL));
 }
 
-/* Records of at most PIPE_BUF bytes are never torn, however many write. */
+/* Writes of at most PIPE_BUF bytes are atomic with any number of writers. */
 #define WRITERS		4
 #define RECORDS		100
 
@@ -345,7 +354,7 @@ static long write_records(struct child *c)
 	return 0;
 }
 
-/* Fills @buf, or less at the end of the pipe. */
+/* Reads @len bytes to @buf, or fewer at the end of the data. */
 static long read_fully(int fd, unsigned char *buf, long len)
 {
 	long done = 0, ret;

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Buffers that are good but not all in memory: a transfer goes through as if
- * they were. zpipe copies without faults first and meets the missing page in
- * the middle of a slot; what was copied by then is taken back.
+ * Good buffers of which a page is not resident: the transfer must succeed. zpipe first copies
+ * without page faults, and meets the missing page in the middle of a slot. It then undoes the
+ * partial copy of that slot.
  */
 #include "oracle.h"
 #include "child.h"
 
 #define FULL		(SLOTS * PAGE)
 
-/* @pages pages with the stream in them, one of which is not mapped now. */
+/* Allocates @pages pages that hold the stream, and unmaps page @missing from the page table. */
 static unsigned char *pages_without(int pages, int missing)
 {
 	unsigned char *p = shared_alloc(pages * PAGE);
@@ -28,7 +28,7 @@ TEST_F_TIMEOUT(all, write_of_a_slot, TIMEOUT)
 	EXPECT_EQ(200, stream_read(self->e.fd[0], PAGE - 100, FULL));
 }
 
-/* With a page left from what was read before. */
+/* The write finds a spare page that an earlier write used. */
 TEST_F_TIMEOUT(all, write_of_another_slot, TIMEOUT)
 {
 	unsigned char *p = pages_without(2, 1);
@@ -48,7 +48,7 @@ TEST_F_TIMEOUT(all, write_that_merges, TIMEOUT)
 	EXPECT_EQ(300, stream_read(self->e.fd[0], PAGE - 200, FULL));
 }
 
-/* The odd bytes that merge are missing, and so is what follows. */
+/* The odd bytes, which merge, are not resident, nor are the bytes behind them. */
 TEST_F_TIMEOUT(all, large_write_that_merges, TIMEOUT)
 {
 	unsigned char *p = pages_without(3, 0);
@@ -58,7 +58,7 @@ TEST_F_TIMEOUT(all, large_write_that_merges, TIMEOUT)
 	EXPECT_EQ(PAGE + 300, stream_read(self->e.fd[0], 0, FULL));
 }
 
-/* They merge at once, and a page is missing in the slot behind them. */
+/* The odd bytes are resident and merge at once. A page of the next slot is missing. */
 TEST_F_TIMEOUT(all, large_write_behind_what_merges, TIMEOUT)
 {
 	unsigned char *p = pages_without(3, 1);
@@ -76,7 +76,7 @@ TEST_F_TIMEOUT(all, write_of_many_slots, TIMEOUT)
 	EXPECT_EQ(FULL, stream_read(self->e.fd[0], 100, FULL + 1));
 }
 
-/* Whether a read of @bytes bytes to @p gets the stream at @off, and no more. */
+/* True if a read of @bytes bytes to @p gets the stream at @off, and stores nothing beside it. */
 static bool reads(int fd, unsigned char *p, unsigned long off, long bytes)
 {
 	return read(fd, p, bytes) == bytes && stream_diff(p, off, bytes) < 0 &&

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A model of the ring of fs/pipe.c: which write goes into which slot. It knows
- * lengths only; the tests compare the bytes with the stream.
+ * A model of the ring of fs/pipe.c, which assigns the bytes of writes to slots.
+ * It knows only lengths; the tests compare the bytes with the stream.
  */
 #ifndef ZPIPE_TESTS_MODEL_H
 #define ZPIPE_TESTS_MODEL_H
@@ -48,7 +48,7 @@ static inline long model_fionread(struct model *m)
 	return n;
 }
 
-/* Fills free slots; returns how much of @len went in. */
+/* Fills free slots; returns how many of @len bytes fitted. */
 static inline long model_fill(struct model *m, long len, bool packet)
 {
 	long ret = 0;
@@ -65,8 +65,8 @@ static inline long model_fill(struct model *m, long len, bool packet)
 }
 
 /*
- * A write that does not wait: how much it takes. The part of it beyond whole
- * pages is merged into the last slot if it fits there whole.
+ * A write that does not block; returns how many bytes it writes. The bytes
+ * beyond whole pages are merged into the last slot if all of them fit there.
  */
 static inline long model_write(struct model *m, long len, bool packet)
 {
@@ -84,7 +84,10 @@ static inline long model_write(struct model *m, long len, bool packet)
 	return ret + model_fill(m, len - ret, packet);
 }
 
-/* A read that does not wait: how much it gets. A packet ends it. */
+/*
+ * A read that does not block; returns how many bytes it reads. It ends at the
+ * end of a packet.
+ */
 static inline long model_read(struct model *m, long len)
 {
 	long ret = 0;
@@ -104,7 +107,7 @@ static inline long model_read(struct model *m, long len)
 	return ret;
 }
 
-/* A resize to @slots: whether it succeeds. */
+/* Sets the capacity to @slots; false if more slots are used. */
 static inline bool model_resize(struct model *m, unsigned int slots)
 {
 	if (m->head - m->tail > slots)
@@ -113,7 +116,10 @@ static inline bool model_resize(struct model *m, unsigned int slots)
 	return true;
 }
 
-/* What poll(2) says of the read end and of the write end, both ends open. */
+/*
+ * The events that poll(2) reports of the read end (@end is 0) or of the write
+ * end, with both ends open.
+ */
 static inline int model_poll(const struct model *m, int end)
 {
 	if (!end)
@@ -121,16 +127,17 @@ static inline int model_poll(const struct model *m, int end)
 	return model_full(m) ? 0 : POLLOUT;
 }
 
-/*
- * Random numbers that are the same everywhere. The seed comes from ZPIPE_SEED
- * and is printed, so that a failure can be repeated.
- */
+/* A pseudo-random number; the sequence is the same on every machine. */
 static inline unsigned int rnd(unsigned long *state)
 {
 	*state = *state * 6364136223846793005UL + 1442695040888963407UL;
 	return *state >> 33;
 }
 
+/*
+ * The random seed: ZPIPE_SEED, or else @def. It is printed, so that a failure can
+ * be repeated.
+ */
 static inline unsigned long seed(unsigned long def)
 {
 	const char *env = getenv("ZPIPE_SEED");
@@ -141,7 +148,7 @@ static inline unsigned long seed(unsigned long def)
 	return def;
 }
 
-/* A length that likes the neighbourhood of pages. */
+/* A random length from 1 to @max, often near a multiple of a page. */
 static inline long rnd_len(unsigned long *state, long max)
 {
 	long len;

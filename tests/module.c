@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The module goes when nobody needs it and not before, and comes back whole.
- * Needs root and /zpipe.ko. Every test leaves the module loaded, without the
- * parameters it had, which nobody can read.
+ * Loading and unloading the module. It can be unloaded exactly when nothing uses it,
+ * and works after it was loaded again. Needs root and /zpipe.ko.
+ *
+ * Every test leaves the module loaded, but without the parameters that it had before,
+ * since nobody can read those.
  */
 #include "oracle.h"
 #include "child.h"
@@ -33,7 +35,10 @@ FIXTURE_TEARDOWN(module)
 	load();
 }
 
-/* It stays while @fd is open, and goes when that is closed. */
+/*
+ * Expects that the module stays loaded while @fd is open, and can be unloaded
+ * afterwards.
+ */
 static void in_use_by(struct __test_metadata *_metadata, int fd)
 {
 	ASSERT_LE(0, fd);
@@ -56,10 +61,10 @@ TEST_F_TIMEOUT(module, unloads_and_loads, TIMEOUT)
 }
 
 /*
- * There is memory that a fault handler is content with and that cannot be
- * written to all the same: here all of it is.
+ * Some memory passes the fault handler and yet cannot be written to. With cut_copies=2
+ * all memory behaves so: each copy without page faults stops before its first byte.
  */
-TEST_F_TIMEOUT(module, destination_that_takes_nothing, TIMEOUT)
+TEST_F_TIMEOUT(module, read_where_every_copy_fails, TIMEOUT)
 {
 	struct ends *e = &self->pair;
 
@@ -74,7 +79,7 @@ TEST_F_TIMEOUT(module, destination_that_takes_nothing, TIMEOUT)
 	EXPECT_EQ(0, unload_eventually());
 }
 
-/* Nanoseconds that this thread has run. */
+/* Nanoseconds of processor time that this thread has used. */
 static long own_ns(void)
 {
 	struct timespec t;
@@ -91,10 +96,10 @@ static int compare_longs(const void *a, const void *b)
 }
 
 /*
- * However long a reader is told to spin, it sleeps after a millisecond. Here it
- * waits for 200 in vain, of pipes where nobody spun in vain before, with a
- * processor of its own; and in half of the rounds nothing else would keep it from
- * spinning for many more.
+ * A reader spins for at most a millisecond, however large spin_us is. Each round waits
+ * 200 ms for data that never comes, on a new pipe, where no spin has failed before. The
+ * thread has a processor of its own. In half of the rounds nothing but the limit would
+ * end a much longer spin.
  */
 TEST_F_TIMEOUT(module, spinning_is_bounded, TIMEOUT)
 {
@@ -173,7 +178,7 @@ static int fd_path_open(int fd, int flags)
 	return open(path, flags);
 }
 
-/* Nothing of the module's is called for such a descriptor. */
+/* The kernel calls no function of the module for an O_PATH descriptor. */
 TEST_F_TIMEOUT(module, in_use_by_a_path_descriptor_of_a_pair, TIMEOUT)
 {
 	int fd;
@@ -203,8 +208,8 @@ TEST_F_TIMEOUT(module, refused_unload_breaks_nothing, TIMEOUT)
 }
 
 /*
- * DEVIATION: an O_PATH descriptor of a node, unlike one of a FIFO, can be left
- * behind by the driver; opening it then fails as for any device without one.
+ * DEVIATION: an O_PATH descriptor of a node does not keep the module loaded, unlike one
+ * of a FIFO. After the unload, opening it fails as for any device without a driver.
  */
 TEST_F_TIMEOUT(module, path_descriptor_of_a_node, TIMEOUT)
 {
@@ -218,7 +223,7 @@ TEST_F_TIMEOUT(module, path_descriptor_of_a_node, TIMEOUT)
 	ASSERT_EQ(0, unload_eventually());
 	EXPECT_EQ(-ENXIO, sys(fd_path_open(path, O_RDWR)));
 	ASSERT_EQ(0, load());
-	/* The numbers may be others now, but it does not do any harm. */
+	/* The device numbers may have changed. The call must do no harm. */
 	fd_path_open(path, O_RDWR);
 }
 
@@ -270,7 +275,7 @@ TEST_F_TIMEOUT(module, in_use_by_the_list_of_pipes, TIMEOUT)
 	EXPECT_EQ(0, access(PIPES, R_OK));
 }
 
-/* As with the node: debugfs tells nobody of such a descriptor. */
+/* Debugfs does not notice O_PATH descriptors, so they do not keep the module loaded. */
 TEST_F_TIMEOUT(module, path_descriptor_of_the_list_of_pipes, TIMEOUT)
 {
 	int path;
@@ -342,7 +347,10 @@ TEST_F_TIMEOUT(module, not_in_use_by_a_watch, TIMEOUT)
 	EXPECT_EQ(0, unload_eventually());
 }
 
-/* Others open while the module goes and comes: a whole pipe or a clean error. */
+/*
+ * Opens pipes while the module is unloaded and loaded. Each open must give a working
+ * pipe or a plain error.
+ */
 static long open_all_the_time(struct child *c)
 {
 	struct ends e = { .kind = ZPAIR, .fd = { -1, -1 } };
@@ -368,7 +376,7 @@ static long open_all_the_time(struct child *c)
 	return 0;
 }
 
-/* Others open all the time, and count how often they can. */
+/* Opens a node all the time and counts the successful opens. */
 static long count_opens(struct child *c)
 {
 	int *count = c->arg;
@@ -384,7 +392,7 @@ static long count_opens(struct child *c)
 	return 0;
 }
 
-/* Of all that can fail only what makes an entry of sysfs does; and all again. */
+/* With @only, makes only the allocations of sysfs entries fail. Without, undoes that. */
 static bool only_sysfs_fails(bool only)
 {
 	return put_all(!only) &&
@@ -395,13 +403,18 @@ static bool only_sysfs_fails(bool only)
 }
 
 /*
- * A module whose init failed is freed, even if a file is open that holds it. So
- * nobody is let in as long as it can fail: the entries of sysfs that fail here are
- * those of the module itself, and then those of its class and its devices.
+ * If the init function of a module fails, the kernel frees the module even while files
+ * hold it. So no open may succeed before the last step that can fail.
+ *
+ * The allocations that fail here are those of sysfs entries. First come the entries of
+ * the module itself, then those of its class and devices.
  */
-TEST_F_TIMEOUT(module, failing_to_load_lets_nobody_in, 3 * TIMEOUT)
+TEST_F_TIMEOUT(module, no_open_while_loading_can_fail, 3 * TIMEOUT)
 {
-	/* Half of what class and devices have, each as far from the next. */
+	/*
+	 * The last 24 allocations are about half of those for the class and the
+	 * devices. Every fourth of them is made to fail.
+	 */
 	const int many = 1000, last = 24, step = 4;
 	int nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
 	int *opens = shared_alloc(sizeof(*opens));
@@ -409,7 +422,7 @@ TEST_F_TIMEOUT(module, failing_to_load_lets_nobody_in, 3 * TIMEOUT)
 		.fn = count_opens, .arg = opens, .drop = -1,
 		.path = self->node.path,
 	};
-	int n, places, before, failed = 0;
+	int n, points, before, failed = 0;
 	long ret;
 
 	if (nth < 0)
@@ -418,11 +431,11 @@ TEST_F_TIMEOUT(module, failing_to_load_lets_nobody_in, 3 * TIMEOUT)
 	ASSERT_EQ(0, unload_eventually());
 	arm(nth, many);
 	ret = load();
-	places = many - disarm_left(nth);
+	points = many - disarm_left(nth);
 	ASSERT_EQ(0, ret);
 	child_start(&c, 0);
 	EXPECT_TRUE(eventually(__atomic_load_n(opens, __ATOMIC_SEQ_CST)));
-	for (n = places; n > places - last; n -= step) {
+	for (n = points; n > points - last; n -= step) {
 		if (!ret)
 			ASSERT_EQ(0, unload_eventually());
 		before = __atomic_load_n(opens, __ATOMIC_SEQ_CST);
@@ -433,11 +446,11 @@ TEST_F_TIMEOUT(module, failing_to_load_lets_nobody_in, 3 * TIMEOUT)
 			continue;
 		failed++;
 		EXPECT_EQ(before, __atomic_load_n(opens, __ATOMIC_SEQ_CST))
-			TH_LOG("failure %d of %d: %ld", n, places, ret);
+			TH_LOG("failure %d of %d: %ld", n, points, ret);
 	}
 	EXPECT_TRUE(only_sysfs_fails(false));
 	EXPECT_LT(last / step / 2, failed)
-		TH_LOG("%d of %d", failed, places);
+		TH_LOG("%d of %d", failed, points);
 	child_kill(&c);
 }
 
@@ -460,7 +473,10 @@ TEST_F_TIMEOUT(module, unload_races_open, TIMEOUT)
 	EXPECT_EQ(0, child_join(&c));
 }
 
-/* The sum of a file's lines "NAME number", what is only cached given back. */
+/*
+ * Drops the caches, then sums up the numbers after @name in the lines of a file.
+ * Returns -1 if it cannot drop them.
+ */
 static long counted(const char *path, const char *name)
 {
 	char line[256], *p;
@@ -480,7 +496,7 @@ static long counted(const char *path, const char *name)
 	return sum;
 }
 
-/* Free pages, those on the lists of each CPU included. */
+/* Free pages, including those on the lists of each processor. */
 static long free_pages(void)
 {
 	return counted("/proc/zoneinfo", "pages free ") +
@@ -515,9 +531,9 @@ static int use_pipes(const char *node, int rounds)
 }
 
 /*
- * 4000 pipes may cost at most 400 pages, which is 400 bytes for each: less than
- * a page, a ring or an inode. Half-empty slabs were seen to keep up to 130, and
- * what they keep at first they have kept after the first 400 pipes.
+ * 4000 pipes may cost at most 400 pages, which is 400 bytes for each. A leaked page,
+ * ring or inode would cost more. Half-empty slabs were seen to keep up to 130 pages.
+ * They have reached that size after the first 400 pipes.
  */
 TEST_F_TIMEOUT(module, pipes_lose_no_memory, TIMEOUT)
 {
@@ -532,16 +548,16 @@ TEST_F_TIMEOUT(module, pipes_lose_no_memory, TIMEOUT)
 }
 
 /*
- * Free pages are no measure here: the kernel keeps room for modules in pieces
- * of some MiB, and gives it back when it likes. Slabs are: 150 cycles may cost
- * at most 300 KiB, less than the two devices and the class of each.
+ * Here free pages are no measure: the kernel keeps the memory of modules in pieces of
+ * some MiB and frees it at any time later. Slab memory is a measure. 150 cycles may
+ * cost at most 300 KiB, which is less than the class and both devices in each cycle.
  */
 TEST_F_TIMEOUT(module, cycles_lose_no_memory, 3 * TIMEOUT)
 {
 	/*
-	 * Loading is what slow kernels are slowest at; and their slabs grow by
-	 * megabytes, for those who watch them keep what was freed. They are the
-	 * ones to find the leaks of a few cycles, see verdict.c.
+	 * Loading is very slow on kernels that check everything. Their slabs also grow
+	 * by megabytes, since the checks keep freed objects. Those kernels find the
+	 * leaks of a few cycles by other means, see verdict.c.
 	 */
 	const int cycles = SLOWER > 1 ? 4 : 200;
 	long before = 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Huge pages that come into a reader's memory: what is there then, what was there
- * before, and what is copied instead, for which reason.
+ * Huge pages that are moved to a reader's memory: what the reader finds there,
+ * depending on what was there before, and which pages are copied for which reason.
  */
 #include "oracle.h"
 #include "child.h"
@@ -9,18 +9,21 @@
 
 #include <sys/prctl.h>
 
-/* So many of @pages are expected to have come, and the stream in all of them. */
-#define EXPECT_CAME(e, g, at, came, pages)				\
+/*
+ * Expects that @moved_pages of @pages huge pages were moved and the others copied, and that
+ * all of them hold the stream.
+ */
+#define EXPECT_MOVED(e, g, at, moved_pages, pages)				\
 ({									\
-	unsigned long __came = moves(e) ? (came) * HUGE_SIZE : 0;	\
+	unsigned long __moved = moves(e) ? (moved_pages) * HUGE_SIZE : 0;	\
 	size_t __bytes = (pages) * HUGE_SIZE;				\
 	struct gifted __g = g;						\
 									\
 	EXPECT_EQ((long)__bytes, __g.ret);				\
-	EXPECT_EQ(__came, __g.moved) {					\
+	EXPECT_EQ(__moved, __g.moved) {					\
 		tell_reasons(&__g);					\
 	}								\
-	EXPECT_EQ(__bytes - __came, __g.copied);			\
+	EXPECT_EQ(__bytes - __moved, __g.copied);			\
 	EXPECT_EQ(-1, stream_diff(at, 0, __bytes));			\
 })
 
@@ -34,15 +37,15 @@ TEST_F_TIMEOUT(all, into_a_hole, TIMEOUT)
 	at = hole(1);
 	g = fetch(&self->e, at, HUGE_SIZE, 0);
 	EXPECT_EQ(HUGE_SIZE, child_join(&c));
-	EXPECT_CAME(&self->e, g, at, 1, 1);
+	EXPECT_MOVED(&self->e, g, at, 1, 1);
 	if (moves(&self->e))
 		EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-moves"));
 	memset(at, 1, HUGE_SIZE);
 	munmap(at, HUGE_SIZE);
 }
 
-/* The page of zeros is nothing, too, and so is what was given up. */
-TEST_F_TIMEOUT(all, into_what_was_only_read, TIMEOUT)
+/* Memory that maps the zero page, or was freed, counts as empty. */
+TEST_F_TIMEOUT(all, into_the_zero_page_and_freed_memory, TIMEOUT)
 {
 	unsigned char *at;
 	struct gifted g;
@@ -54,7 +57,7 @@ TEST_F_TIMEOUT(all, into_what_was_only_read, TIMEOUT)
 	memset(at + HUGE_SIZE, 1, HUGE_SIZE);
 	ASSERT_EQ(0, madvise(at + HUGE_SIZE, HUGE_SIZE, MADV_DONTNEED));
 	g = fetch(&self->e, at, HUGE_SIZE, 0);
-	EXPECT_CAME(&self->e, g, at, 1, 1);
+	EXPECT_MOVED(&self->e, g, at, 1, 1);
 	g = fetch(&self->e, at + HUGE_SIZE, HUGE_SIZE, 0);
 	EXPECT_EQ(moves(&self->e) ? HUGE_SIZE : 0, g.moved);
 	EXPECT_EQ(2 * HUGE_SIZE, child_join(&c));
@@ -72,11 +75,11 @@ TEST_F_TIMEOUT(all, in_exchange, TIMEOUT)
 	memset(at, 0xee, HUGE_SIZE);
 	g = fetch(&self->e, at, HUGE_SIZE, 0);
 	EXPECT_EQ(HUGE_SIZE, child_join(&c));
-	EXPECT_CAME(&self->e, g, at, 1, 1);
+	EXPECT_MOVED(&self->e, g, at, 1, 1);
 	memset(at, 1, HUGE_SIZE);
 }
 
-/* DEVIATION: read(2) does it, too. */
+/* DEVIATION: read(2) moves huge pages, too. */
 TEST_F_TIMEOUT(all, by_read, TIMEOUT)
 {
 	unsigned char *at;
@@ -97,8 +100,8 @@ TEST_F_TIMEOUT(all, by_read, TIMEOUT)
 		EXPECT_EQ(1, fdinfo_number(self->e.fd[0], "zpipe-moves"));
 }
 
-/* Several in one call, and what is between them. */
-TEST_F_TIMEOUT(all, with_what_is_between, TIMEOUT)
+/* Two huge pages in one call, with copied bytes between them. */
+TEST_F_TIMEOUT(all, two_with_a_write_between, TIMEOUT)
 {
 	unsigned char *at, *from, small[100];
 	struct gifted g;
@@ -131,7 +134,7 @@ TEST_F_TIMEOUT(all, with_what_is_between, TIMEOUT)
 	EXPECT_EQ(POLLOUT, poll_mask(self->e.fd[1]));
 }
 
-/* It is the page itself. */
+/* The reader gets the very same physical page. */
 TEST_F(all, the_same_page)
 {
 	unsigned char *from, *at;
@@ -148,7 +151,7 @@ TEST_F(all, the_same_page)
 	ASSERT_EQ(HUGE_SIZE, fetch(&self->e, at, HUGE_SIZE, 0).moved);
 	is = frame(at);
 	EXPECT_EQ(was, is);
-	/* Two parties, two pages. */
+	/* Writer and reader have different pages afterwards. */
 	memset(from, 1, HUGE_SIZE);
 	EXPECT_EQ(-1, stream_diff(at, 0, HUGE_SIZE));
 }
@@ -191,8 +194,8 @@ TEST_F(all, errors)
 	EXPECT_EQ(0, g.ret);
 }
 
-/* What is behind it stays there, though nothing more is wanted. */
-TEST_F(all, a_packet_behind_it)
+/* The huge page fills the buffer. The read must not consume the packet behind it. */
+TEST_F(all, packet_behind_a_gift)
 {
 	unsigned char *at, small[200];
 
@@ -208,8 +211,8 @@ TEST_F(all, a_packet_behind_it)
 	EXPECT_EQ(-1, stream_diff(small, 0, 100));
 }
 
-/* Of a page that somebody has begun to read the rest is copied. */
-TEST_F(all, what_is_left_of_one)
+/* If a huge page was read in part, the rest of it is copied. */
+TEST_F(all, rest_of_a_partly_read_gift)
 {
 	unsigned char small[100], *at;
 	struct gifted g;
@@ -226,7 +229,7 @@ TEST_F(all, what_is_left_of_one)
 	EXPECT_EQ(-1, stream_diff(at, 100, HUGE_SIZE - 100));
 }
 
-/* Where everything is to go through the pipe's own pages, it does. */
+/* A buffer-only pipe moves no huge pages. */
 TEST_F(all, buffer_only)
 {
 	unsigned char *at = hole(1), *to = hole(1);
@@ -246,10 +249,13 @@ TEST_F(all, buffer_only)
 	EXPECT_EQ(-1, stream_diff(to, 0, HUGE_SIZE));
 }
 
-/* One call reads as many as a pipe can have, frames of windows too: others write meanwhile. */
+/*
+ * One call reads at most as many huge pages as a pipe can hold, frames of windows
+ * included. Otherwise it could go on for as long as writers add more.
+ */
 #define GIFTS_AT_ONCE	12
 
-TEST_F_TIMEOUT(all, few_in_one_call, 2 * TIMEOUT)
+TEST_F_TIMEOUT(all, limit_of_one_call, 2 * TIMEOUT)
 {
 	struct iovec iov;
 	struct gifted g;
@@ -276,7 +282,7 @@ TEST_F_TIMEOUT(all, few_in_one_call, 2 * TIMEOUT)
 	EXPECT_EQ(-1, stream_diff(iov.iov_base + iov.iov_len - n, 0, n));
 }
 
-/* What cannot be written to is not read, nor lost. */
+/* A read to memory that cannot be written to fails, and the huge page stays in the pipe. */
 TEST_F(all, bad_memory_loses_nothing)
 {
 	unsigned char *at;
@@ -288,7 +294,7 @@ TEST_F(all, bad_memory_loses_nothing)
 	ASSERT_EQ(0, mprotect(at, HUGE_SIZE, PROT_READ));
 	EXPECT_EQ(-EFAULT, fetch(&self->e, at, HUGE_SIZE, 0).ret);
 	EXPECT_EQ(HUGE_SIZE, fionread(self->e.fd[0]));
-	/* Half of it. */
+	/* Now half of the memory can be written to. */
 	ASSERT_EQ(0, mprotect(at, HUGE_SIZE / 2, PROT_READ | PROT_WRITE));
 	EXPECT_EQ(HUGE_SIZE / 2, fetch(&self->e, at, HUGE_SIZE, 0).ret);
 	EXPECT_EQ(HUGE_SIZE / 2, fionread(self->e.fd[0]));
@@ -298,7 +304,8 @@ TEST_F(all, bad_memory_loses_nothing)
 }
 
 /*
- * What is copied, and why. Each of these makes one piece of memory unfit.
+ * Each of the following tests makes the reader's memory unfit for a move. The page must
+ * be copied, and the report must name the reason.
  */
 
 #define EXPECT_COPIED(at, reason)					\
@@ -307,7 +314,7 @@ TEST_F(all, bad_memory_loses_nothing)
 	struct gifted __got = fetch(&self->e, __to, HUGE_SIZE, 0);	\
 									\
 	EXPECT_EQ(HUGE_SIZE, child_join(&c));				\
-	EXPECT_CAME(&self->e, __got, __to, 0, 1);			\
+	EXPECT_MOVED(&self->e, __got, __to, 0, 1);			\
 	if (moves(&self->e)) {						\
 		EXPECT_EQ(1, __got.why[reason]) {			\
 			tell_reasons(&__got);				\
@@ -329,7 +336,7 @@ TEST_F_TIMEOUT(all, into_small_pages, TIMEOUT)
 	EXPECT_COPIED(at, ZPIPE_REASON_SMALL);
 }
 
-TEST_F_TIMEOUT(all, where_no_huge_pages_are_wanted, TIMEOUT)
+TEST_F_TIMEOUT(all, into_memory_without_huge_pages, TIMEOUT)
 {
 	unsigned char *at;
 	struct child c;
@@ -369,8 +376,8 @@ TEST_F_TIMEOUT(all, into_shared_memory, TIMEOUT)
 	EXPECT_COPIED(at, ZPIPE_REASON_MAPPING);
 }
 
-/* A child goes on to see what it saw, and nothing that came. */
-TEST_F_TIMEOUT(all, into_what_a_child_has, TIMEOUT)
+/* A child shares the memory. It must see the old bytes, and none that were read. */
+TEST_F_TIMEOUT(all, into_memory_shared_with_a_child, TIMEOUT)
 {
 	unsigned char *at;
 	struct child c;
@@ -396,7 +403,10 @@ TEST_F_TIMEOUT(all, into_what_a_child_has, TIMEOUT)
 	EXPECT_EQ(0, status);
 }
 
-/* Who has a reference goes on to see what is written to its page. */
+/*
+ * A pipe of the kernel refers to the reader's page. It must see the bytes that were
+ * read.
+ */
 TEST_F_TIMEOUT(all, into_pinned_pages, TIMEOUT)
 {
 	unsigned char *at;
@@ -427,8 +437,11 @@ TEST_F_TIMEOUT(all, into_watched_pages, TIMEOUT)
 	close(uffd);
 }
 
-/* It is the reader's as any other page: lazily freed memory that it took the place of is not. */
-TEST_F_TIMEOUT(all, it_stays, TIMEOUT)
+/*
+ * A moved page belongs to the reader like any other page. It is not lazily free, even
+ * if the page that it replaced was. So MADV_PAGEOUT loses no bytes.
+ */
+TEST_F_TIMEOUT(all, moved_page_is_not_lazily_freed, TIMEOUT)
 {
 	unsigned char *at;
 	struct child c;
@@ -451,8 +464,9 @@ TEST_F_TIMEOUT(all, it_stays, TIMEOUT)
 }
 
 /*
- * Two readers, and messages of a huge page each that are told by their number, moved
- * and copied as it comes: each arrives once and whole, and later ones later.
+ * Two readers get numbered messages, each as large as a huge page, some moved and some
+ * copied. Each message must arrive once and whole, and each reader must see increasing
+ * numbers.
  */
 
 #define MESSAGES	(60L)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Which path leads to which pipe, and what an opener that waits may not hold
- * up: a pipe belongs to the inode of its node, as with fifo(7).
+ * Which path leads to which pipe, and what a blocked open must not delay. A pipe
+ * belongs to the inode of its node, as with fifo(7).
  */
 #include "oracle.h"
 #include "child.h"
@@ -14,8 +14,8 @@ static long open_now(const char *path, int flags)
 }
 
 /*
- * Whether two paths lead to one pipe: what is written through the one can be
- * read through the other. -errno if they do not open.
+ * Returns 1 if two paths lead to the same pipe: bytes written to the one can be read
+ * from the other. Returns 0 if not, or -errno if an open or a call fails.
  */
 static long same_pipe(const char *one, const char *two)
 {
@@ -113,7 +113,7 @@ TEST_F_TIMEOUT(named, bind_mount_is_same_pipe, TIMEOUT)
 
 	snprintf(path, sizeof(path), "%s/bound", self->e.dir);
 	ASSERT_EQ(0, unshare(CLONE_NEWNS));
-	/* In a root file system that is no mount of its own there is no need. */
+	/* This fails, harmlessly, if the root file system is not a mount of its own. */
 	mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
 	ASSERT_EQ(0, mknod(path, S_IFREG | 0600, 0));
 	ASSERT_EQ(0, mount(self->e.path, path, NULL, MS_BIND, NULL));
@@ -163,7 +163,7 @@ TEST_F_TIMEOUT(named, node_in_chroot_is_another_pipe, TIMEOUT)
 	rmdir(root);
 }
 
-/* Enters a user namespace as its root. */
+/* Enters a new user namespace as its root user. */
 static int enter_userns(void)
 {
 	int fd;
@@ -213,8 +213,8 @@ static long mknod_in_userns(struct child *c)
 }
 
 /*
- * DEVIATION: a user namespace can make FIFOs, but no device nodes. There the
- * administrator's node or a private pipe serves.
+ * DEVIATION: a user namespace can make FIFOs, but no device nodes. Its processes can
+ * use a node that the administrator made, or private pairs.
  */
 TEST_F_TIMEOUT(named, user_namespace_makes_a_node, TIMEOUT)
 {
@@ -224,7 +224,7 @@ TEST_F_TIMEOUT(named, user_namespace_makes_a_node, TIMEOUT)
 	EXPECT_EQ(variant->kind == FIFO ? 0 : -EPERM, child_join(&c));
 }
 
-/* DEVIATION: fstat says that a node is a character device, not a FIFO. */
+/* DEVIATION: fstat reports a node as a character device, not as a FIFO. */
 TEST_F_TIMEOUT(named, type_of_node, TIMEOUT)
 {
 	struct stat st;
@@ -236,8 +236,8 @@ TEST_F_TIMEOUT(named, type_of_node, TIMEOUT)
 }
 
 /*
- * While an opener waits nothing else may. /dev/fuse is any other device that
- * a global lock would hold up; its node is made here, as not every /dev has it.
+ * A blocked open must not delay opens of other devices. /dev/fuse stands for any device
+ * that a global lock would block. The test makes its node, since /dev may not have it.
  */
 TEST_F_TIMEOUT(named, waiting_opener_does_not_hold_up_fuse, TIMEOUT)
 {
@@ -307,7 +307,7 @@ TEST_F_TIMEOUT(named, open_trunc_drops_nothing, TIMEOUT)
 	EXPECT_EQ(10, fionread(fd));
 }
 
-TEST_F_TIMEOUT(named, open_create_opens_what_is_there, TIMEOUT)
+TEST_F_TIMEOUT(named, open_create_opens_the_existing_node, TIMEOUT)
 {
 	int fd = open(self->e.path, O_RDWR);
 
@@ -349,7 +349,7 @@ TEST_F_TIMEOUT(named, path_descriptor_opens_same_pipe, TIMEOUT)
 	EXPECT_EQ(1, same_pipe(path, self->e.path));
 }
 
-/* Unlike a private pipe, a named one waits however it is opened. */
+/* The open of a named pipe blocks even through /proc, unlike that of a private pair. */
 TEST_F_TIMEOUT(named, reopen_through_proc_waits, TIMEOUT)
 {
 	struct child c;
@@ -376,7 +376,7 @@ TEST_F_TIMEOUT(named, reopen_through_proc_without_reader_enxio, TIMEOUT)
 
 static const struct timespec long_ago[2] = { { .tv_sec = 1 }, { .tv_sec = 1 } };
 
-TEST_F_TIMEOUT(named, write_moves_mtime, TIMEOUT)
+TEST_F_TIMEOUT(named, write_updates_mtime, TIMEOUT)
 {
 	struct stat st;
 	int fd = open(self->e.path, O_RDWR);
@@ -387,7 +387,7 @@ TEST_F_TIMEOUT(named, write_moves_mtime, TIMEOUT)
 	EXPECT_LT(1, st.st_mtime);
 }
 
-TEST_F_TIMEOUT(named, read_moves_atime, TIMEOUT)
+TEST_F_TIMEOUT(named, read_updates_atime, TIMEOUT)
 {
 	struct stat st;
 	int fd = open(self->e.path, O_RDWR);

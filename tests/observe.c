@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What is told of a pipe beside its descriptors: the list of all pipes in
- * debugfs, and the tracepoints. Of zpipe alone: the kernel's pipes have neither.
- * Needs root. That the list keeps the module loaded is in module.c.
+ * Two views of pipes beside their descriptors: the list of all pipes in
+ * debugfs, and the tracepoints. Only zpipe has them. Needs root. That an open
+ * list keeps the module loaded is tested in module.c.
  */
 #include "oracle.h"
 #include "child.h"
@@ -50,21 +50,21 @@ FIXTURE_TEARDOWN(list)
 	ends_free(&self->e);
 }
 
-/*
- * The list.
- */
+/* The list in debugfs. */
 
-/* A file's text, read @size bytes at a time. */
+/*
+ * Reads a whole file, at most @size bytes in a call. The caller frees the text.
+ */
 static char *text_of(int fd, size_t size)
 {
-	size_t used = 0, room = size + 1;
-	char *text = malloc(room);
+	size_t used = 0, space = size + 1;
+	char *text = malloc(space);
 	ssize_t n;
 
 	while (fd >= 0 && (n = read(fd, text + used, size)) > 0) {
 		used += n;
-		room = used + size + 1;
-		text = realloc(text, room);
+		space = used + size + 1;
+		text = realloc(text, space);
 	}
 	text[used] = 0;
 	return text;
@@ -80,13 +80,16 @@ static char *text_at(const char *path)
 	return text;
 }
 
-/* How often the inode's pipe is in @list; @own becomes the last place. */
+/*
+ * How often @list has the pipe of an inode. If @own is not NULL, *@own is set
+ * to the text behind the last such entry's head.
+ */
 static int times_in(const char *list, const struct stat *st, const char **own)
 {
 	char head[96];
 	int n = 0;
 
-	/* At the start, or behind the empty line that ends another. */
+	/* An entry begins at the start of the list or after an empty line. */
 	snprintf(head, sizeof(head), "zpipe-inode:\t%lu\nzpipe-device:\t%u:%u\n",
 		 (unsigned long)st->st_ino, major(st->st_dev),
 		 minor(st->st_dev));
@@ -109,7 +112,7 @@ static int times_listed(const struct stat *st)
 	return n;
 }
 
-/* What fdinfo and the list say of a pipe is the same, letter for letter. */
+/* Checks that fdinfo and the list have the same lines of a pipe. */
 static void same_as_fdinfo(struct __test_metadata *_metadata, int fd)
 {
 	char path[40], *info, *list, *lines, *end;
@@ -131,7 +134,7 @@ static void same_as_fdinfo(struct __test_metadata *_metadata, int fd)
 	free(list);
 }
 
-/* A number that the list has of a pipe, or -1. */
+/* A number in the list's entry of a pipe, or -1. */
 static long listed_number(int fd, const char *name)
 {
 	char line[64], *list = text_at(PIPES);
@@ -240,8 +243,8 @@ static int toggle(struct ends *e)
 }
 
 /*
- * More than a page holds, read in pieces while others come and go: what stays is
- * there once.
+ * The list is longer than a page and read in pieces, while other pipes are
+ * opened and closed. Each pipe that stays open is listed once.
  */
 TEST_F_TIMEOUT(list, has_each_pipe_once, 2 * TIMEOUT)
 {
@@ -253,7 +256,7 @@ TEST_F_TIMEOUT(list, has_each_pipe_once, 2 * TIMEOUT)
 	int fd, i, round = 0;
 	ssize_t n;
 
-	/* Those that go lie between those that stay. */
+	/* The pipes that come and go are allocated between those that stay. */
 	memset(others, -1, sizeof(others));
 	memset(stay, -1, sizeof(stay));
 	for (i = 0; i < ARRAY_SIZE(stay); i++) {
@@ -278,7 +281,7 @@ TEST_F_TIMEOUT(list, has_each_pipe_once, 2 * TIMEOUT)
 		for (i = 0; i < ARRAY_SIZE(stay); i++)
 			EXPECT_EQ(1, times_in(text, &st[i], NULL));
 	}
-	/* From somewhere, and from the start again. */
+	/* Read from the middle, and then again from the start. */
 	fd = open(PIPES, O_RDONLY);
 	ASSERT_LT(0, pread(fd, text, PAGE, 10000));
 	ASSERT_EQ(0, lseek(fd, 0, SEEK_SET));
@@ -289,7 +292,7 @@ TEST_F_TIMEOUT(list, has_each_pipe_once, 2 * TIMEOUT)
 	free(text);
 }
 
-/* Pipes come and go in one process while others list them. */
+/* Opens and closes pairs while the tester reads the list. */
 static long come_and_go(struct child *c)
 {
 	struct ends e = { .kind = ZPAIR };
@@ -330,7 +333,7 @@ static long open_as_nobody(struct child *c)
 	if (setresgid(NOBODY, NOBODY, NOBODY) ||
 	    setresuid(NOBODY, NOBODY, NOBODY))
 		return -1;
-	/* The way there is not what stops it. */
+	/* Show that the directory can be searched, so only the file refuses. */
 	if (faccessat(c->flags, ".", X_OK, 0))
 		return -1;
 	return openat(c->flags, "pipes", O_RDONLY);
@@ -355,9 +358,7 @@ TEST_F_TIMEOUT(list, is_for_root, TIMEOUT)
 	close(c.flags);
 }
 
-/*
- * The tracepoints, in an instance of their own.
- */
+/* The tracepoints, in a trace instance of their own. */
 
 FIXTURE(traced) {
 	struct ends e;
@@ -391,8 +392,9 @@ FIXTURE_TEARDOWN(traced)
 #define NONE	(-1000000L)
 
 /*
- * What follows " @field=" in the pipe's next event @name behind *@at, which
- * moves behind it; NULL if there is none.
+ * Finds the pipe's next event @name behind *@at, and advances *@at past it.
+ * Returns the text behind " @field=", "" if the event has no such field, or
+ * NULL if no event follows.
  */
 static const char *event(const char **at, struct trace *t, const char *name,
 			 const char *field)
@@ -423,7 +425,7 @@ static long event_number(const char **at, struct trace *t, const char *name,
 	return p ? strtol(p, NULL, 10) : NONE;
 }
 
-/* How many such events have @value in that field; NULL: any. */
+/* The number of events whose @field is @value, or of all if @value is NULL. */
 static long event_count(const char *text, struct trace *t, const char *name,
 			const char *field, const char *value)
 {
@@ -485,7 +487,7 @@ TEST_F_TIMEOUT(traced, reads_and_writes, TIMEOUT)
 	expect_transfer(_metadata, t, &at, "zpipe_write", 7, -EPIPE);
 	EXPECT_EQ(3, event_count(text, t, "zpipe_read", "result", NULL));
 	EXPECT_EQ(3, event_count(text, t, "zpipe_write", "result", NULL));
-	EXPECT_EQ(0, event_count(text, t, "zpipe_offer", "bytes", NULL));
+	EXPECT_EQ(0, event_count(text, t, "zpipe_post", "bytes", NULL));
 	EXPECT_EQ(0, event_count(text, t, "zpipe_pull", "bytes", NULL));
 	EXPECT_EQ(0, event_count(text, t, "zpipe_wait", "who", NULL));
 	free(text);
@@ -504,7 +506,7 @@ TEST_F_TIMEOUT(traced, a_reader_that_waits, TIMEOUT)
 	ASSERT_EQ(10, stream_write(e->fd[1], 0, 10));
 	EXPECT_EQ(10, child_join(&c));
 
-	/* In this order. */
+	/* The events have this order. */
 	text = trace_text(t);
 	at = text;
 	p = event(&at, t, "zpipe_wait", "who");
@@ -533,7 +535,10 @@ TEST_F_TIMEOUT(traced, a_writer_that_waits, TIMEOUT)
 	ASSERT_EQ(PAGE, stream_read(e->fd[0], 0, PAGE));
 	EXPECT_EQ(100, child_join(&c));
 
-	/* In this order; who was woken wakes the next, if there is still room. */
+	/*
+	 * The events have this order. The woken writer wakes the next one if a
+	 * slot is still free, so there may be more.
+	 */
 	text = trace_text(t);
 	at = text;
 	p = event(&at, t, "zpipe_wait", "who");
@@ -549,18 +554,18 @@ TEST_F_TIMEOUT(traced, a_writer_that_waits, TIMEOUT)
 	free(text);
 }
 
-/* The events and the counters tell the same story of memory that is offered. */
-TEST_F_TIMEOUT(traced, offers_and_pulls, TIMEOUT)
+/* The events of posted writes and pulls agree with the counters. */
+TEST_F_TIMEOUT(traced, posts_and_pulls, TIMEOUT)
 {
 	static const char * const misses[] = { "busy", "mapping", "page" };
 	struct ends *e = &self->e;
 	struct trace *t = &self->trace;
-	long done = 0, n, offers;
+	long done = 0, n, posts;
 	char name[32], *text;
 	struct child c;
 	size_t i;
 
-	child_offer(&c, e, 0, LARGE);
+	child_write_private(&c, e, 0, LARGE);
 	ASSERT_TRUE(child_asleep(&c));
 	while (done < LARGE) {
 		n = stream_read(e->fd[0], done, 65536);
@@ -570,11 +575,11 @@ TEST_F_TIMEOUT(traced, offers_and_pulls, TIMEOUT)
 	EXPECT_EQ(LARGE, child_join(&c));
 
 	text = trace_text(t);
-	offers = fdinfo_number(e->fd[0], "zpipe-offers");
-	EXPECT_LE(1, offers);
-	EXPECT_EQ(offers, event_count(text, t, "zpipe_offer", "bytes", NULL));
-	EXPECT_EQ(offers, event_count(text, t, "zpipe_wait", "who", "owner"));
-	EXPECT_LE(LARGE, events_sum(text, t, "zpipe_offer", "bytes"));
+	posts = fdinfo_number(e->fd[0], "zpipe-posted-writes");
+	EXPECT_LE(1, posts);
+	EXPECT_EQ(posts, event_count(text, t, "zpipe_post", "bytes", NULL));
+	EXPECT_EQ(posts, event_count(text, t, "zpipe_wait", "who", "owner"));
+	EXPECT_LE(LARGE, events_sum(text, t, "zpipe_post", "bytes"));
 	EXPECT_LT(0, events_sum(text, t, "zpipe_pull", "bytes"));
 	EXPECT_EQ(fdinfo_number(e->fd[0], "zpipe-bytes-pulled"),
 		  events_sum(text, t, "zpipe_pull", "bytes"));
@@ -582,7 +587,7 @@ TEST_F_TIMEOUT(traced, offers_and_pulls, TIMEOUT)
 	for (i = 0; i < ARRAY_SIZE(misses); i++) {
 		snprintf(name, sizeof(name), "zpipe-pull-misses-%s", misses[i]);
 		EXPECT_EQ(fdinfo_number(e->fd[0], name),
-			  event_count(text, t, "zpipe_pull", "end", misses[i]));
+			  event_count(text, t, "zpipe_pull", "outcome", misses[i]));
 	}
 	EXPECT_EQ(LARGE, events_sum(text, t, "zpipe_read", "result"));
 	EXPECT_EQ(1, event_count(text, t, "zpipe_write", "result", "1048576"));
@@ -599,7 +604,7 @@ TEST_F_TIMEOUT(traced, nothing_when_off, TIMEOUT)
 	ASSERT_EQ(0, trace_enable(t, "zpipe", false));
 	ASSERT_EQ(100, stream_read(e->fd[0], 0, 100));
 	ASSERT_EQ(200, stream_write(e->fd[1], 0, 200));
-	/* One of them alone. */
+	/* Turn on one tracepoint alone. */
 	ASSERT_EQ(0, trace_enable(t, "zpipe/zpipe_read", true));
 	ASSERT_EQ(200, stream_read(e->fd[0], 0, 200));
 	ASSERT_EQ(300, stream_write(e->fd[1], 0, 300));

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The oracle of the behaviour tests: the kernel's own pipe. Every test makes
- * the same assertions over pipe(2) or a FIFO and over zpipe, as variants of one
- * fixture. Where the kinds are meant to differ, the test asserts the difference
- * for each kind and a comment starting with DEVIATION: names it.
+ * the same assertions about pipe(2) or a FIFO and about zpipe, as variants of
+ * one fixture. Where zpipe differs on purpose, the test asserts the behaviour
+ * of each kind, and a comment that starts with DEVIATION: names the difference.
  *
- * A zpipe variant fails where the devices are missing; it is never skipped.
+ * A zpipe variant fails if the devices are missing; it is never skipped.
  */
 #ifndef ZPIPE_TESTS_ORACLE_H
 #define ZPIPE_TESTS_ORACLE_H
@@ -25,11 +25,11 @@
 #define ZPIPE_CONTROL	"/dev/zpipe-control"
 
 #define PAGE		4096
-#define SLOTS		16		/* of a pipe nobody resized */
+#define SLOTS		16		/* capacity of a new pipe */
 
 /*
- * How long a test may wait, in seconds, and how long one event may take. A
- * kernel that checks everything is slower.
+ * Limits on a whole test, in seconds, and on waiting for one event, in
+ * milliseconds. SLOWER raises both for debug kernels.
  */
 #ifndef SLOWER
 #define SLOWER		1
@@ -41,7 +41,7 @@ enum kind {
 	PIPE,		/* pipe2(2) */
 	FIFO,		/* mkfifo(3) in a directory of its own */
 	ZPAIR,		/* ZPIPE_IOC_PIPE2 */
-	ZNODE,		/* mknod(2) of /dev/zpipe's numbers, likewise */
+	ZNODE,		/* mknod(2) of /dev/zpipe's numbers, in a directory of its own */
 };
 
 static inline bool is_named(enum kind kind)
@@ -54,13 +54,13 @@ static inline bool is_zpipe(enum kind kind)
 	return kind == ZPAIR || kind == ZNODE;
 }
 
-/* The result of a system call as the kernel gives it: -errno for an error. */
+/* Converts a result of the C library to the kernel's: -errno for an error. */
 static inline long sys(long ret)
 {
 	return ret < 0 ? -errno : ret;
 }
 
-/* One pipe and its two ends; a named one has a directory of its own. */
+/* One pipe and its two ends. A named pipe has a directory of its own. */
 struct ends {
 	enum kind kind;
 	int fd[2];
@@ -68,7 +68,7 @@ struct ends {
 	char path[48];
 };
 
-/* As pipe2(2), on an open control device. */
+/* Like pipe2(2), with ZPIPE_IOC_PIPE2 on an open control device. */
 static inline int zpipe_pipe2_on(int control, int fd[2], int flags)
 {
 	struct zpipe_pipe2 arg = { .size = sizeof(arg), .flags = flags };
@@ -93,7 +93,7 @@ static inline int zpipe_pipe2(int fd[2], int flags)
 	return ret;
 }
 
-/* Makes a node of a named kind at @path. */
+/* Makes a FIFO or a zpipe node at @path. */
 static inline int make_node(enum kind kind, const char *path)
 {
 	struct stat st;
@@ -109,7 +109,7 @@ static inline int make_node(enum kind kind, const char *path)
 	return mknod(path, S_IFCHR | 0666, st.st_rdev);
 }
 
-/* A pipe without open ends; 0 or -errno. */
+/* Makes a pipe whose ends are not open yet; 0 or -errno. */
 static inline int ends_make(struct ends *e, enum kind kind)
 {
 	memset(e, 0, sizeof(*e));
@@ -130,8 +130,8 @@ static inline int ends_make(struct ends *e, enum kind kind)
 }
 
 /*
- * Opens both ends of a named pipe without waiting; flags as for open(2), but
- * without O_DIRECT, which open(2) of a FIFO refuses.
+ * Opens both ends of a named pipe without waiting. @flags are those of open(2).
+ * O_DIRECT is set with fcntl(2), because open(2) refuses it for a FIFO.
  */
 static inline int open_node(const char *path, int flags, int fd[2])
 {
@@ -152,7 +152,10 @@ static inline int open_node(const char *path, int flags, int fd[2])
 	return 0;
 }
 
-/* Both ends of a pipe of any kind; flags as for pipe2(2); 0 or -errno. */
+/*
+ * Opens both ends of a pipe of any kind. @flags are those of pipe2(2). Returns
+ * 0 or -errno.
+ */
 static inline int open_ends(struct ends *e, int flags)
 {
 	switch (e->kind) {
@@ -182,7 +185,10 @@ static inline void ends_free(struct ends *e)
 	rmdir(e->dir);
 }
 
-/* The capacity in bytes, or -errno: F_SETPIPE_SZ and F_GETPIPE_SZ. */
+/*
+ * Sets or gets the capacity in bytes, as F_SETPIPE_SZ and F_GETPIPE_SZ do;
+ * -errno for an error.
+ */
 static inline long set_capacity(enum kind kind, int fd, unsigned long bytes)
 {
 	struct zpipe_capacity arg = { .size = sizeof(arg), .bytes = bytes };
@@ -205,7 +211,7 @@ static inline long get_capacity(enum kind kind, int fd)
 	return arg.bytes;
 }
 
-/* The flags of a zpipe, ZPIPE_BUFFER_ONLY or 0, or -errno. */
+/* The flags of a zpipe: ZPIPE_BUFFER_ONLY or 0; -errno for an error. */
 static inline long get_flags(int fd)
 {
 	struct zpipe_flags arg = { .size = sizeof(arg) };
@@ -230,8 +236,9 @@ static inline long fionread(int fd)
 }
 
 /*
- * The number after @name in a file of such lines, as those of procfs, sysfs and
- * cgroups are, or -1. Without a name, that in the first line.
+ * The number after @name in a text file with one name and number in a line; -1
+ * if it is missing. procfs, sysfs and cgroups have such files. With an empty
+ * name, the number at the start of the first line.
  */
 static inline long number_in(const char *path, const char *name)
 {
@@ -249,7 +256,7 @@ static inline long number_in(const char *path, const char *name)
 	return n;
 }
 
-/* Writes @text to a file of a directory of such files; 0 or -errno. */
+/* Writes @text to the file @name in @dir; 0 or -errno. */
 static inline int write_line(const char *dir, const char *name,
 			     const char *text)
 {
@@ -277,7 +284,10 @@ static inline bool has_swap(void)
 	return swap;
 }
 
-/* How many pages are pinned, by all there is, and on all processors. */
+/*
+ * The number of pages that are pinned in the whole system. The counters of all
+ * processors are summed up first.
+ */
 static inline long pinned_pages(void)
 {
 	if (write_line("/proc/sys/vm", "stat_refresh", "1"))
@@ -286,7 +296,7 @@ static inline long pinned_pages(void)
 	       number_in("/proc/vmstat", "nr_foll_pin_released");
 }
 
-/* A number in the descriptor's fdinfo, or -1 if it has no such line. */
+/* A number in the fdinfo of a descriptor, or -1 if it has no such line. */
 static inline long fdinfo_number(int fd, const char *name)
 {
 	char path[40];
@@ -295,7 +305,7 @@ static inline long fdinfo_number(int fd, const char *name)
 	return number_in(path, name);
 }
 
-/* What poll(2) says now. */
+/* The events that poll(2) reports now, without waiting. */
 static inline int poll_mask(int fd)
 {
 	struct pollfd p = {
@@ -319,8 +329,8 @@ static inline int set_nonblock(int fd, bool on)
 }
 
 /*
- * The stream that tests send: the byte at an offset follows from the offset, so
- * a loss, a repeat and a swap all show.
+ * The byte at offset @off of the stream that tests send. It depends on the
+ * offset, so lost, repeated and swapped bytes are found.
  */
 static inline unsigned char stream_byte(unsigned long off)
 {
@@ -335,7 +345,7 @@ static inline void stream_fill(void *buf, unsigned long off, size_t len)
 		*p++ = stream_byte(off++);
 }
 
-/* Where @buf first differs from the stream at @off, or -1 if it does not. */
+/* The first offset at which @buf differs from the stream at @off, or -1. */
 static inline long stream_diff(const void *buf, unsigned long off, size_t len)
 {
 	const unsigned char *p = buf;
@@ -359,13 +369,19 @@ static inline long stream_write(int fd, unsigned long off, size_t len)
 	return ret;
 }
 
-/* Reads at most @len bytes in one call; -EILSEQ if they are not the stream's. */
+/*
+ * Reads at most @len bytes in one call; -EILSEQ if they are not the stream's.
+ */
 static inline long stream_read(int fd, unsigned long off, size_t len)
 {
 	void *buf = malloc(len ? len : 1);
 	long ret;
 
-	/* So that zpipe does not fault half-way and meet what comes after. */
+	/*
+	 * Fault the buffer in. A read of zpipe's that faults half-way drops the
+	 * inner lock, and may then also return bytes that are written
+	 * meanwhile.
+	 */
 	memset(buf, 0xcc, len);
 	ret = sys(read(fd, buf, len));
 	if (ret > 0 && stream_diff(buf, off, ret) >= 0)
@@ -375,8 +391,9 @@ static inline long stream_read(int fd, unsigned long off, size_t len)
 }
 
 /*
- * With the parameter cut_copies about half of the copies of zpipe fault. Then a large
- * write is seen in parts, and those who wait may pass those who copy.
+ * True if the module was loaded with cut_copies, so that about half of zpipe's
+ * copies stop short as a page fault would stop them. A large write then becomes
+ * readable in parts, and waiting tasks may pass a task that copies.
  */
 static inline bool copies_are_cut(enum kind kind)
 {
@@ -396,7 +413,7 @@ static inline bool copies_are_cut(enum kind kind)
 	return cut;
 }
 
-/* A clock, in milliseconds. */
+/* The monotonic clock in milliseconds. */
 static inline long now_ms(void)
 {
 	struct timespec t;
@@ -406,8 +423,8 @@ static inline long now_ms(void)
 }
 
 /*
- * Waits up to EVENT_MS for a condition, looking every millisecond, and once more
- * at the end: the looking itself may take long.
+ * Waits up to EVENT_MS for a condition, and tests it every millisecond. It
+ * tests once more at the end, since evaluating the condition may take long.
  */
 #define eventually(cond)						\
 ({									\
@@ -421,11 +438,11 @@ static inline long now_ms(void)
 	__ok;								\
 })
 
-/* A program uses the fixtures it needs. */
+/* Each program uses only some of the fixtures. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
 
-/* All kinds, both ends open. */
+/* Pipes of all kinds, with both ends open. */
 FIXTURE(all) {
 	struct ends e;
 };
@@ -450,7 +467,7 @@ FIXTURE_TEARDOWN(all)
 	ends_free(&self->e);
 }
 
-/* The kinds that have a path, not open. */
+/* Pipes that have a path, with no end open. */
 FIXTURE(named) {
 	struct ends e;
 };
@@ -460,7 +477,7 @@ FIXTURE_VARIANT(named) {
 };
 
 FIXTURE_VARIANT_ADD(named, fifo) { .kind = FIFO };
-FIXTURE_VARIANT_ADD(named, znode) { .kind = ZNODE };
+FIXTURE_VARIANT_ADD(named, node) { .kind = ZNODE };
 
 FIXTURE_SETUP(named)
 {
@@ -472,7 +489,7 @@ FIXTURE_TEARDOWN(named)
 	ends_free(&self->e);
 }
 
-/* The kinds that have none, both ends open. */
+/* Pipes that have no path, with both ends open. */
 FIXTURE(unnamed) {
 	struct ends e;
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Packet mode, by the flag of pipe2 and by fcntl(F_SETFL, O_DIRECT): each write
- * is a packet, and a read takes one.
+ * Packet mode, set by the flag of pipe2(2) or by fcntl(F_SETFL, O_DIRECT). Each write
+ * is one packet, and each read returns one packet.
  */
 #include "oracle.h"
 #include "child.h"
@@ -18,7 +18,7 @@ static int set_direct(int fd, bool on)
 	return sys(fcntl(fd, F_SETFL, flags | (on ? O_DIRECT : 0)));
 }
 
-/* All kinds, opened in packet mode, both ends non-blocking. */
+/* All kinds of pipes, opened in packet mode, with both ends non-blocking. */
 FIXTURE(packets) {
 	struct ends e;
 };
@@ -49,7 +49,7 @@ TEST_F_TIMEOUT(packets, flag_shows_at_the_write_end, TIMEOUT)
 	EXPECT_EQ(0, fcntl(self->e.fd[0], F_GETFL) & O_DIRECT);
 }
 
-TEST_F_TIMEOUT(packets, reads_take_one_packet_each, TIMEOUT)
+TEST_F_TIMEOUT(packets, each_read_returns_one_packet, TIMEOUT)
 {
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	ASSERT_EQ(20, stream_write(self->e.fd[1], 10, 20));
@@ -87,7 +87,7 @@ TEST_F_TIMEOUT(packets, zero_write_is_no_packet, TIMEOUT)
 	EXPECT_EQ(-EAGAIN, stream_read(self->e.fd[0], 0, 1));
 }
 
-TEST_F_TIMEOUT(packets, zero_read_takes_no_packet, TIMEOUT)
+TEST_F_TIMEOUT(packets, zero_read_consumes_no_packet, TIMEOUT)
 {
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	EXPECT_EQ(0, stream_read(self->e.fd[0], 0, 0));
@@ -127,7 +127,7 @@ TEST_F_TIMEOUT(packets, writev_is_one_packet, TIMEOUT)
 	EXPECT_EQ(30, stream_read(self->e.fd[0], 0, 100));
 }
 
-TEST_F_TIMEOUT(packets, readv_takes_one_packet, TIMEOUT)
+TEST_F_TIMEOUT(packets, readv_returns_one_packet, TIMEOUT)
 {
 	char buf[30];
 	struct iovec iov[3] = {
@@ -152,7 +152,7 @@ TEST_F_TIMEOUT(packets, bad_buffer_keeps_the_packet, TIMEOUT)
 	EXPECT_EQ(-EAGAIN, stream_read(self->e.fd[0], 0, 100));
 }
 
-TEST_F_TIMEOUT(packets, read_end_flag_means_nothing, TIMEOUT)
+TEST_F_TIMEOUT(packets, flag_of_the_read_end_has_no_effect, TIMEOUT)
 {
 	ASSERT_EQ(0, set_direct(self->e.fd[1], false));
 	ASSERT_EQ(0, set_direct(self->e.fd[0], true));
@@ -172,7 +172,10 @@ TEST_F_TIMEOUT(packets, stream_does_not_merge_into_a_packet, TIMEOUT)
 	EXPECT_EQ(20, stream_read(self->e.fd[0], 10, 100));
 }
 
-/* fs/pipe.c looks at the slot, not at the writer: this makes no packet. */
+/*
+ * As in fs/pipe.c, the last slot decides whether to merge, and not the writer. So the
+ * ten bytes are not a packet.
+ */
 TEST_F_TIMEOUT(packets, packet_merges_into_a_stream, TIMEOUT)
 {
 	ASSERT_EQ(0, set_direct(self->e.fd[1], false));
@@ -265,8 +268,8 @@ TEST_F_TIMEOUT(packets, packet_wakes_a_reader_with_a_large_buffer, TIMEOUT)
 	EXPECT_EQ(10, child_join(&c));
 }
 
-/* A large write of packets to a reader that waits: it takes the first one. */
-TEST_F_TIMEOUT(packets, waiting_reader_takes_one_packet, TIMEOUT)
+/* A blocked reader gets the first packet of a large write in packet mode. */
+TEST_F_TIMEOUT(packets, waiting_reader_gets_one_packet, TIMEOUT)
 {
 	struct child c;
 
@@ -278,8 +281,11 @@ TEST_F_TIMEOUT(packets, waiting_reader_takes_one_packet, TIMEOUT)
 	EXPECT_EQ(3 * PAGE, fionread(self->e.fd[0]));
 }
 
-/* A description that turns to packets does so for the write that waits. */
-TEST_F_TIMEOUT(packets, write_turns_to_packets_half_way, TIMEOUT)
+/*
+ * If a description gets O_DIRECT during a blocked write, that write goes on with
+ * packets.
+ */
+TEST_F_TIMEOUT(packets, o_direct_set_during_a_blocked_write, TIMEOUT)
 {
 	struct child c;
 
@@ -290,7 +296,10 @@ TEST_F_TIMEOUT(packets, write_turns_to_packets_half_way, TIMEOUT)
 	ASSERT_EQ(0, set_direct(self->e.fd[1], true));
 	ASSERT_EQ(2 * PAGE, stream_read(self->e.fd[0], 0, 2 * PAGE));
 	EXPECT_EQ(FULL + 2 * PAGE, child_join(&c));
-	/* Fourteen slots of stream, then a packet, and another one. */
+	/*
+	 * The first read returns 14 slots of the stream and one packet. The second
+	 * packet follows.
+	 */
 	EXPECT_EQ(FULL - PAGE, stream_read(self->e.fd[0], 2 * PAGE, 2 * FULL));
 	EXPECT_EQ(PAGE, stream_read(self->e.fd[0], FULL + PAGE, 2 * FULL));
 }
@@ -333,7 +342,7 @@ TEST_F_TIMEOUT(packets, random_steps, TIMEOUT)
 		} else {
 			want = model_read(&m, len);
 			ret = stream_read(self->e.fd[0], out, len);
-			/* Beside what was read a packet's rest is gone. */
+			/* A read consumes the whole packet, even if it returns less. */
 			out = in - model_fionread(&m);
 		}
 		ASSERT_EQ(want ? want : -EAGAIN, ret)

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/*
- * What a huge page holds, where it is, and what the kernel counts of it.
- */
+/* Contents and address of huge pages, and the kernel's counters for them. */
 #ifndef ZPIPE_TESTS_PAGES_H
 #define ZPIPE_TESTS_PAGES_H
 
@@ -11,8 +9,8 @@
 #define HUGE_KIB	(HUGE_SIZE / 1024)
 
 /*
- * Words that count up, with a number of the page in front; no number: zeros. That
- * takes far less time than the stream.
+ * The words of a page count up, with the page's number in the upper half; number 0 means zeros.
+ * To fill a page takes far less time than with the stream.
  */
 static inline unsigned long page_word(unsigned long number, size_t i)
 {
@@ -28,7 +26,7 @@ static inline void page_fill(void *at, unsigned long number)
 		words[i] = page_word(number, i);
 }
 
-/* Whether the @bytes bytes from @off on are those of the page with that number. */
+/* True if @buf holds @bytes bytes from offset @off on of the page with that number. */
 static inline bool part_is(const void *buf, unsigned long number, size_t off, size_t bytes)
 {
 	const unsigned char *p = buf;
@@ -57,7 +55,7 @@ static inline bool page_is(const void *at, unsigned long number)
 	return true;
 }
 
-/* In the mapping of @at, the KiB that smaps has for @name; -1 if none. */
+/* The line @name of the mapping of @at in smaps, in KiB; -1 if there is none. */
 static inline long smaps_kib(const void *at, const char *name)
 {
 	unsigned long start, end, addr = (unsigned long)at;
@@ -78,20 +76,22 @@ static inline long smaps_kib(const void *at, const char *name)
 	return n;
 }
 
-/* Whether one entry of a page table maps the whole page, in a mapping of its own. */
+/*
+ * True if one entry of a page table maps the whole page. The page must be alone in its mapping.
+ */
 static inline bool is_whole(const void *at)
 {
 	return smaps_kib(at, "AnonHugePages") == HUGE_KIB;
 }
 
-/* A number of /proc/meminfo in KiB, with what each processor has counted. */
+/* A number of /proc/meminfo, in KiB. Flushes the counters of all processors first. */
 static inline long meminfo(const char *name)
 {
 	write_line("/proc/sys/vm", "stat_refresh", "1");
 	return number_in("/proc/meminfo", name);
 }
 
-/* A child that gifts pages of its own, with the numbers from @c->arg on. */
+/* A child's function: gifts pages of its own, with numbers from @c->arg on. */
 static long give_numbers(struct child *c)
 {
 	struct ends e = { .kind = c->flags, .fd = { -1, c->fd } };
@@ -116,8 +116,9 @@ static inline void child_give(struct child *c, struct ends *e, size_t pages,
 }
 
 /*
- * Gifts the page at @at, with that @number, and reads what it said went: whether it
- * was right. With nobody to read meanwhile; what is copied ends with the room.
+ * Gifts the page at @at, which has that @number, and reads as many bytes as the gift reported.
+ * True if they are right and the pipe is empty then. Nobody reads during the gift: so a copy
+ * stops when the pipe is full.
  */
 static inline bool goes(struct ends *e, void *at, unsigned long number, struct gifted *g)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Private pairs: what their descriptors look like, and what opening them again
- * through /proc/self/fd gives.
+ * Private pairs: the properties of their descriptors, and opening them again through
+ * /proc/self/fd.
  */
 #include "oracle.h"
 #include "child.h"
@@ -17,7 +17,7 @@
 #define PIPEFS_MAGIC	0x50495045
 #endif
 
-/* The path of a descriptor of this process. */
+/* The path of one of this process's descriptors. */
 static const char *fd_path(int fd)
 {
 	static char path[4][40];
@@ -33,7 +33,7 @@ static long reopen(int fd, int flags)
 	return sys(open(fd_path(fd), flags));
 }
 
-/* Whether what goes in through @wr comes out of @rd. */
+/* True if bytes written to @wr can be read from @rd. */
 static bool joined(int wr, int rd)
 {
 	return stream_write(wr, 0, 10) == 10 && stream_read(rd, 0, 10) == 10;
@@ -117,7 +117,7 @@ TEST_F_TIMEOUT(unnamed, every_pair_has_its_inode, TIMEOUT)
 	ends_free(&e);
 }
 
-/* DEVIATION: the name in /proc/PID/fd tells what it is. */
+/* DEVIATION: the name in /proc/PID/fd says zpipe instead of pipe. */
 TEST_F_TIMEOUT(unnamed, name_in_proc, TIMEOUT)
 {
 	char want[40], name[40];
@@ -133,7 +133,7 @@ TEST_F_TIMEOUT(unnamed, name_in_proc, TIMEOUT)
 	EXPECT_STREQ(want, name);
 }
 
-/* DEVIATION: so does the magic number of the file system. */
+/* DEVIATION: the magic number of the file system differs, too. */
 TEST_F_TIMEOUT(unnamed, file_system, TIMEOUT)
 {
 	struct statfs fs;
@@ -143,7 +143,7 @@ TEST_F_TIMEOUT(unnamed, file_system, TIMEOUT)
 		  fs.f_type);
 }
 
-TEST_F_TIMEOUT(unnamed, times_stand_still, TIMEOUT)
+TEST_F_TIMEOUT(unnamed, times_are_not_updated, TIMEOUT)
 {
 	static const struct timespec ago[2] = { { 1, 0 }, { 1, 0 } };
 	struct stat st;
@@ -209,7 +209,7 @@ TEST_F_TIMEOUT(unnamed, reopen_without_partner_never_waits, TIMEOUT)
 	ASSERT_LE(0, wr);
 	EXPECT_EQ(0, poll_mask(self->e.fd[0]));
 	close_end(&self->e, 0);
-	/* Only a writer is left: no ENXIO either. */
+	/* Only a writer is left. Opening for writing does not fail with ENXIO, either. */
 	EXPECT_LE(0, reopen(wr, O_WRONLY));
 	EXPECT_LE(0, reopen(wr, O_WRONLY | O_NONBLOCK));
 	EXPECT_EQ(POLLOUT | POLLERR, poll_mask(wr));
@@ -241,7 +241,7 @@ TEST_F_TIMEOUT(unnamed, reopened_nowait_eopnotsupp, TIMEOUT)
 	EXPECT_EQ(-EOPNOTSUPP, sys(pwritev2(wr, &iov, 1, -1, RWF_NOWAIT)));
 }
 
-/* What udev makes, where nobody has made it. */
+/* Makes the links that udev makes, where they are missing. */
 static void make_dev_links(void)
 {
 	if (symlink("/proc/self/fd", "/dev/fd"))
@@ -273,7 +273,7 @@ TEST_F_TIMEOUT(unnamed, reopened_dev_stdin, TIMEOUT)
 	EXPECT_TRUE(joined(self->e.fd[1], rd));
 }
 
-/* Another user may not reopen what is not his, but use it. */
+/* Another user can use the descriptors, but cannot open them again. */
 static long reopen_as_loner(struct child *c)
 {
 	if (setuid(LONER))
@@ -322,7 +322,7 @@ TEST_F_TIMEOUT(unnamed, owner_without_privileges_reopens, TIMEOUT)
 	EXPECT_EQ(0, child_join(&c));
 }
 
-TEST_F_TIMEOUT(unnamed, path_descriptor_only_looks, TIMEOUT)
+TEST_F_TIMEOUT(unnamed, path_descriptor_allows_only_fstat, TIMEOUT)
 {
 	struct stat st;
 	int fd = reopen(self->e.fd[0], O_PATH);
@@ -354,7 +354,10 @@ TEST_F_TIMEOUT(unnamed, path_descriptor_opens_the_pipe, TIMEOUT)
 	EXPECT_TRUE(joined(self->e.fd[1], rd));
 }
 
-/* The inode is still there, so it opens; what the pipe held is not. */
+/*
+ * The O_PATH descriptor holds the inode, so it can be opened. The pipe and its data
+ * were freed with the last end.
+ */
 TEST_F_TIMEOUT(unnamed, path_descriptor_outlives_the_data, TIMEOUT)
 {
 	int path = reopen(self->e.fd[0], O_PATH);
@@ -373,8 +376,8 @@ TEST_F_TIMEOUT(unnamed, path_descriptor_outlives_the_data, TIMEOUT)
 	EXPECT_TRUE(joined(fd, fd));
 }
 
-/* What inotify(7) tells of a pair: modifications, accesses and closes. */
-TEST_F_TIMEOUT(unnamed, inotify_tells, TIMEOUT)
+/* A watch of inotify(7) on a pair reports modifications, accesses and closes. */
+TEST_F_TIMEOUT(unnamed, inotify_events, TIMEOUT)
 {
 	long buf[512];
 	struct inotify_event *ev;
@@ -395,8 +398,9 @@ TEST_F_TIMEOUT(unnamed, inotify_tells, TIMEOUT)
 }
 
 /*
- * Another process opens whatever has a certain descriptor here, while pairs
- * come and go under it: each open gives a whole pipe or a clean error.
+ * Another process opens a descriptor of this process by its number. Meanwhile pairs are
+ * made and closed under that number. Each open must give a working pipe or a plain
+ * error.
  */
 #define RACES		1500
 #define RACED_FD	200
@@ -406,7 +410,7 @@ struct race {
 	int opened;
 };
 
-static long open_what_is_there(struct child *c)
+static long open_raced_fd(struct child *c)
 {
 	struct race *race = c->arg;
 	char path[40];
@@ -433,14 +437,14 @@ TEST_F_TIMEOUT(unnamed, reopen_races_the_last_close, TIMEOUT)
 {
 	struct race *race = shared_alloc(sizeof(*race));
 	struct child c = {
-		.fn = open_what_is_there, .drop = -1, .arg = race,
+		.fn = open_raced_fd, .drop = -1, .arg = race,
 	};
 	struct ends e;
 	int i;
 
 	ASSERT_EQ(0, ends_make(&e, variant->kind));
 	child_start(&c, 0);
-	/* On until the race has taken place at all. */
+	/* Go on until the open has won the race a number of times. */
 	for (i = 0; i < RACES || (race->opened < 50 && i < 50 * RACES); i++) {
 		ASSERT_EQ(0, open_ends(&e, 0));
 		ASSERT_EQ(RACED_FD, dup2(e.fd[0], RACED_FD));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * How descriptors travel: by dup, fork, exec and SCM_RIGHTS. An end is open as
- * long as anybody has it, on the way too.
+ * Descriptors passed on by dup, fork, exec and SCM_RIGHTS. An end stays open as long as a
+ * process has a descriptor of it, or a message with one is in flight.
  */
 #include "oracle.h"
 #include "child.h"
@@ -10,7 +10,7 @@
 
 #define FULL		(SLOTS * PAGE)
 
-/* Whether what goes in through @wr comes out of @rd. */
+/* True if bytes written to @wr can be read from @rd. */
 static bool joined(int wr, int rd)
 {
 	return stream_write(wr, 0, 10) == 10 && stream_read(rd, 0, 10) == 10;
@@ -64,7 +64,7 @@ TEST_F_TIMEOUT(all, process_exit_closes, TIMEOUT)
 	EXPECT_EQ(0, stream_read(self->e.fd[0], 0, 1));
 }
 
-/* The test's own program, run again, writes to a descriptor it inherited. */
+/* Executes the test's own program, which writes to an inherited descriptor. */
 static long exec_writer(struct child *c)
 {
 	char arg[16];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What poll and select say, and who is woken when: pollers, blocked readers and
- * blocked writers.
+ * The events that poll and select report, and when pollers, blocked readers and
+ * blocked writers are woken.
  */
 #include "oracle.h"
 #include "child.h"
@@ -34,7 +34,10 @@ TEST_F_TIMEOUT(all, pipe_with_one_free_slot, TIMEOUT)
 {
 	ASSERT_EQ(FULL - PAGE + 1, stream_write(self->e.fd[1], 0,
 						FULL - PAGE + 1));
-	/* Sixteen slots are taken, and a merge does not count. */
+	/*
+	 * All sixteen slots are used. Space in the last slot does not make the
+	 * pipe writable.
+	 */
 	EXPECT_EQ(0, poll_mask(self->e.fd[1]));
 	ASSERT_EQ(PAGE - 1, stream_read(self->e.fd[0], 0, PAGE - 1));
 	EXPECT_EQ(0, poll_mask(self->e.fd[1]));
@@ -164,7 +167,7 @@ static long do_poll(struct child *c)
 	return p.revents;
 }
 
-/* A child that polls one end and has closed the other. */
+/* Starts a child that polls one end and closes the other. */
 static void child_poll(struct child *c, struct ends *e, int end, int events)
 {
 	*c = (struct child) {
@@ -321,7 +324,6 @@ TEST_F_TIMEOUT(all, last_writer_wakes_all_blocked_readers, TIMEOUT)
 		EXPECT_EQ(0, child_join(&c[i]));
 }
 
-/* A writer that is not the last one wakes nobody. */
 TEST_F_TIMEOUT(all, last_but_one_writer_wakes_nobody, TIMEOUT)
 {
 	struct child c;
@@ -336,7 +338,7 @@ TEST_F_TIMEOUT(all, last_but_one_writer_wakes_nobody, TIMEOUT)
 	EXPECT_EQ(0, child_join(&c));
 }
 
-/* What one reader leaves wakes the next one. */
+/* The first reader leaves a byte and wakes the next reader. */
 TEST_F_TIMEOUT(all, one_write_serves_two_readers, TIMEOUT)
 {
 	struct child a, b;
@@ -367,10 +369,10 @@ TEST_F_TIMEOUT(all, one_write_serves_one_of_two_readers, TIMEOUT)
 	EXPECT_EQ(1, child_join(&b));
 }
 
-/* One wakes up and the others sleep on, rather than look for themselves. */
+/* The other readers are not woken at all, not even to look. */
 TEST_F_TIMEOUT(all, one_write_wakes_one_of_many_readers, TIMEOUT)
 {
-	long most = copies_are_cut(variant->kind) ? 2 : 1;
+	long max = copies_are_cut(variant->kind) ? 2 : 1;
 	struct child c[8];
 	long before[8], woken = 0;
 	int i, done;
@@ -394,7 +396,7 @@ TEST_F_TIMEOUT(all, one_write_wakes_one_of_many_readers, TIMEOUT)
 			 task_sleeps(c[i].pid) != before[i];
 	EXPECT_EQ(1, done);
 	EXPECT_LE(1, woken);
-	EXPECT_GE(most, woken);
+	EXPECT_GE(max, woken);
 	for (i = 0; i < 8; i++)
 		child_kill(&c[i]);
 }
@@ -456,7 +458,7 @@ TEST_F_TIMEOUT(all, one_slot_serves_one_of_two_writers, TIMEOUT)
 	EXPECT_EQ(PAGE, child_join(&b));
 }
 
-/* A child that writes @len times one byte, in one call. */
+/* Starts a child that writes @len times the same byte in one call. */
 static void child_write_byte(struct child *c, struct ends *e, char byte,
 			     size_t len)
 {
@@ -468,7 +470,7 @@ static void child_write_byte(struct child *c, struct ends *e, char byte,
 	child_start(c, 0);
 }
 
-/* Two writes that wait: all of both arrives. */
+/* Two blocked writes: all bytes of both arrive. */
 TEST_F_TIMEOUT(all, two_blocked_writers_share, TIMEOUT)
 {
 	unsigned char *buf = malloc(8 * FULL);
@@ -508,7 +510,7 @@ TEST_F_TIMEOUT(all, last_reader_wakes_all_blocked_writers, TIMEOUT)
 		EXPECT_EQ(-EPIPE, child_join(&c[i]));
 }
 
-/* A new reader of a FIFO that had none does not disturb those who write. */
+/* A writer stays blocked when one of two readers closes its descriptor. */
 TEST_F_TIMEOUT(named, blocked_writer_outlives_a_reader, TIMEOUT)
 {
 	struct child c;
@@ -519,14 +521,14 @@ TEST_F_TIMEOUT(named, blocked_writer_outlives_a_reader, TIMEOUT)
 	ASSERT_LE(0, rd);
 	child_write(&c, &self->e, 0, FULL + PAGE);
 	ASSERT_TRUE(child_asleep(&c));
-	/* The child still has this one of the two readers. */
+	/* The child has inherited this descriptor, so its file stays open. */
 	close(rd);
 	EXPECT_TRUE(child_stays_asleep(&c));
 	ASSERT_EQ(PAGE, stream_read(self->e.fd[0], 0, PAGE));
 	EXPECT_EQ(FULL + PAGE, child_join(&c));
 }
 
-/* A byte there and back, over and over: no wakeup is lost. */
+/* A byte goes there and back many times: no wakeup may be lost. */
 #define ROUNDS		300
 
 static long echo(struct child *c)

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# tests/preload.sh: the tool zpipe and libzpipe_preload.so, in the guest. The
-# same assertions without the library, with it, and with it where there is no
-# device; then what shells and their pipelines do.
+# tests/preload.sh: tests the tool zpipe and libzpipe_preload.so in the guest. The same
+# assertions run without the library, with it, and with it but without the device. Then
+# come shells and their pipelines.
 
 # The functions test_* are called by name.
 # shellcheck disable=SC2317,SC2329
@@ -11,7 +11,7 @@
 tools=$(dirname "$0")/tools
 zpipe=$tools/zpipe
 
-# nested NAME CMD...: the document of CMD becomes a part of ours.
+# nested NAME CMD...: runs CMD and prints its KTAP document as a subtest.
 nested()
 {
 	local name=$1
@@ -23,7 +23,7 @@ nested()
 	return "${PIPESTATUS[0]}"
 }
 
-# same TEXT WANTED GOT: says what is wrong.
+# same TEXT WANTED GOT: fails the test with a message if WANTED and GOT differ.
 same()
 {
 	[[ $2 == "$3" ]] && return
@@ -31,7 +31,7 @@ same()
 	wrong=1
 }
 
-# alone CMD...: CMD where /dev has no zpipe.
+# alone CMD...: runs CMD in a mount namespace where /dev has no zpipe.
 alone()
 {
 	# shellcheck disable=SC2016
@@ -48,7 +48,7 @@ test_calls_with_no_device()
 		alone env LD_PRELOAD="$(realpath "$tools/libzpipe_preload.so")" "$tools/calls"
 }
 
-# Another device in its place, that knows none of its commands.
+# /dev/null is mounted over the devices, so that their commands fail.
 test_calls_with_another_device()
 {
 	# shellcheck disable=SC2016
@@ -119,7 +119,7 @@ test_library()
 	same missing 125 $?
 }
 
-# Each line is run by a shell without and with the library.
+# A shell runs each line without and with the library. The results must be the same.
 test_pipelines()
 {
 	local line with without

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Large writes to a reader that waits: in zpipe they may go straight to its
- * memory. What can be seen of the pipe then is what can be seen of one whose
- * reader read while they were still written.
+ * Large writes to a blocked reader, which zpipe may push into the reader's
+ * memory. Poll, FIONREAD and counts have to be those of a reader that reads on
+ * while the write is still going on.
  */
 #include "oracle.h"
 #include "child.h"
 #include "large.h"
 #include "push.h"
 
-/*
- * What arrives.
- */
+/* The bytes arrive. */
 
 /*
- * DEVIATION: of a mebibyte pipe(2) moves at once what it holds, zpipe all of it.
+ * DEVIATION: of a non-blocking write of a mebibyte, pipe(2) accepts as much as
+ * it holds. zpipe pushes all of it.
  */
 TEST_F_TIMEOUT(all, nonblocking_write_of_a_mebibyte, TIMEOUT)
 {
@@ -23,7 +22,7 @@ TEST_F_TIMEOUT(all, nonblocking_write_of_a_mebibyte, TIMEOUT)
 	struct child c;
 
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
-	child_take(&c, &self->e, MIB);
+	child_read_private(&c, &self->e, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	w = stream_write(self->e.fd[1], 0, MIB);
 	if (!copies_are_cut(variant->kind)) {
@@ -31,13 +30,13 @@ TEST_F_TIMEOUT(all, nonblocking_write_of_a_mebibyte, TIMEOUT)
 		EXPECT_EQ(whole ? MIB : 0, pushed(&self->e));
 	}
 	expect_fed(_metadata, &self->e, &c, MIB, MIB, w);
-	/* Nobody waits any more. */
+	/* No reader is blocked any more. */
 	feed_nobody(_metadata, &self->e);
 }
 
-TEST_F_TIMEOUT(all, rooms_and_lengths, 2 * TIMEOUT)
+TEST_F_TIMEOUT(all, spaces_and_lengths, 2 * TIMEOUT)
 {
-	static const long rooms[] = {
+	static const long spaces[] = {
 		100, DIRECT_MIN - 1, DIRECT_MIN, DIRECT_MIN + 50, 200000, MIB,
 		2 * MIB,
 	};
@@ -49,10 +48,10 @@ TEST_F_TIMEOUT(all, rooms_and_lengths, 2 * TIMEOUT)
 	size_t i, j;
 
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
-	for (i = 0; i < ARRAY_SIZE(rooms); i++)
+	for (i = 0; i < ARRAY_SIZE(spaces); i++)
 		for (j = 0; j < ARRAY_SIZE(lens); j++) {
-			child_take(&c, &self->e, rooms[i]);
-			feed(_metadata, &self->e, &c, rooms[i], lens[j]);
+			child_read_private(&c, &self->e, spaces[i]);
+			feed(_metadata, &self->e, &c, spaces[i], lens[j]);
 		}
 }
 
@@ -67,8 +66,8 @@ TEST_F_TIMEOUT(all, unaligned_buffers, TIMEOUT)
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
 	for (i = 0; i < ARRAY_SIZE(skews); i++)
 		for (j = 0; j < ARRAY_SIZE(skews); j++) {
-			child_take_to(&c, &self->e, 300000,
-				      (struct want) { .skew = skews[i] });
+			child_read_private_to(&c, &self->e, 300000,
+					      (struct want) { .skew = skews[i] });
 			stream_fill(from + skews[j], 0, 250003);
 			ASSERT_TRUE(child_asleep(&c));
 			w = sys(write(self->e.fd[1], from + skews[j], 250003));
@@ -88,7 +87,7 @@ TEST_F_TIMEOUT(all, segments, TIMEOUT)
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
 	stream_fill(from, 0, len);
 	for (i = 1; i < 4; i++) {
-		child_take_to(&c, &self->e, 250001, (struct want) {
+		child_read_private_to(&c, &self->e, 250001, (struct want) {
 			.skew = i, .segments = i & 1,
 		});
 		ASSERT_TRUE(child_asleep(&c));
@@ -104,24 +103,24 @@ static long child_do_drain(struct child *c)
 	return drain(c->fd, 0, c->len, c->flags);
 }
 
-/* A child that reads all there will be, @room bytes in a call. */
-static void child_drain(struct child *c, struct ends *e, long total, long room)
+/* Starts a child that reads @total bytes, at most @space in a call. */
+static void child_drain(struct child *c, struct ends *e, long total, long space)
 {
 	*c = (struct child) {
 		.nr = SYS_read, .fn = child_do_drain, .fd = e->fd[0],
-		.drop = e->fd[1], .len = total, .flags = room,
+		.drop = e->fd[1], .len = total, .flags = space,
 	};
 	child_start(c, 0);
 }
 
-TEST_F_TIMEOUT(all, far_more_than_the_room, TIMEOUT)
+TEST_F_TIMEOUT(all, far_more_than_the_space, TIMEOUT)
 {
-	static const long rooms[] = { 150000, MIB, MIB + 1 };
+	static const long spaces[] = { 150000, MIB, MIB + 1 };
 	struct child c;
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(rooms); i++) {
-		child_drain(&c, &self->e, 5 * MIB + 77, rooms[i]);
+	for (i = 0; i < ARRAY_SIZE(spaces); i++) {
+		child_drain(&c, &self->e, 5 * MIB + 77, spaces[i]);
 		ASSERT_TRUE(child_asleep(&c));
 		EXPECT_EQ(5 * MIB + 77,
 			  stream_write(self->e.fd[1], 0, 5 * MIB + 77));
@@ -131,7 +130,7 @@ TEST_F_TIMEOUT(all, far_more_than_the_room, TIMEOUT)
 	EXPECT_TRUE(was_pushed(&self->e));
 }
 
-/* As one does who may not block: write, poll, go on. */
+/* A non-blocking writer: it writes, polls after EAGAIN, and goes on. */
 TEST_F_TIMEOUT(all, far_more_without_blocking, TIMEOUT)
 {
 	struct pollfd p = { .fd = self->e.fd[1], .events = POLLOUT };
@@ -164,16 +163,14 @@ TEST_F_TIMEOUT(all, far_more_without_blocking, TIMEOUT)
 	EXPECT_TRUE(was_pushed(&self->e));
 }
 
-/*
- * Several that wait.
- */
+/* Several blocked readers. */
 
 #define CROWD	4
 
-/* What several readers got, all together. */
+/* The words that several readers got in total. */
 struct tally {
-	unsigned char *seen;		/* by word */
-	bool torn;			/* readers may go on where others were */
+	unsigned char *seen;		/* the count of each word */
+	bool torn;			/* a read may return bytes that do not follow each other */
 };
 
 static void count_words(struct __test_metadata *_metadata, struct tally *t,
@@ -201,11 +198,11 @@ static int waiting(struct child *c, long nr)
 }
 
 /*
- * Readers with these rooms wait, in this order; they get one write after the
- * other, and then the end.
+ * Readers with buffers of these sizes block in this order. They get two writes,
+ * and then the end of the file.
  */
 static void crowd(struct __test_metadata *_metadata, struct ends *e,
-		  const long *rooms)
+		  const long *spaces)
 {
 	struct tally t = {
 		.seen = calloc(2 * MIB / 8, 1), .torn = copies_are_cut(e->kind),
@@ -217,21 +214,24 @@ static void crowd(struct __test_metadata *_metadata, struct ends *e,
 	ASSERT_EQ(0, set_nonblock(e->fd[1], true));
 	for (i = 0; i < 2 * MIB / 8; i++)
 		from[i] = i;
-	for (nr = 0; nr < CROWD && rooms[nr]; nr++) {
-		child_take(&c[nr], e, rooms[nr]);
+	for (nr = 0; nr < CROWD && spaces[nr]; nr++) {
+		child_read_private(&c[nr], e, spaces[nr]);
 		ASSERT_TRUE(child_asleep(&c[nr]));
 	}
 	for (i = 0; i < 2; i++) {
 		before = waiting(c, nr);
 		n = sys(write(e->fd[1], from + written / 8, MIB));
-		/* Of the first the reader may have got only a part. */
+		/*
+		 * The reader got a part of the first write only, and the rest
+		 * fills the pipe.
+		 */
 		if (t.torn && n == -EAGAIN)
 			break;
 		ASSERT_LT(0, n);
 		written += n;
-		/* Who got something comes back without another wakeup. */
+		/* A reader that got bytes returns without a further wakeup. */
 		EXPECT_TRUE(!before || eventually(waiting(c, nr) < before));
-		/* Nobody waits beside what there is. */
+		/* No reader stays blocked while the pipe has data. */
 		EXPECT_TRUE(eventually(!fionread(e->fd[0]) ||
 				       !waiting(c, nr)));
 	}
@@ -275,9 +275,7 @@ TEST_F_TIMEOUT(all, many_readers_wait, TIMEOUT)
 	crowd(_metadata, &self->e, (long[]) { 800, 200000, 8, MIB });
 }
 
-/*
- * What can be seen, and by whom.
- */
+/* Events for pollers and watchers of both ends. */
 
 static long child_do_poll(struct child *c)
 {
@@ -287,7 +285,10 @@ static long child_do_poll(struct child *c)
 	return ret < 0 ? ret : p.revents;
 }
 
-/* Who polls beside the reader hears of what the reader leaves. */
+/*
+ * A poller of the read end is not woken by bytes that were pushed, but by the
+ * next ones.
+ */
 TEST_F_TIMEOUT(all, poller_beside_the_reader, TIMEOUT)
 {
 	struct child c, p = {
@@ -296,19 +297,22 @@ TEST_F_TIMEOUT(all, poller_beside_the_reader, TIMEOUT)
 	};
 
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
-	child_take(&c, &self->e, MIB);
+	child_read_private(&c, &self->e, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	child_start(&p, 0);
 	ASSERT_TRUE(child_asleep(&p));
 	feed(_metadata, &self->e, &c, MIB, MIB);
-	/* In pipe(2) it may have seen it before it was read. */
+	/*
+	 * In pipe(2) the poller may see the bytes before the reader has read
+	 * them.
+	 */
 	if (is_zpipe(variant->kind) && !copies_are_cut(variant->kind))
 		EXPECT_TRUE(child_stays_asleep(&p));
 	EXPECT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	EXPECT_EQ(POLLIN, child_join(&p));
 }
 
-TEST_F_TIMEOUT(all, edges_after_all_was_taken, TIMEOUT)
+TEST_F_TIMEOUT(all, edges_after_all_was_read, TIMEOUT)
 {
 	int in = watch(self->e.fd[0], EPOLLIN | EPOLLET);
 	int out = watch(self->e.fd[1], EPOLLOUT | EPOLLET);
@@ -317,11 +321,11 @@ TEST_F_TIMEOUT(all, edges_after_all_was_taken, TIMEOUT)
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
 	EXPECT_EQ(0, events(in));
 	EXPECT_EQ(EPOLLOUT, events(out));
-	child_take(&c, &self->e, MIB);
+	child_read_private(&c, &self->e, MIB);
 	feed(_metadata, &self->e, &c, MIB, MIB);
 	EXPECT_EQ(0, events(in));
 	events(out);
-	/* And as ever. */
+	/* Later writes and reads are edges as usual. */
 	ASSERT_EQ(FULL, stream_write(self->e.fd[1], 0, MIB));
 	EXPECT_EQ(EPOLLIN, events(in));
 	EXPECT_EQ(0, events(out));
@@ -329,8 +333,11 @@ TEST_F_TIMEOUT(all, edges_after_all_was_taken, TIMEOUT)
 	EXPECT_EQ(EPOLLOUT, events(out));
 }
 
-/* Who was told that not all was taken hears of room. */
-TEST_F_TIMEOUT(all, edges_after_a_part_was_taken, TIMEOUT)
+/*
+ * After a short write the writer knows that the pipe is full. It gets an edge
+ * when slots are free again.
+ */
+TEST_F_TIMEOUT(all, edges_after_a_part_was_read, TIMEOUT)
 {
 	int in = watch(self->e.fd[0], EPOLLIN | EPOLLET);
 	int out = watch(self->e.fd[1], EPOLLOUT | EPOLLET);
@@ -338,7 +345,7 @@ TEST_F_TIMEOUT(all, edges_after_a_part_was_taken, TIMEOUT)
 
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
 	EXPECT_EQ(EPOLLOUT, events(out));
-	child_take(&c, &self->e, 200000);
+	child_read_private(&c, &self->e, 200000);
 	ASSERT_TRUE(child_asleep(&c));
 	EXPECT_LE(FULL, stream_write(self->e.fd[1], 0, 2 * MIB));
 	EXPECT_LT(0, child_join(&c));
@@ -361,7 +368,7 @@ TEST_F_TIMEOUT(all, sigio_of_both_ends, TIMEOUT)
 	for (i = 0; i < 2; i++) {
 		int flags = fcntl(self->e.fd[i], F_GETFL);
 
-		child_take(&c, &self->e, MIB);
+		child_read_private(&c, &self->e, MIB);
 		ASSERT_TRUE(child_asleep(&c));
 		ASSERT_EQ(0, fcntl(self->e.fd[i], F_SETOWN, getpid()));
 		ASSERT_EQ(0, fcntl(self->e.fd[i], F_SETFL, flags | O_ASYNC));
@@ -372,13 +379,13 @@ TEST_F_TIMEOUT(all, sigio_of_both_ends, TIMEOUT)
 	}
 }
 
-/* What follows the first write is not for a read that has been given that. */
+/* A posted read that was filled by one push gets no bytes of the next write. */
 TEST_F_TIMEOUT(all, second_write_directly_behind, TIMEOUT)
 {
 	long first, n, total, r;
 	struct child c;
 
-	take_held_up(_metadata, &self->e, &c, 2 * MIB);
+	read_held_up(_metadata, &self->e, &c, 2 * MIB);
 	first = stream_write(self->e.fd[1], 0, MIB);
 	total = first;
 	n = stream_write(self->e.fd[1], total, 5000);
@@ -392,10 +399,10 @@ TEST_F_TIMEOUT(all, second_write_directly_behind, TIMEOUT)
 		EXPECT_EQ(MIB, first);
 	}
 	EXPECT_EQ(-1, stream_diff(c.buf, 0, r));
-	take_rest(_metadata, &self->e, r, total - r);
+	read_rest(_metadata, &self->e, r, total - r);
 }
 
-/* Where in the first @total bytes of the stream this is, or -1. */
+/* The offset of @buf in the first @total bytes of the stream, or -1. */
 static long find(const void *buf, size_t len, long total)
 {
 	long off;
@@ -406,7 +413,7 @@ static long find(const void *buf, size_t len, long total)
 	return -1;
 }
 
-/* Nor is it, when another has read in between. */
+/* The same, with another reader that reads between the writes. */
 TEST_F_TIMEOUT(all, second_write_behind_another_read, TIMEOUT)
 {
 	long n = 0, r, total = 0, len[] = { MIB, 5000, MIB };
@@ -414,7 +421,7 @@ TEST_F_TIMEOUT(all, second_write_behind_another_read, TIMEOUT)
 	struct child c;
 	int i;
 
-	take_held_up(_metadata, &self->e, &c, 2 * MIB);
+	read_held_up(_metadata, &self->e, &c, 2 * MIB);
 	for (i = 0; i < 3; i++) {
 		if (i == 2) {
 			n = sys(read(self->e.fd[0], other, sizeof(other)));
@@ -427,23 +434,23 @@ TEST_F_TIMEOUT(all, second_write_behind_another_read, TIMEOUT)
 	ASSERT_LT(0, r);
 	EXPECT_LE(0, find(other, n, total));
 	EXPECT_LE(0, find(c.buf, r, total));
-	take_rest(_metadata, &self->e, r + n, total - r - n);
+	read_rest(_metadata, &self->e, r + n, total - r - n);
 }
 
-/* Nor does it come before what was there already. */
+/* Bytes that are in the pipe are read before those of a large write. */
 TEST_F_TIMEOUT(all, large_write_behind_a_small_one, TIMEOUT)
 {
 	struct child c;
 	long w, r;
 
-	take_held_up(_metadata, &self->e, &c, MIB);
+	read_held_up(_metadata, &self->e, &c, MIB);
 	EXPECT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	w = stream_write(self->e.fd[1], 10, MIB);
 	ASSERT_LT(0, w);
 	r = child_join(&c);
 	ASSERT_LE(10, r);
 	EXPECT_EQ(-1, stream_diff(c.buf, 0, r));
-	take_rest(_metadata, &self->e, r, 10 + w - r);
+	read_rest(_metadata, &self->e, r, 10 + w - r);
 }
 
 TEST_HARNESS_MAIN

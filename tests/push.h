@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A reader that waits, and what comes of a write to it. A large one may go
- * straight to its memory in zpipe; then it is as if it had read on while it was
- * still written.
+ * Helpers for tests of a write to a blocked reader. zpipe may push a large
+ * write into the memory of that reader. The counts are then those of a reader
+ * that reads on while the write is still going on.
  */
 #ifndef ZPIPE_TESTS_PUSH_H
 #define ZPIPE_TESTS_PUSH_H
@@ -13,21 +13,24 @@
 
 #include <pthread.h>
 
-#define NO_SUCH_MEMORY	12345		/* what a child may return */
+#define NO_SUCH_MEMORY	12345		/* returned by a child that cannot make its memory */
 
-/* How a child reads: @skew bytes behind the start of a page, maybe in segments. */
+/*
+ * How a child reads: into a buffer @skew bytes into a page, and with readv(2)
+ * if @segments is set.
+ */
 struct want {
 	size_t skew;
 	bool segments;
-	/* What its memory is made of; -1 if there is no such. */
+	/* Prepares the memory; nonzero if this kernel has no such memory. */
 	int (*memory)(unsigned char *p, size_t len);
-	/* What another of its threads does to it as soon as it waits. */
+	/* Called by another thread of the child once the read blocks. */
 	void (*meanwhile)(unsigned char *p, size_t len);
-	/* What is wrong when it has read, or 0. */
+	/* Called after the read: 0, or the error that the child returns. */
 	long (*after)(unsigned char *p, size_t len);
 };
 
-/* Memory of one's own, none of it there. */
+/* Private memory of which no page is resident yet. */
 static inline unsigned char *no_memory(size_t len)
 {
 	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
@@ -38,13 +41,16 @@ static inline unsigned char *no_memory(size_t len)
 	return p;
 }
 
-/* How far the other thread is: it tells the tester behind the child's buffer. */
+/*
+ * The state of the other thread. It is stored for the tester in the byte behind
+ * the child's buffer.
+ */
 enum progress {
 	BEGUN = 1,
 	ENDED,
 };
 
-static inline void meanwhile_tells(struct child *c, enum progress progress)
+static inline void meanwhile_reports(struct child *c, enum progress progress)
 {
 	__atomic_store_n(&c->buf[c->len], progress, __ATOMIC_SEQ_CST);
 }
@@ -55,7 +61,7 @@ static inline bool meanwhile_has(struct child *c, enum progress progress)
 			  progress);
 }
 
-/* The other thread. */
+/* The thread that runs want->meanwhile() while the child's read blocks. */
 struct meanwhile {
 	struct child *c;
 	unsigned char *p;
@@ -69,14 +75,14 @@ static inline void *do_meanwhile(void *arg)
 	struct want *want = m->c->arg;
 
 	eventually(task_syscall(getpid()) == m->c->nr);
-	meanwhile_tells(m->c, BEGUN);
+	meanwhile_reports(m->c, BEGUN);
 	want->meanwhile(m->p, m->len);
-	meanwhile_tells(m->c, ENDED);
+	meanwhile_reports(m->c, ENDED);
 	return NULL;
 }
 
-/* Reads once, to memory that no other process has. */
-static inline long child_do_take(struct child *c)
+/* Reads once into private memory, and copies the bytes to the shared buffer. */
+static inline long child_do_read_private(struct child *c)
 {
 	struct want *want = c->arg;
 	size_t len = (want->skew + c->len + PAGE) & -PAGE;
@@ -85,7 +91,7 @@ static inline long child_do_take(struct child *c)
 	struct iovec iov[60];
 	long n, bad;
 
-	/* Where huge pages begin. */
+	/* Aligned, so that huge pages can be used. */
 	p = (void *)(((unsigned long)p + 2 * MIB - 1) & -(2 * MIB));
 	if (!want->memory)
 		memset(p, 0xcc, len);
@@ -106,25 +112,28 @@ static inline long child_do_take(struct child *c)
 	return bad ?: n;
 }
 
-/* A child that reads so, with room for @len bytes, and holds no writer. */
-static inline void child_take_to(struct child *c, struct ends *e, size_t len,
-				 struct want want)
+/*
+ * Starts a child that reads up to @len bytes in the way @want says. The child
+ * closes the write end.
+ */
+static inline void child_read_private_to(struct child *c, struct ends *e, size_t len,
+					 struct want want)
 {
 	*c = (struct child) {
 		.nr = want.segments ? SYS_readv : SYS_read,
-		.fn = child_do_take, .arg = &want,
+		.fn = child_do_read_private, .arg = &want,
 		.fd = e->fd[0], .drop = e->fd[1],
 		.len = len, .buf = shared_alloc(len + 1),
 	};
 	child_start(c, 0);
 }
 
-static inline void child_take(struct child *c, struct ends *e, size_t len)
+static inline void child_read_private(struct child *c, struct ends *e, size_t len)
 {
-	child_take_to(c, e, len, (struct want) {});
+	child_read_private_to(c, e, len, (struct want) {});
 }
 
-/* A thread that reads. */
+/* A thread of the tester that reads once. */
 struct thread_read {
 	int fd;
 	unsigned char *buf;
@@ -143,7 +152,7 @@ static inline void *thread_do_read(void *arg)
 	return NULL;
 }
 
-/* Starts it; whether it waits. */
+/* Starts the thread; true if its read blocks. */
 static inline bool thread_reads(struct thread_read *t)
 {
 	pthread_create(&t->thread, NULL, thread_do_read, t);
@@ -151,58 +160,77 @@ static inline bool thread_reads(struct thread_read *t)
 			  task_syscall(t->tid) == SYS_read);
 }
 
-/* What went straight to a reader; of the kernel's pipes, nothing. */
+/* The number of pushed bytes; 0 for the kernel's pipes. */
 static inline long pushed(struct ends *e)
 {
 	return is_zpipe(e->kind) ?
 	       fdinfo_number(e->fd[0], "zpipe-bytes-pushed") : 0;
 }
 
-/* Whether anything did, where it could: a push may be cut at its first byte. */
+/*
+ * True if bytes were pushed. Also true where no push can be expected: on the
+ * kernel's pipes, and with cut copies, which may stop a push at its first byte.
+ */
 static inline bool was_pushed(struct ends *e)
 {
 	return !is_zpipe(e->kind) || copies_are_cut(e->kind) || pushed(e) > 0;
 }
 
-static inline long least(long a, long b)
+static inline long min_long(long a, long b)
 {
 	return a < b ? a : b;
 }
 
-/* Of a write of @len bytes to a reader with room for @room: what is for it. */
-static inline bool is_pushed(struct ends *e, long room, long len)
+/*
+ * True if zpipe pushes from a write of @len bytes to a blocked read of @space
+ * bytes.
+ */
+static inline bool is_pushed(struct ends *e, long space, long len)
 {
-	return is_zpipe(e->kind) && least(room, len) >= DIRECT_MIN;
+	return is_zpipe(e->kind) && min_long(space, len) >= DIRECT_MIN;
 }
 
-static inline long for_reader(struct ends *e, long room, long len)
+/* The number of bytes that this read returns. */
+static inline long for_reader(struct ends *e, long space, long len)
 {
-	return least(room, least(len, is_pushed(e, room, len) ? DIRECT_MOST : FULL));
+	return min_long(space, min_long(len, is_pushed(e, space, len) ? DIRECT_MAX : FULL));
 }
 
-/* And how much of it is written without waiting. */
-static inline long in_all(struct ends *e, long room, long len)
+/*
+ * The number of bytes that the write returns if it does not wait: those that
+ * the reader gets, and those that fit into the slots.
+ */
+static inline long in_all(struct ends *e, long space, long len)
 {
-	long n = for_reader(e, room, len);
+	long n = for_reader(e, space, len);
 
-	if (!is_pushed(e, room, len))
-		return least(len, FULL);
-	/* What was read of a slot is still taken up by it. */
-	return least(len, n - n % PAGE + FULL);
+	if (!is_pushed(e, space, len))
+		return min_long(len, FULL);
+	/*
+	 * Pushed bytes count as read from slots. A slot that was read in part
+	 * stays used.
+	 */
+	return min_long(len, n - n % PAGE + FULL);
 }
 
-/* A reader that waits, and is slow to come back; the write end does not block. */
-static inline void take_held_up(struct __test_metadata *_metadata,
-				struct ends *e, struct child *c, long room)
+/*
+ * Starts a child that blocks in a read, and then keeps it off the processor.
+ * The write end becomes non-blocking.
+ */
+static inline void read_held_up(struct __test_metadata *_metadata,
+				struct ends *e, struct child *c, long space)
 {
 	ASSERT_EQ(0, set_nonblock(e->fd[1], true));
-	child_take(c, e, room);
+	child_read_private(c, e, space);
 	ASSERT_TRUE(child_asleep(c));
 	hold_up(c);
 }
 
-/* Takes what is in the pipe, which should be @want bytes of the stream at @off. */
-static inline void take_rest(struct __test_metadata *_metadata, struct ends *e,
+/*
+ * Reads everything in the pipe: it has to be @want bytes of the stream from
+ * @off on.
+ */
+static inline void read_rest(struct __test_metadata *_metadata, struct ends *e,
 			     unsigned long off, long want)
 {
 	long rest = fionread(e->fd[0]);
@@ -215,45 +243,51 @@ static inline void take_rest(struct __test_metadata *_metadata, struct ends *e,
 }
 
 /*
- * What came of a write that returned @w, of @len bytes to an empty pipe with a
- * reader @c that waited with room for @room; nobody else was there.
+ * Checks the results of a write of @len bytes to an empty pipe, which returned
+ * @w. Child @c was blocked in a read of @space bytes. Nobody else uses the
+ * pipe.
  */
 static inline void expect_fed(struct __test_metadata *_metadata, struct ends *e,
-			      struct child *c, long room, long len, long w)
+			      struct child *c, long space, long len, long w)
 {
 	long r = child_join(c);
 
 	if (copies_are_cut(e->kind)) {
 		EXPECT_LT(0, r);
-		/* What it did not get at first may have come while it faulted. */
-		EXPECT_GE(least(room, len), r);
+		/* The reader may get bytes that are written while it faults. */
+		EXPECT_GE(min_long(space, len), r);
 		EXPECT_GE(len, w);
 	} else {
-		EXPECT_EQ(for_reader(e, room, len), r)
-			TH_LOG("%ld bytes to %ld", len, room);
-		EXPECT_EQ(in_all(e, room, len), w)
-			TH_LOG("%ld bytes to %ld", len, room);
+		EXPECT_EQ(for_reader(e, space, len), r)
+			TH_LOG("%ld bytes to %ld", len, space);
+		EXPECT_EQ(in_all(e, space, len), w)
+			TH_LOG("%ld bytes to %ld", len, space);
 	}
 	r = r < 0 ? 0 : r;
 	EXPECT_EQ(-1, stream_diff(c->buf, 0, r));
-	take_rest(_metadata, e, r, w - r);
-	munmap(c->buf, room);
+	read_rest(_metadata, e, r, w - r);
+	munmap(c->buf, space);
 }
 
-/* Waits for the reader, then writes: the write end must not block. */
+/*
+ * Writes @len bytes once child @c blocks. The write end must be non-blocking.
+ */
 static inline void feed(struct __test_metadata *_metadata, struct ends *e,
-			struct child *c, long room, long len)
+			struct child *c, long space, long len)
 {
 	ASSERT_TRUE(child_asleep(c));
-	expect_fed(_metadata, e, c, room, len, stream_write(e->fd[1], 0, len));
+	expect_fed(_metadata, e, c, space, len, stream_write(e->fd[1], 0, len));
 }
 
-/* A write that found nobody who waits. */
+/*
+ * Checks that a write of a mebibyte only fills the slots if no reader is
+ * blocked.
+ */
 static inline void feed_nobody(struct __test_metadata *_metadata,
 			       struct ends *e)
 {
 	EXPECT_EQ(FULL, stream_write(e->fd[1], 0, MIB));
-	take_rest(_metadata, e, 0, FULL);
+	read_rest(_metadata, e, 0, FULL);
 }
 
 #endif /* ZPIPE_TESTS_PUSH_H */

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Large writes that stop in the writer's own memory while a reader waits, and
- * the write after them. The reader gets what the calls reported as written, and
- * nothing else: not a byte of a call that failed, and none is lost.
+ * Large writes to a blocked reader that fail on the writer's own memory, and
+ * the write after them. The reader gets the bytes that the calls returned as
+ * written, and no byte of a call that failed.
  *
- * In zpipe such a write has already begun to copy to the reader's memory.
+ * In zpipe a write that fails has already copied bytes to the reader's memory.
  */
 #include "oracle.h"
 #include "child.h"
@@ -12,26 +12,26 @@
 #include "push.h"
 #include "trap.h"
 
-#define POISON_BYTE	0xee		/* must not arrive */
+#define POISON_BYTE	0xee		/* of bytes that must not arrive */
 
-/* What makes the bad page bad. */
+/* Why a page of the writer's buffer is bad. */
 enum hole {
-	PROTECTED,		/* it was written to, then mprotect(2) */
-	NEVER_READABLE,		/* mprotect(2) before anything was there */
+	PROTECTED,		/* resident, then PROT_NONE */
+	NEVER_READABLE,		/* PROT_NONE before it was ever accessed */
 	UNMAPPED,
 	NR_HOLES,
 };
 
-/* A write of a mebibyte of which the first @good bytes are readable. */
+/* A write of a mebibyte that can read only its first @good bytes. */
 struct bad_write {
 	int fd;
-	unsigned long off;	/* of the stream, for what will be written */
+	unsigned long off;	/* stream offset of the first byte */
 	size_t good;
 	enum hole hole;
 	bool segments;
 };
 
-/* What such a write returns: pages that are whole, or EFAULT. */
+/* The result of such a write: the whole pages of its good bytes, or -EFAULT. */
 static long whole_pages(size_t good)
 {
 	return good < PAGE ? -EFAULT : (long)(good - good % PAGE);
@@ -64,8 +64,8 @@ static long write_badly(const struct bad_write *w)
 }
 
 /*
- * The good write, after calls that wrote @off bytes to a reader @c that waited
- * with room for a mebibyte.
+ * Writes a mebibyte without a bad page. Calls before have written @off bytes to
+ * the blocked reader @c, which reads up to a mebibyte.
  */
 static void good_write(struct __test_metadata *_metadata, struct ends *e,
 		       struct child *c, long off)
@@ -76,25 +76,25 @@ static void good_write(struct __test_metadata *_metadata, struct ends *e,
 	r = child_join(c);
 	ASSERT_LT(0, r);
 	EXPECT_EQ(-1, stream_diff(c->buf, 0, r));
-	take_rest(_metadata, e, r, off + w - r);
+	read_rest(_metadata, e, r, off + w - r);
 	munmap(c->buf, MIB);
 }
 
 /*
- * A reader waits and these writes fail, each with its first @goods bytes
- * readable; then a good one is pushed to the same read.
+ * Writes that fail, one for each of @goods, leave the reader blocked. Then a
+ * good write is pushed to the same posted read.
  */
 static void fail_then_push(struct __test_metadata *_metadata, struct ends *e,
 			   struct want want, struct bad_write w,
 			   const size_t *goods, int nr)
 {
-	long demands = fdinfo_number(e->fd[0], "zpipe-demands");
+	long posts = fdinfo_number(e->fd[0], "zpipe-posted-reads");
 	long before = pushed(e);
 	struct child c;
 	int i;
 
 	w.fd = e->fd[1];
-	child_take_to(&c, e, MIB, want);
+	child_read_private_to(&c, e, MIB, want);
 	ASSERT_TRUE(child_asleep(&c));
 	for (i = 0; i < nr; i++) {
 		w.good = goods[i];
@@ -105,8 +105,8 @@ static void fail_then_push(struct __test_metadata *_metadata, struct ends *e,
 	EXPECT_TRUE(child_stays_asleep(&c));
 	good_write(_metadata, e, &c, 0);
 	if (is_zpipe(e->kind) && !copies_are_cut(e->kind)) {
-		EXPECT_EQ(demands + 1, fdinfo_number(e->fd[0],
-						     "zpipe-demands"));
+		EXPECT_EQ(posts + 1, fdinfo_number(e->fd[0],
+						   "zpipe-posted-reads"));
 		EXPECT_EQ(before + MIB, pushed(e));
 	}
 }
@@ -132,8 +132,9 @@ static long is_touched(unsigned char *p, size_t len)
 }
 
 /*
- * DEVIATION: bytes of a slot that a failed write could not complete may stand in
- * the memory of a read that waited, behind what the read returns.
+ * DEVIATION: a read that blocked may find bytes of a failed write in its
+ * memory, behind those that it returns. They belong to a slot that the write
+ * could not complete.
  */
 TEST_F_TIMEOUT(all, memory_behind_what_a_read_returns, TIMEOUT)
 {
@@ -142,7 +143,7 @@ TEST_F_TIMEOUT(all, memory_behind_what_a_read_returns, TIMEOUT)
 	long ret;
 
 	ASSERT_EQ(0, catch_signal(SIGUSR1, 0));
-	child_take_to(&c, &self->e, MIB, (struct want) { .after = is_touched });
+	child_read_private_to(&c, &self->e, MIB, (struct want) { .after = is_touched });
 	ASSERT_TRUE(child_asleep(&c));
 	EXPECT_EQ(-EFAULT, write_badly(&w));
 	child_signal(&c, SIGUSR1);
@@ -177,7 +178,10 @@ TEST_F_TIMEOUT(all, several_failed_writes_before_a_good_one, TIMEOUT)
 		       ARRAY_SIZE(goods));
 }
 
-/* Some segments of the reader are shorter than what such a write copies. */
+/*
+ * Some segments of the reader end in the middle of the bytes that a failed
+ * write copies.
+ */
 TEST_F_TIMEOUT(all, failed_writes_to_a_reader_with_segments, TIMEOUT)
 {
 	static const size_t goods[] = { PAGE - 1, 100, PAGE - 1, 4000 };
@@ -190,7 +194,7 @@ TEST_F_TIMEOUT(all, failed_writes_to_a_reader_with_segments, TIMEOUT)
 			       ARRAY_SIZE(goods));
 }
 
-/* A write that got some whole pages across has written these. */
+/* A short write has written the whole pages that it returns. */
 TEST_F_TIMEOUT(all, partial_write_before_a_good_one, TIMEOUT)
 {
 	static const size_t goods[] = {
@@ -205,7 +209,7 @@ TEST_F_TIMEOUT(all, partial_write_before_a_good_one, TIMEOUT)
 		for (i = 0; i < ARRAY_SIZE(goods); i++) {
 			w.good = goods[i];
 			w.segments = i & 1;
-			child_take(&c, &self->e, MIB);
+			child_read_private(&c, &self->e, MIB);
 			ASSERT_TRUE(child_asleep(&c));
 			ASSERT_EQ(whole_pages(w.good), write_badly(&w))
 				TH_LOG("%zd good bytes", w.good);
@@ -223,14 +227,14 @@ static long child_do_badly(struct child *c)
 	return ret < 0 ? -1 : ret;
 }
 
-/* It makes no difference whose write failed. */
+/* A failed write of another process. */
 TEST_F_TIMEOUT(all, failed_write_of_another_process, TIMEOUT)
 {
 	struct bad_write w = { .fd = self->e.fd[1], .good = 100 };
 	struct child c, other;
 
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
-	child_take(&c, &self->e, MIB);
+	child_read_private(&c, &self->e, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	child_run(&other, child_do_badly, &w);
 	EXPECT_EQ(-EFAULT, child_join(&other));
@@ -241,8 +245,8 @@ TEST_F_TIMEOUT(all, failed_write_of_another_process, TIMEOUT)
 }
 
 /*
- * A writer gets stuck in a fault when it has begun to copy to the reader.
- * Another one writes meanwhile, which it cannot do in pipe(2): see stuck.c.
+ * A writer gets stuck in a fault after it has begun to push. Another writer
+ * writes meanwhile, which pipe(2) does not allow; see stuck.c.
  */
 TEST_F_TIMEOUT(all, write_beside_one_that_is_stuck, TIMEOUT)
 {
@@ -252,12 +256,15 @@ TEST_F_TIMEOUT(all, write_beside_one_that_is_stuck, TIMEOUT)
 	};
 	struct child c;
 
-	child_take(&c, &self->e, MIB);
+	child_read_private(&c, &self->e, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	stuck_start(&s);
 	ASSERT_TRUE(stuck_is(&s));
 	if (is_zpipe(variant->kind)) {
-		/* With cut copies it would have to wait for the rest. */
+		/*
+		 * With cut copies a blocking write would wait for another
+		 * reader.
+		 */
 		ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
 		good_write(_metadata, &self->e, &c, 0);
 		if (!copies_are_cut(variant->kind))

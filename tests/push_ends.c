@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Readers that wait for something large, continued from push.c: who comes to
- * disturb them, who leaves, and what is none of their business.
+ * Blocked large reads, continued from push.c: signals, ends that are closed,
+ * and writes that are not pushed.
  */
 #include "oracle.h"
 #include "child.h"
 #include "large.h"
 #include "push.h"
 
-/*
- * Signals.
- */
+/* Signals. */
 
 TEST_F_TIMEOUT(all, signal_before_the_write, TIMEOUT)
 {
@@ -18,7 +16,7 @@ TEST_F_TIMEOUT(all, signal_before_the_write, TIMEOUT)
 
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
 	catch_signal(SIGUSR1, 0);
-	child_take(&c, &self->e, MIB);
+	child_read_private(&c, &self->e, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	child_signal(&c, SIGUSR1);
 	EXPECT_EQ(-EINTR, child_join(&c));
@@ -32,7 +30,7 @@ TEST_F_TIMEOUT(all, signal_that_restarts_the_read, TIMEOUT)
 
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
 	catch_signal(SIGUSR1, SA_RESTART);
-	child_take(&c, &self->e, MIB);
+	child_read_private(&c, &self->e, MIB);
 	for (i = 1; i < 4; i++) {
 		ASSERT_TRUE(child_asleep(&c));
 		child_signal(&c, SIGUSR1);
@@ -41,7 +39,10 @@ TEST_F_TIMEOUT(all, signal_that_restarts_the_read, TIMEOUT)
 	feed(_metadata, &self->e, &c, MIB, MIB);
 }
 
-/* What was written to it is what it says, with or without SA_RESTART. */
+/*
+ * A signal after a push: the read returns the pushed bytes, with and without
+ * SA_RESTART.
+ */
 TEST_F_TIMEOUT(all, signal_after_the_write, TIMEOUT)
 {
 	struct child c;
@@ -51,7 +52,7 @@ TEST_F_TIMEOUT(all, signal_after_the_write, TIMEOUT)
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
 	for (i = 0; i < 4; i++) {
 		catch_signal(SIGUSR1, i & 1 ? SA_RESTART : 0);
-		child_take(&c, &self->e, MIB);
+		child_read_private(&c, &self->e, MIB);
 		ASSERT_TRUE(child_asleep(&c));
 		hold_up(&c);
 		w = stream_write(self->e.fd[1], 0, MIB);
@@ -65,12 +66,12 @@ TEST_F_TIMEOUT(all, signal_after_the_write, TIMEOUT)
 	}
 }
 
-TEST_F_TIMEOUT(all, stopped_reader_waits_for_nothing, TIMEOUT)
+TEST_F_TIMEOUT(all, stopped_reader_gets_no_push, TIMEOUT)
 {
 	struct child c;
 
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
-	child_take(&c, &self->e, MIB);
+	child_read_private(&c, &self->e, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	child_signal(&c, SIGSTOP);
 	ASSERT_TRUE(eventually(task_state(c.pid) == 'T'));
@@ -84,24 +85,27 @@ TEST_F_TIMEOUT(all, killed_reader_gets_nothing, TIMEOUT)
 	struct child c, next;
 
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
-	child_take(&c, &self->e, MIB);
+	child_read_private(&c, &self->e, MIB);
 	ASSERT_TRUE(child_asleep(&c));
-	child_take(&next, &self->e, MIB);
+	child_read_private(&next, &self->e, MIB);
 	ASSERT_TRUE(child_asleep(&next));
 	EXPECT_EQ(KILLED(SIGKILL), child_kill(&c));
 	EXPECT_LT(0, stream_write(self->e.fd[1], 0, MIB));
 	EXPECT_LT(0, child_join(&next));
 	while (fionread(self->e.fd[0]))
 		ASSERT_LT(0, sys(read(self->e.fd[0], c.buf, MIB)));
-	child_take(&next, &self->e, MIB);
+	child_read_private(&next, &self->e, MIB);
 	ASSERT_TRUE(child_asleep(&next));
 	EXPECT_EQ(KILLED(SIGKILL), child_kill(&next));
 	feed_nobody(_metadata, &self->e);
-	child_take(&c, &self->e, MIB);
+	child_read_private(&c, &self->e, MIB);
 	feed(_metadata, &self->e, &c, MIB, MIB);
 }
 
-/* Killed at about the time of a write: the writer does not mind. */
+/*
+ * The reader is killed at about the time of the write, which succeeds all the
+ * same.
+ */
 TEST_F_TIMEOUT(all, reader_killed_with_the_write, TIMEOUT)
 {
 	struct child c;
@@ -110,7 +114,7 @@ TEST_F_TIMEOUT(all, reader_killed_with_the_write, TIMEOUT)
 
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
 	for (i = 0; i < 10; i++) {
-		child_take(&c, &self->e, MIB);
+		child_read_private(&c, &self->e, MIB);
 		ASSERT_TRUE(child_asleep(&c));
 		if (i == 5)
 			hold_up(&c);
@@ -127,17 +131,15 @@ TEST_F_TIMEOUT(all, reader_killed_with_the_write, TIMEOUT)
 	}
 }
 
-/*
- * Ends.
- */
+/* Ends are closed. */
 
 TEST_F_TIMEOUT(all, last_writer_leaves, TIMEOUT)
 {
 	struct child c, d;
 
-	child_take(&c, &self->e, MIB);
+	child_read_private(&c, &self->e, MIB);
 	ASSERT_TRUE(child_asleep(&c));
-	child_take(&d, &self->e, MIB);
+	child_read_private(&d, &self->e, MIB);
 	ASSERT_TRUE(child_asleep(&d));
 	close_end(&self->e, 1);
 	EXPECT_EQ(0, child_join(&c));
@@ -149,7 +151,7 @@ TEST_F_TIMEOUT(all, writer_leaves_directly_behind_its_write, TIMEOUT)
 	struct child c;
 	long w, r;
 
-	take_held_up(_metadata, &self->e, &c, MIB);
+	read_held_up(_metadata, &self->e, &c, MIB);
 	w = stream_write(self->e.fd[1], 0, MIB);
 	close_end(&self->e, 1);
 	r = child_join(&c);
@@ -180,9 +182,7 @@ TEST_F_TIMEOUT(all, descriptor_is_closed_meanwhile, TIMEOUT)
 	EXPECT_EQ(-EPIPE, stream_write(self->e.fd[1], 0, MIB));
 }
 
-/*
- * What is not for it.
- */
+/* Writes that are not pushed, and reads that are not posted. */
 
 TEST_F_TIMEOUT(all, packets, TIMEOUT)
 {
@@ -191,7 +191,7 @@ TEST_F_TIMEOUT(all, packets, TIMEOUT)
 
 	ASSERT_EQ(0, fcntl(self->e.fd[1], F_SETFL,
 			   flags | O_NONBLOCK | O_DIRECT));
-	child_take(&c, &self->e, MIB);
+	child_read_private(&c, &self->e, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	w = stream_write(self->e.fd[1], 0, MIB);
 	if (!copies_are_cut(variant->kind))
@@ -212,13 +212,13 @@ TEST_F_TIMEOUT(all, small_writes, TIMEOUT)
 
 	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
 	for (i = 0; i < ARRAY_SIZE(lens); i++) {
-		child_take(&c, &self->e, MIB);
+		child_read_private(&c, &self->e, MIB);
 		feed(_metadata, &self->e, &c, MIB, lens[i]);
 	}
 	EXPECT_EQ(0, pushed(&self->e));
 }
 
-/* One that would not wait leaves no trace. */
+/* A read that does not block is not posted. */
 TEST_F_TIMEOUT(all, reads_that_do_not_wait, TIMEOUT)
 {
 	unsigned char *buf = own_memory(MIB);
@@ -242,7 +242,7 @@ TEST_F_TIMEOUT(unnamed, write_with_rwf_nowait, TIMEOUT)
 	long w;
 
 	stream_fill(from, 0, MIB);
-	child_take(&c, &self->e, MIB);
+	child_read_private(&c, &self->e, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	w = sys(pwritev2(self->e.fd[1], &iov, 1, -1, RWF_NOWAIT));
 	expect_fed(_metadata, &self->e, &c, MIB, MIB, w);

@@ -1,20 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A reader that waits, and a large write: what the reader's memory is, what the
- * writer's is, and what becomes of either meanwhile. In zpipe the bytes may go
- * straight from the one to the other; where they cannot, nothing is different
- * from pipe(2).
+ * A blocked reader and a large write, with memory of several kinds on either side, and with
+ * changes of that memory while the reader waits. zpipe may push the bytes. If it cannot, it
+ * behaves as pipe(2) does.
  */
 #include "oracle.h"
 #include "child.h"
 #include "large.h"
+#include "memory.h"
 #include "push.h"
-
-#include <linux/userfaultfd.h>
 
 #define PAGES		(MIB / PAGE)
 
-/* The pipe holds a mebibyte, so that all kinds write as much at once. */
+/* The memory that the child reads to; @p and @len are set in the child. */
+static struct memory read_kind;
+
+/* See struct want. */
+static int make_memory(unsigned char *p, size_t len)
+{
+	read_kind.p = p;
+	read_kind.len = len;
+	return memory_make(&read_kind) ? 0 : -1;
+}
+
+static long check_memory(unsigned char *p, size_t len)
+{
+	return memory_is_intact(&read_kind) ? 0 : -EUCLEAN;
+}
+
+/* Sets a capacity of a mebibyte, so that a non-blocking write is as long on any pipe. */
 static void prepare(struct __test_metadata *_metadata, struct ends *e)
 {
 	ASSERT_EQ(0, set_nonblock(e->fd[1], true));
@@ -22,8 +36,8 @@ static void prepare(struct __test_metadata *_metadata, struct ends *e)
 }
 
 /*
- * A mebibyte for @c, of which @fits are written and which should get @want of
- * that; if it is an error, nothing.
+ * Writes a mebibyte, of which the pipe and the reader @c take @fits bytes. The reader shall get
+ * @want of them, or the error @want.
  */
 static void serve(struct __test_metadata *_metadata, struct ends *e,
 		  struct child *c, long fits, long want)
@@ -32,7 +46,7 @@ static void serve(struct __test_metadata *_metadata, struct ends *e,
 	long r = child_join(c);
 
 	if (copies_are_cut(e->kind)) {
-		/* Whatever was pushed, and whenever the reader looked. */
+		/* The counts depend on what was pushed, and on when the reader ran. */
 		EXPECT_LE(fits, w);
 		EXPECT_GE(w, r);
 		EXPECT_EQ(want < 0, r < 0);
@@ -42,221 +56,78 @@ static void serve(struct __test_metadata *_metadata, struct ends *e,
 	}
 	r = r < 0 ? 0 : r;
 	EXPECT_EQ(-1, stream_diff(c->buf, 0, r));
-	take_rest(_metadata, e, r, w - r);
+	read_rest(_metadata, e, r, w - r);
 	munmap(c->buf, c->len + 1);
 }
 
 /*
- * What the reader's memory is.
+ * Kinds of memory that a reader waits with.
  */
 
-/* Half of it is there: zpipe pushes so much, pipe(2) copies all. */
-#define HALF		(PAGES / 2)
+/* The number of the reader's pages that zpipe pushes to. */
+static int pages_pushed(enum memory_kind kind)
+{
+	switch (memory_types[kind].push) {
+	case ALL:
+		return PAGES;
+	case HALF:
+		return PAGES / 2;
+	default:
+		return 0;
+	}
+}
 
 /*
- * A child reads to such memory. In pipe(2) it gets it all, and in zpipe as much
- * as is pushed: @pages. If that is 0, all goes by way of the slots, which are as
- * many as ever: where there are more, a write may show in parts.
+ * A child reads to such memory. With pipe(2) it gets all bytes, and with zpipe those that are
+ * pushed. If nothing is pushed, all bytes go through slots. The pipe keeps its default capacity
+ * then, since a large pipe would show the write in parts.
  */
 static void read_to(struct __test_metadata *_metadata, struct ends *e,
-		    struct want want, int pages)
+		    enum memory_kind kind)
 {
+	struct want want = { .memory = make_memory, .after = check_memory };
+	int pages = pages_pushed(kind);
 	bool pushes = is_zpipe(e->kind) && pages;
 	struct child c;
 
+	read_kind = (struct memory) {
+		.kind = kind, .sync = shared_alloc(sizeof(struct copy_sync)),
+	};
 	if (pages)
 		prepare(_metadata, e);
 	ASSERT_EQ(0, set_nonblock(e->fd[1], true));
-	child_take_to(&c, e, MIB, want);
+	child_read_private_to(&c, e, MIB, want);
 	if (!child_asleep(&c)) {
 		ASSERT_EQ(NO_SUCH_MEMORY, child_join(&c));
 		SKIP(return, "no such memory");
 	}
-	if (want.meanwhile)
-		ASSERT_TRUE(meanwhile_has(&c, ENDED));
+	if (memory_types[kind].waits)
+		ASSERT_TRUE(eventually(__atomic_load_n(&read_kind.sync->ready,
+						       __ATOMIC_SEQ_CST)));
 	serve(_metadata, e, &c, pages ? MIB : FULL,
 	      pushes ? (long)pages * PAGE : pages ? MIB : FULL);
 	if (!pushes || !copies_are_cut(e->kind))
 		EXPECT_EQ(pushes ? (long)pages * PAGE : 0, pushed(e));
 }
 
-static void read_to_memory(struct __test_metadata *_metadata, struct ends *e,
-			   int (*memory)(unsigned char *p, size_t len),
-			   int pages)
-{
-	read_to(_metadata, e, (struct want) { .memory = memory }, pages);
+/* A test for each kind that has a word in the column push of kinds.h. */
+#define PUSH_NO_TEST(...)
+#define PUSH_ALL READ_TO
+#define PUSH_HALF READ_TO
+#define PUSH_NOTHING READ_TO
+#define READ_TO(constant, name, ...)						\
+static const enum memory_kind kind_##name = constant;				\
+										\
+TEST_F_TIMEOUT(all, read_to_##name, TIMEOUT)					\
+{										\
+	read_to(_metadata, &self->e, kind_##name);				\
 }
 
-static int memory_of_its_own(unsigned char *p, size_t len)
-{
-	memset(p, 0xcc, len);
-	return 0;
-}
-
-TEST_F_TIMEOUT(all, read_to_memory_of_its_own, TIMEOUT)
-{
-	read_to_memory(_metadata, &self->e, memory_of_its_own, PAGES);
-}
-
-static int memory_locked(unsigned char *p, size_t len)
-{
-	return mlock(p, len);
-}
-
-TEST_F_TIMEOUT(all, read_to_memory_locked, TIMEOUT)
-{
-	read_to_memory(_metadata, &self->e, memory_locked, PAGES);
-}
-
-static int memory_huge(unsigned char *p, size_t len)
-{
-	madvise(p, 2 * MIB, MADV_HUGEPAGE);
-	memset(p, 0xcc, 2 * MIB);
-	return 0;
-}
-
-TEST_F_TIMEOUT(all, read_to_memory_huge, TIMEOUT)
-{
-	read_to_memory(_metadata, &self->e, memory_huge, PAGES);
-}
-
-static int memory_fresh(unsigned char *p, size_t len)
-{
-	madvise(p, len, MADV_NOHUGEPAGE);
-	return 0;
-}
-
-TEST_F_TIMEOUT(all, read_to_memory_fresh, TIMEOUT)
-{
-	read_to_memory(_metadata, &self->e, memory_fresh, 0);
-}
-
-static int memory_half_there(unsigned char *p, size_t len)
-{
-	madvise(p, len, MADV_NOHUGEPAGE);
-	memset(p, 0xcc, HALF * PAGE);
-	return 0;
-}
-
-TEST_F_TIMEOUT(all, read_to_memory_half_there, TIMEOUT)
-{
-	read_to_memory(_metadata, &self->e, memory_half_there, HALF);
-}
-
-/* Only read so far: the same zeroes as for everybody. */
-static int memory_of_zeroes(unsigned char *p, size_t len)
-{
-	size_t i;
-
-	madvise(p, len, MADV_NOHUGEPAGE);
-	for (i = 0; i < len; i += PAGE)
-		if (((volatile unsigned char *)p)[i])
-			return -1;
-	return 0;
-}
-
-TEST_F_TIMEOUT(all, read_to_memory_of_zeroes, TIMEOUT)
-{
-	read_to_memory(_metadata, &self->e, memory_of_zeroes, 0);
-}
-
-static int map_over(unsigned char *p, size_t len, int flags, int fd)
-{
-	if (fd >= 0 && ftruncate(fd, len))
-		return -1;
-	if (mmap(p, len, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0) != p)
-		return -1;
-	memset(p, 0xcc, len);
-	return 0;
-}
-
-static int memory_shared(unsigned char *p, size_t len)
-{
-	return map_over(p, len, MAP_SHARED | MAP_ANONYMOUS, -1);
-}
-
-TEST_F_TIMEOUT(all, read_to_memory_shared, TIMEOUT)
-{
-	read_to_memory(_metadata, &self->e, memory_shared, 0);
-}
-
-static int memory_of_a_file(unsigned char *p, size_t len)
-{
-	return map_over(p, len, MAP_SHARED, memfd_create("zpipe-test", 0));
-}
-
-TEST_F_TIMEOUT(all, read_to_memory_of_a_file, TIMEOUT)
-{
-	read_to_memory(_metadata, &self->e, memory_of_a_file, 0);
-}
-
-static int memory_private_of_a_file(unsigned char *p, size_t len)
-{
-	return map_over(p, len, MAP_PRIVATE, memfd_create("zpipe-test", 0));
-}
-
-TEST_F_TIMEOUT(all, read_to_memory_private_of_a_file, TIMEOUT)
-{
-	read_to_memory(_metadata, &self->e, memory_private_of_a_file, 0);
-}
-
-static int memory_with_a_key(unsigned char *p, size_t len)
-{
-	int key = pkey_alloc(0, 0);
-
-	memset(p, 0xcc, len);
-	return key < 0 ? -1 : pkey_mprotect(p, len, PROT_READ | PROT_WRITE,
-					    key);
-}
-
-TEST_F_TIMEOUT(all, read_to_memory_with_a_key, TIMEOUT)
-{
-	read_to_memory(_metadata, &self->e, memory_with_a_key, 0);
-}
-
-/* Write-protected by a userfaultfd, until somebody writes. */
-static void *unprotect(void *arg)
-{
-	struct uffdio_writeprotect *wp = arg;
-	struct pollfd p = { .fd = wp->mode, .events = POLLIN };
-
-	poll(&p, 1, -1);
-	wp->mode = 0;
-	ioctl(p.fd, UFFDIO_WRITEPROTECT, wp);
-	return NULL;
-}
-
-static int memory_write_protected(unsigned char *p, size_t len)
-{
-	static struct uffdio_writeprotect wp;
-	struct uffdio_api api = {
-		.api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP,
-	};
-	struct uffdio_register reg = {
-		.range = { (unsigned long)p, len },
-		.mode = UFFDIO_REGISTER_MODE_WP,
-	};
-	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	pthread_t thread;
-
-	memset(p, 0xcc, len);
-	wp.range = reg.range;
-	wp.mode = UFFDIO_WRITEPROTECT_MODE_WP;
-	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) ||
-	    ioctl(fd, UFFDIO_REGISTER, &reg) ||
-	    ioctl(fd, UFFDIO_WRITEPROTECT, &wp))
-		return -1;
-	wp.mode = fd;
-	return pthread_create(&thread, NULL, unprotect, &wp);
-}
-
-TEST_F_TIMEOUT(all, read_to_memory_write_protected, TIMEOUT)
-{
-	read_to_memory(_metadata, &self->e, memory_write_protected, 0);
-}
+#define MEMKIND(constant, name, carry, push, ...) PUSH_##push(constant, name, carry)
+#include "kinds.h"
 
 /*
- * Memory that another process has too, from a fork: that must not change.
+ * Forks while the reader waits: the children's copies must not change.
  */
 
 static struct copy {
@@ -265,7 +136,7 @@ static struct copy {
 } copies[20];
 static int nr_copies;
 
-/* It compares what it has with what it had when it was forked. */
+/* Forks a child that keeps its copy, and compares it with those bytes in copies_changed(). */
 static int fork_copy(unsigned char *p, size_t len)
 {
 	struct copy *copy = &copies[nr_copies++];
@@ -286,6 +157,7 @@ static int fork_copy(unsigned char *p, size_t len)
 	_exit(i != len);
 }
 
+/* -EUCLEAN if the memory of a child has changed since the fork, otherwise 0. */
 static long copies_changed(unsigned char *p, size_t len)
 {
 	long changed = 0;
@@ -299,7 +171,7 @@ static long copies_changed(unsigned char *p, size_t len)
 	return changed;
 }
 
-/* All of the copies have been made: none differs for it was made late. */
+/* Waits until all children have noted their bytes: a late note would hide a change. */
 static void copies_made(void)
 {
 	int i;
@@ -308,36 +180,7 @@ static void copies_made(void)
 		eventually(__atomic_load_n(copies[i].go, __ATOMIC_SEQ_CST));
 }
 
-static int memory_forked(unsigned char *p, size_t len)
-{
-	memset(p, 0xcc, len);
-	if (fork_copy(p, len))
-		return -1;
-	copies_made();
-	return 0;
-}
-
-TEST_F_TIMEOUT(all, read_to_memory_that_a_child_has, TIMEOUT)
-{
-	read_to(_metadata, &self->e, (struct want) {
-		.memory = memory_forked, .after = copies_changed,
-	}, 0);
-}
-
-static void fork_once(unsigned char *p, size_t len)
-{
-	fork_copy(p, len);
-	copies_made();
-}
-
-TEST_F_TIMEOUT(all, forks_while_it_waits, TIMEOUT)
-{
-	read_to(_metadata, &self->e, (struct want) {
-		.meanwhile = fork_once, .after = copies_changed,
-	}, 0);
-}
-
-/* With the write and with the copy, so each child may have any part of it. */
+/* Forks concurrently with the write, so a child may have any part of the bytes. */
 static void fork_often(unsigned char *p, size_t len)
 {
 	while (nr_copies < ARRAY_SIZE(copies))
@@ -352,7 +195,7 @@ TEST_F_TIMEOUT(all, forks_all_the_time, 2 * TIMEOUT)
 
 	prepare(_metadata, &self->e);
 	for (i = 0; i < 5; i++) {
-		child_take_to(&c, &self->e, MIB, (struct want) {
+		child_read_private_to(&c, &self->e, MIB, (struct want) {
 			.meanwhile = fork_often, .after = copies_changed,
 		});
 		ASSERT_TRUE(meanwhile_has(&c, BEGUN));
@@ -361,36 +204,17 @@ TEST_F_TIMEOUT(all, forks_all_the_time, 2 * TIMEOUT)
 		r = child_join(&c);
 		ASSERT_LT(0, r);
 		EXPECT_EQ(-1, stream_diff(c.buf, 0, r));
-		take_rest(_metadata, &self->e, r, MIB - r);
+		read_rest(_metadata, &self->e, r, MIB - r);
 	}
 }
 
 /*
- * Bad memory of the reader's. What would be in one slot arrives whole or not.
+ * A reader's memory with a bad part. The bytes that would be in one slot arrive all or not at all.
  */
 
-static int bad_page, bad_pages;		/* from the start of its memory */
-
-static int memory_not_accessible(unsigned char *p, size_t len)
-{
-	memset(p, 0xcc, len);
-	return mprotect(p + bad_page * PAGE, bad_pages * PAGE, PROT_NONE);
-}
-
-static int memory_not_writable(unsigned char *p, size_t len)
-{
-	memset(p, 0xcc, len);
-	return mprotect(p + bad_page * PAGE, bad_pages * PAGE, PROT_READ);
-}
-
-static int memory_not_mapped(unsigned char *p, size_t len)
-{
-	memset(p, 0xcc, len);
-	return munmap(p + bad_page * PAGE, bad_pages * PAGE);
-}
-
+/* Reads with @nr bad pages at several places. */
 static void read_to_bad(struct __test_metadata *_metadata, struct ends *e,
-			int (*memory)(unsigned char *p, size_t len), int nr)
+			enum memory_kind kind, int nr)
 {
 	static const int pages[] = { 0, 1, 5, 40, 100 };
 	static const size_t skews[] = { 0, 100, 4095 };
@@ -399,13 +223,15 @@ static void read_to_bad(struct __test_metadata *_metadata, struct ends *e,
 	long want;
 
 	prepare(_metadata, e);
-	bad_pages = nr;
 	for (i = 0; i < ARRAY_SIZE(pages); i++)
 		for (j = 0; j < ARRAY_SIZE(skews); j++)
 			for (k = 0; k < 2; k++) {
-				bad_page = pages[i];
-				child_take_to(&c, e, MIB, (struct want) {
-					.memory = memory, .skew = skews[j],
+				read_kind = (struct memory) {
+					.kind = kind, .part = pages[i] * PAGE,
+					.part_len = nr * PAGE,
+				};
+				child_read_private_to(&c, e, MIB, (struct want) {
+					.memory = make_memory, .skew = skews[j],
 					.segments = k,
 				});
 				ASSERT_TRUE(child_asleep(&c));
@@ -417,21 +243,21 @@ static void read_to_bad(struct __test_metadata *_metadata, struct ends *e,
 
 TEST_F_TIMEOUT(all, destination_is_not_accessible, 2 * TIMEOUT)
 {
-	read_to_bad(_metadata, &self->e, memory_not_accessible, 1);
+	read_to_bad(_metadata, &self->e, HOLE, 1);
 }
 
 TEST_F_TIMEOUT(all, destination_is_not_writable, 2 * TIMEOUT)
 {
-	read_to_bad(_metadata, &self->e, memory_not_writable, 100);
+	read_to_bad(_metadata, &self->e, READ_ONLY, 100);
 }
 
 TEST_F_TIMEOUT(all, destination_is_not_mapped, 2 * TIMEOUT)
 {
-	read_to_bad(_metadata, &self->e, memory_not_mapped, 3);
+	read_to_bad(_metadata, &self->e, UNMAPPED, 3);
 }
 
 /*
- * What becomes of the reader's memory while it waits: all of it from page LATE.
+ * Changes of the reader's memory, from page LATE on, while the reader waits.
  */
 
 #define LATE	100
@@ -471,7 +297,7 @@ static void changes(struct __test_metadata *_metadata, struct ends *e,
 	struct child c;
 
 	prepare(_metadata, e);
-	child_take_to(&c, e, MIB, (struct want) { .meanwhile = meanwhile });
+	child_read_private_to(&c, e, MIB, (struct want) { .meanwhile = meanwhile });
 	ASSERT_TRUE(meanwhile_has(&c, ENDED));
 	ASSERT_TRUE(child_asleep(&c));
 	serve(_metadata, e, &c, MIB, want);
@@ -505,7 +331,7 @@ TEST_F_TIMEOUT(all, destination_is_dropped, TIMEOUT)
 		is_zpipe(variant->kind) ? LATE * PAGE : MIB);
 }
 
-/* Without a pause, so that it happens within the copy, too. */
+/* Changes pages without a pause, so that some changes come during the copy. */
 static void meanwhile_toggle(unsigned char *p, size_t len)
 {
 	unsigned long dice = 5;
@@ -527,24 +353,24 @@ TEST_F_TIMEOUT(all, destination_is_changed_all_the_time, 2 * TIMEOUT)
 
 	prepare(_metadata, &self->e);
 	for (i = 0; i < 10; i++) {
-		child_take_to(&c, &self->e, MIB, (struct want) {
+		child_read_private_to(&c, &self->e, MIB, (struct want) {
 			.meanwhile = meanwhile_toggle,
 		});
 		ASSERT_TRUE(meanwhile_has(&c, BEGUN));
 		usleep(i * 1000);
 		EXPECT_EQ(MIB, stream_write(self->e.fd[1], 0, MIB));
 		r = child_join(&c);
-		/* A page may have been read-only just then. */
+		/* The first page may have been read-only at that moment. */
 		if (r != -EFAULT)
 			ASSERT_LT(0, r);
 		r = r < 0 ? 0 : r;
 		EXPECT_EQ(-1, stream_diff(c.buf, 0, r));
-		take_rest(_metadata, &self->e, r, MIB - r);
+		read_rest(_metadata, &self->e, r, MIB - r);
 	}
 }
 
 /*
- * What the writer's memory is.
+ * The writer's memory.
  */
 
 TEST_F_TIMEOUT(all, source_is_bad, TIMEOUT)
@@ -563,7 +389,7 @@ TEST_F_TIMEOUT(all, source_is_bad, TIMEOUT)
 			want = want < PAGE ? -EFAULT : want & -PAGE;
 			stream_fill(p + skews[j], 0, MIB);
 			mprotect(p + pages[i] * PAGE, PAGE, PROT_NONE);
-			child_take(&c, &self->e, MIB);
+			child_read_private(&c, &self->e, MIB);
 			ASSERT_TRUE(child_asleep(&c));
 			EXPECT_EQ(want, sys(write(self->e.fd[1], p + skews[j],
 						  MIB)));
@@ -578,13 +404,13 @@ TEST_F_TIMEOUT(all, source_is_bad, TIMEOUT)
 			if (!copies_are_cut(variant->kind))
 				EXPECT_EQ(want, r);
 			EXPECT_EQ(-1, stream_diff(c.buf, 0, r));
-			take_rest(_metadata, &self->e, r, want - r);
+			read_rest(_metadata, &self->e, r, want - r);
 			munmap(p, 2 * MIB);
 			munmap(c.buf, MIB + 1);
 		}
 }
 
-/* Nothing of it is there yet. */
+/* The writer has not touched its memory. */
 TEST_F_TIMEOUT(all, source_is_fresh, TIMEOUT)
 {
 	unsigned char *from = no_memory(MIB);
@@ -592,7 +418,7 @@ TEST_F_TIMEOUT(all, source_is_fresh, TIMEOUT)
 	long r, i;
 
 	prepare(_metadata, &self->e);
-	child_take(&c, &self->e, MIB);
+	child_read_private(&c, &self->e, MIB);
 	ASSERT_TRUE(child_asleep(&c));
 	EXPECT_EQ(MIB, sys(write(self->e.fd[1], from, MIB)));
 	r = child_join(&c);
@@ -603,8 +429,9 @@ TEST_F_TIMEOUT(all, source_is_fresh, TIMEOUT)
 }
 
 /*
- * From and to memory of one process: the source begins at @from of it, the
- * destination at @to. What a byte may become is what was before it somewhere.
+ * A transfer within the memory of one process: the source begins at offset @from, the destination
+ * at @to. If the destination is behind the source and overlaps it, an earlier byte of the same
+ * transfer may have replaced the byte that is copied.
  */
 static void overlap(struct __test_metadata *_metadata, struct ends *e,
 		    long from, long to)

@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Several readers that wait: which of them gets a large write, and who is woken
- * for it. It is the reader that has waited longest, as in fs/pipe.c, whose wait
- * queue is exclusive; in zpipe also where the write goes straight to a reader.
+ * Several blocked readers: which one gets a large write, and which ones are
+ * woken. The reader that has waited longest gets it. fs/pipe.c does the same
+ * with an exclusive wait queue; zpipe has to do it for pushes, too.
  */
 #include "oracle.h"
 #include "child.h"
 #include "large.h"
 #include "push.h"
 
-/* A reader with room for @room bytes waits behind those that do already. */
+/*
+ * Starts a reader of @space bytes; it blocks behind those that block already.
+ */
 static void queue_reader(struct __test_metadata *_metadata, struct ends *e,
-			 struct child *c, long room)
+			 struct child *c, long space)
 {
-	child_take(c, e, room);
+	child_read_private(c, e, space);
 	ASSERT_TRUE(child_asleep(c));
 }
 
-/* What a reader got, which should be @want bytes of the stream at @off. */
+/* The reader has to return @want bytes of the stream from @off on. */
 static void expect_got(struct __test_metadata *_metadata, struct child *c,
 		       long off, long want)
 {
@@ -27,7 +29,7 @@ static void expect_got(struct __test_metadata *_metadata, struct child *c,
 	EXPECT_EQ(-1, stream_diff(c->buf, off, r < 0 ? 0 : r));
 }
 
-/* The first reader has no room for a push. */
+/* The first reader is too small for a push. */
 TEST_F_TIMEOUT(all, small_reader_waits_in_front_of_a_large_one, TIMEOUT)
 {
 	struct child small, large;
@@ -44,7 +46,7 @@ TEST_F_TIMEOUT(all, small_reader_waits_in_front_of_a_large_one, TIMEOUT)
 	r = child_join(&large);
 	EXPECT_LT(0, r);
 	EXPECT_EQ(-1, stream_diff(large.buf, 100, r < 0 ? 0 : r));
-	take_rest(_metadata, &self->e, 100 + r, w - 100 - r);
+	read_rest(_metadata, &self->e, 100 + r, w - 100 - r);
 }
 
 TEST_F_TIMEOUT(all, small_readers_wait_in_front_of_a_large_one, TIMEOUT)
@@ -66,19 +68,21 @@ TEST_F_TIMEOUT(all, small_readers_wait_in_front_of_a_large_one, TIMEOUT)
 	r = child_join(&large);
 	EXPECT_LT(0, r);
 	EXPECT_EQ(-1, stream_diff(large.buf, 15000, r < 0 ? 0 : r));
-	take_rest(_metadata, &self->e, 15000 + r, w - 15000 - r);
+	read_rest(_metadata, &self->e, 15000 + r, w - 15000 - r);
 }
 
-/* The first one is interrupted, and the second is first then. */
+/*
+ * A signal interrupts the first of two readers. The second one gets the write.
+ */
 static void first_leaves(struct __test_metadata *_metadata, struct ends *e,
-			 long room)
+			 long space)
 {
 	struct child first, second;
 	long w, r;
 
 	ASSERT_EQ(0, catch_signal(SIGUSR1, 0));
 	ASSERT_EQ(0, set_nonblock(e->fd[1], true));
-	queue_reader(_metadata, e, &first, room);
+	queue_reader(_metadata, e, &first, space);
 	queue_reader(_metadata, e, &second, MIB);
 	child_signal(&first, SIGUSR1);
 	EXPECT_EQ(-EINTR, child_join(&first));
@@ -88,7 +92,7 @@ static void first_leaves(struct __test_metadata *_metadata, struct ends *e,
 	r = child_join(&second);
 	ASSERT_LT(0, r);
 	EXPECT_EQ(-1, stream_diff(second.buf, 0, r));
-	take_rest(_metadata, e, r, w - r);
+	read_rest(_metadata, e, r, w - r);
 }
 
 TEST_F_TIMEOUT(all, small_reader_in_front_leaves, TIMEOUT)
@@ -96,15 +100,15 @@ TEST_F_TIMEOUT(all, small_reader_in_front_leaves, TIMEOUT)
 	first_leaves(_metadata, &self->e, 100);
 }
 
-/* Likewise one that could have been pushed to. */
+/* The first reader posted its read. */
 TEST_F_TIMEOUT(all, large_reader_in_front_leaves, TIMEOUT)
 {
 	first_leaves(_metadata, &self->e, MIB);
 }
 
 /*
- * One write for the first of three: the others do not even wake up. All of it is
- * taken, so that nothing is left for the next one.
+ * A write that only fills the read of the first of three readers does not wake
+ * the others, not even to look.
  */
 TEST_F_TIMEOUT(all, one_large_write_wakes_the_first_reader_only, TIMEOUT)
 {
@@ -139,7 +143,7 @@ TEST_F_TIMEOUT(all, one_large_write_wakes_the_first_reader_only, TIMEOUT)
 		child_kill(&c[i]);
 }
 
-/* Each of three writes is for the next one, all of it. */
+/* Each of three writes goes to the next reader, and is read whole. */
 TEST_F_TIMEOUT(all, large_writes_go_to_readers_in_order, TIMEOUT)
 {
 	long off = 0, w;
@@ -161,7 +165,10 @@ TEST_F_TIMEOUT(all, large_writes_go_to_readers_in_order, TIMEOUT)
 	EXPECT_TRUE(was_pushed(&self->e));
 }
 
-/* What the first leaves is for the second, who is told. */
+/*
+ * The first reader's posted read is too small for the write. The second reader
+ * is woken for the rest.
+ */
 TEST_F_TIMEOUT(all, rest_of_a_push_goes_to_the_next_reader, TIMEOUT)
 {
 	long first = is_zpipe(variant->kind) ? 200000 : FULL, w;
@@ -175,11 +182,11 @@ TEST_F_TIMEOUT(all, rest_of_a_push_goes_to_the_next_reader, TIMEOUT)
 	w = stream_write(self->e.fd[1], 0, MIB);
 	EXPECT_EQ(in_all(&self->e, 200000, MIB), w);
 	expect_got(_metadata, &c[0], 0, first);
-	/* Of pipe(2) the first took all. */
+	/* In pipe(2) the first reader has read everything. */
 	if (w == first)
 		w += stream_write(self->e.fd[1], w, 1000);
 	expect_got(_metadata, &c[1], first, 100);
-	take_rest(_metadata, &self->e, first + 100, w - first - 100);
+	read_rest(_metadata, &self->e, first + 100, w - first - 100);
 }
 
 static long child_do_poll(struct child *c)
@@ -190,8 +197,8 @@ static long child_do_poll(struct child *c)
 	return ret < 0 ? ret : p.revents;
 }
 
-/* Pollers are not in the queue: all of them hear of what is left. */
-TEST_F_TIMEOUT(all, pollers_hear_of_the_rest_of_a_push, TIMEOUT)
+/* All pollers are woken by the rest of a push: they do not wait exclusively. */
+TEST_F_TIMEOUT(all, pollers_are_woken_by_the_rest_of_a_push, TIMEOUT)
 {
 	struct child c, p[2];
 	int ep, i;
@@ -204,7 +211,7 @@ TEST_F_TIMEOUT(all, pollers_hear_of_the_rest_of_a_push, TIMEOUT)
 		};
 		child_start(&p[i], 0);
 		ASSERT_TRUE(child_asleep(&p[i]));
-		/* One before the reader and one behind it. */
+		/* One poller waits before the reader and one after it. */
 		if (!i)
 			queue_reader(_metadata, &self->e, &c, 200000);
 	}
@@ -212,7 +219,9 @@ TEST_F_TIMEOUT(all, pollers_hear_of_the_rest_of_a_push, TIMEOUT)
 	EXPECT_EQ(0, events(ep));
 	EXPECT_LE(FULL, stream_write(self->e.fd[1], 0, MIB));
 	EXPECT_LT(0, child_join(&c));
-	/* Of pipe(2), and with cut copies, the reader may have taken all. */
+	/*
+	 * In pipe(2), and with cut copies, the reader may have read everything.
+	 */
 	if (!fionread(self->e.fd[0]))
 		EXPECT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	EXPECT_EQ(EPOLLIN, events(ep));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Signals and blocked readers and writers: what is interrupted, what restarts,
- * which count comes back, and that no byte and no wakeup goes missing.
+ * Signals for blocked readers and writers: which calls are interrupted, which restart,
+ * and which count they return. No byte and no wakeup may be lost.
  */
 #include "oracle.h"
 #include "child.h"
@@ -48,8 +48,8 @@ TEST_F_TIMEOUT(all, ignored_signal_disturbs_nobody, TIMEOUT)
 	child_kill(&c);
 }
 
-/* What arrives after an interrupted read is the next reader's. */
-TEST_F_TIMEOUT(all, interrupted_read_takes_nothing, TIMEOUT)
+/* Bytes that arrive after an interrupted read are left for the next reader. */
+TEST_F_TIMEOUT(all, interrupted_read_consumes_nothing, TIMEOUT)
 {
 	struct child c;
 
@@ -91,7 +91,7 @@ TEST_F_TIMEOUT(all, blocked_write_restarts, TIMEOUT)
 	EXPECT_EQ(10, stream_read(self->e.fd[0], FULL, 20));
 }
 
-/* A write that has begun comes back with its count, SA_RESTART or not. */
+/* A write that has written something returns its count, with or without SA_RESTART. */
 static void interrupt_begun_write(struct __test_metadata *_metadata,
 				  struct ends *e, int sa_flags)
 {
@@ -131,7 +131,7 @@ TEST_F_TIMEOUT(all, partial_count_is_exact, TIMEOUT)
 	before = fionread(self->e.fd[0]);
 	child_signal(&c, SIGUSR1);
 	EXPECT_EQ(2 * FULL + PAGE, child_join(&c));
-	/* What was announced is still there. */
+	/* All announced bytes are still in the pipe. */
 	EXPECT_EQ(before, fionread(self->e.fd[0]));
 	EXPECT_EQ(FULL - 100, stream_read(self->e.fd[0], FULL + PAGE + 100,
 					  2 * FULL));
@@ -153,7 +153,7 @@ TEST_F_TIMEOUT(all, killed_writer_leaves_what_it_announced, TIMEOUT)
 	EXPECT_EQ(0, stream_read(self->e.fd[0], 0, 1));
 }
 
-TEST_F_TIMEOUT(all, killed_writer_makes_room_for_the_next, TIMEOUT)
+TEST_F_TIMEOUT(all, next_writer_after_a_killed_one, TIMEOUT)
 {
 	struct child a, b;
 
@@ -168,7 +168,7 @@ TEST_F_TIMEOUT(all, killed_writer_makes_room_for_the_next, TIMEOUT)
 	EXPECT_EQ(FULL, stream_read(self->e.fd[0], FULL, 2 * FULL));
 }
 
-TEST_F_TIMEOUT(all, killed_reader_takes_nothing, TIMEOUT)
+TEST_F_TIMEOUT(all, killed_reader_consumes_nothing, TIMEOUT)
 {
 	struct child c;
 
@@ -179,7 +179,7 @@ TEST_F_TIMEOUT(all, killed_reader_takes_nothing, TIMEOUT)
 	EXPECT_EQ(10, stream_read(self->e.fd[0], 0, 20));
 }
 
-/* The last reader is killed while a writer waits for it. */
+/* The last reader is killed while a writer is blocked. */
 TEST_F_TIMEOUT(all, killed_last_reader_ends_the_write, TIMEOUT)
 {
 	struct ends other;
@@ -190,7 +190,7 @@ TEST_F_TIMEOUT(all, killed_last_reader_ends_the_write, TIMEOUT)
 	signal(SIGPIPE, SIG_IGN);
 	child_write(&w, &self->e, 0, 3 * FULL);
 	ASSERT_TRUE(child_asleep(&w));
-	/* The reader waits for something else, and has our read end too. */
+	/* The child reads from another pipe, and holds the read end of this one, too. */
 	child_read(&r, &other, 10);
 	ASSERT_TRUE(child_asleep(&r));
 	close_end(&self->e, 0);
@@ -214,7 +214,7 @@ TEST_F_TIMEOUT(all, stopped_reader_reads_on, TIMEOUT)
 	EXPECT_EQ(10, child_join(&c));
 }
 
-TEST_F_TIMEOUT(all, stopped_reader_takes_nothing, TIMEOUT)
+TEST_F_TIMEOUT(all, stopped_reader_consumes_nothing, TIMEOUT)
 {
 	struct child c;
 
@@ -245,7 +245,7 @@ TEST_F_TIMEOUT(all, stopped_write_that_has_not_begun, TIMEOUT)
 	EXPECT_EQ(10, child_join(&c));
 }
 
-/* A stop is a signal like any other: what has begun comes back. */
+/* A stop interrupts like any signal: a write that has written something returns. */
 TEST_F_TIMEOUT(all, stopped_write_that_has_begun, TIMEOUT)
 {
 	struct child c;
@@ -261,8 +261,11 @@ TEST_F_TIMEOUT(all, stopped_write_that_has_begun, TIMEOUT)
 	EXPECT_EQ(0, fionread(self->e.fd[0]));
 }
 
-/* A description that turns non-blocking ends the wait that is going on. */
-TEST_F_TIMEOUT(all, write_turns_nonblocking_half_way, TIMEOUT)
+/*
+ * If a description gets O_NONBLOCK during a blocked write, the write returns at its
+ * next wakeup.
+ */
+TEST_F_TIMEOUT(all, o_nonblock_set_during_a_blocked_write, TIMEOUT)
 {
 	struct child c;
 
@@ -276,10 +279,10 @@ TEST_F_TIMEOUT(all, write_turns_nonblocking_half_way, TIMEOUT)
 }
 
 /*
- * A reader is signalled just as it is woken. Whichever it follows, the byte is
- * somebody's: the other reader's if this one leaves.
+ * A reader gets a signal just as it is woken. It may read the byte or return EINTR. In
+ * the latter case the other reader must be woken for the byte.
  */
-TEST_F_TIMEOUT(all, signal_takes_no_readers_wakeup, TIMEOUT)
+TEST_F_TIMEOUT(all, signal_loses_no_readers_wakeup, TIMEOUT)
 {
 	struct child a, b;
 	long first, second;
@@ -303,7 +306,7 @@ TEST_F_TIMEOUT(all, signal_takes_no_readers_wakeup, TIMEOUT)
 	}
 }
 
-TEST_F_TIMEOUT(all, signal_takes_no_writers_wakeup, TIMEOUT)
+TEST_F_TIMEOUT(all, signal_loses_no_writers_wakeup, TIMEOUT)
 {
 	struct child a, b;
 	long first, second;
@@ -329,7 +332,7 @@ TEST_F_TIMEOUT(all, signal_takes_no_writers_wakeup, TIMEOUT)
 	}
 }
 
-/* A transfer under a hail of signals: every partial count is right. */
+/* Many signals during a transfer. Every partial count must be right. */
 #define HAIL		(12 * FULL)
 
 static long write_in_hail(struct child *c)
@@ -361,7 +364,7 @@ TEST_F_TIMEOUT(all, writer_in_a_hail_of_signals, TIMEOUT)
 	close_end(&self->e, 1);
 	while ((ret = stream_read(self->e.fd[0], off, 10000)) > 0) {
 		off += ret;
-		/* Slow enough that the writer waits, and is interrupted. */
+		/* Slow enough that the writer blocks and is interrupted. */
 		if (off % 7 == 0)
 			usleep(1000);
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Pages of 4 KiB that change owner, for who insists: ZPIPE_SMALL.
+ * Gifts and moves of pages of 4 KiB, which both ends request by ZPIPE_SMALL.
  */
 #include "oracle.h"
 #include "child.h"
@@ -8,12 +8,12 @@
 
 #include <sys/prctl.h>
 
-/* What is tried, for who looks into a failure. */
+/* The case in progress, to help with a failed test. */
 static const char *about = "";
 
 /*
- * Of @pages so many bytes are expected to be moved, and the others to be copied. Where
- * the module is told to refuse, at the last moment it refuses only some.
+ * Expects that @pages small pages were moved, and the rest of @bytes bytes was copied.
+ * If the module is loaded with refuse_moves, it may still move some of the pages.
  */
 #define EXPECT_SMALL(e, g, pages, bytes)				\
 ({									\
@@ -30,7 +30,7 @@ static const char *about = "";
 	EXPECT_EQ(__bytes - __moved, __g.copied);			\
 })
 
-TEST_F_TIMEOUT(all, pages_leave, TIMEOUT)
+TEST_F_TIMEOUT(all, pages_are_gifted, TIMEOUT)
 {
 	size_t pages = 1200;
 	unsigned char *at;
@@ -51,7 +51,7 @@ TEST_F_TIMEOUT(all, pages_leave, TIMEOUT)
 	} else {
 		size_t i;
 
-		/* Each, if it left or not. */
+		/* Each page was either moved or copied. */
 		for (i = 0; i < pages * PAGE; i += PAGE)
 			EXPECT_TRUE(stream_diff(at + i, i, PAGE) == -1 ||
 				    (g.moved && all_zero(at + i, PAGE)));
@@ -60,7 +60,7 @@ TEST_F_TIMEOUT(all, pages_leave, TIMEOUT)
 	munmap(at, pages * PAGE);
 }
 
-/* It is the pages themselves, and the two parties have nothing in common. */
+/* The reader gets the very same pages, and shares none of them with the writer. */
 TEST_F(all, the_same_pages)
 {
 	unsigned char *from = small_memory(FEW), *at = small_hole(FEW);
@@ -91,8 +91,8 @@ TEST_F(all, the_same_pages)
 	EXPECT_EQ(1, *from);
 }
 
-/* Only if both insist. */
-TEST_F(all, one_who_does_not_insist)
+/* Pages are moved only if both ends pass ZPIPE_SMALL. */
+TEST_F(all, flag_at_one_end_only)
 {
 	unsigned char *from = small_memory(FEW), *at = small_hole(FEW);
 	struct iovec iov = { from, FEW * PAGE };
@@ -123,8 +123,11 @@ TEST_F(all, one_who_does_not_insist)
 		EXPECT_EQ(0, fdinfo_number(self->e.fd[0], "zpipe-small-moves"));
 }
 
-/* All ways to lie in memory, at both ends: only whole pages that meet whole pages move. */
-TEST_F(all, of_any_shape)
+/*
+ * All alignments at both ends. Only whole pages that are aligned alike at both ends are
+ * moved.
+ */
+TEST_F(all, alignments_and_lengths)
 {
 	static const size_t offsets[] = { 0, 1, 100, PAGE - 1 };
 	static const size_t lengths[] = {
@@ -146,7 +149,7 @@ TEST_F(all, of_any_shape)
 				EXPECT_SMALL(&self->e, g, whole, bytes);
 				memset(at, 0, FEW * PAGE);
 				g = fetch(&self->e, at + offsets[k], bytes, ZPIPE_SMALL);
-				/* What is aligned alike. */
+				/* Both ends are aligned alike. */
 				EXPECT_SMALL(&self->e, g, i == k ? whole : 0, bytes);
 				if (moves(&self->e) && !i && k && bytes % PAGE == 0)
 					EXPECT_EQ(1, g.why[ZPIPE_REASON_PART]);
@@ -157,7 +160,7 @@ TEST_F(all, of_any_shape)
 			}
 }
 
-/* Parts of what has come are read, and the rest moves. */
+/* A part of the pages is read by copying, and the rest is moved. */
 TEST_F(all, part_by_part)
 {
 	unsigned char *from = small_memory(FEW), *at = small_hole(FEW);
@@ -180,10 +183,10 @@ TEST_F(all, part_by_part)
 }
 
 /*
- * Pages that cannot leave, between others that do. Each of these makes one page of the
- * memory unfit, which is the fourth.
+ * Each of these functions makes one page unfit for a gift or a move. It is the fourth
+ * page of the memory, and the others are fit.
  */
-static void give_up(unsigned char *at)
+static void free_now(unsigned char *at)
 {
 	madvise(at, PAGE, MADV_DONTNEED);
 }
@@ -207,12 +210,15 @@ static void share(unsigned char *at)
 {
 	pid_t pid;
 
-	/* Only this one, so that the others are the parent's alone again. */
+	/*
+	 * Let the child share only this page, so that the parent has the others to
+	 * itself.
+	 */
 	madvise(at - 3 * PAGE, 3 * PAGE, MADV_DONTFORK);
 	madvise(at + PAGE, (FEW - 4) * PAGE, MADV_DONTFORK);
 	pid = fork();
 	if (!pid) {
-		/* Ends with the test. */
+		/* The child ends with the test. */
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		pause();
 		_exit(0);
@@ -224,18 +230,18 @@ static void share(unsigned char *at)
 static const struct {
 	const char *name;
 	void (*spoil)(unsigned char *at);
-	unsigned int reason;	/* at the writer */
-	int lands;		/* at the reader: pages that move, the others for the reason */
+	unsigned int reason;	/* why the page is copied */
+	int moved;		/* pages moved to the reader; -1: the page is not writable */
 } unfit[] = {
-	{ "not there", give_up, ZPIPE_REASON_SMALL, FEW },
+	{ "not there", free_now, ZPIPE_REASON_SMALL, FEW },
 	{ "lazily freed", free_lazily, ZPIPE_REASON_SWAP, FEW - 1 },
 	{ "referred to", refer, ZPIPE_REASON_PINNED, FEW - 1 },
 	{ "read-only", write_protect, ZPIPE_REASON_MAPPING, -1 },
-	/* To write there makes it the reader's own. */
+	/* A write fault gives the reader a page of its own, which is then moved. */
 	{ "shared", share, ZPIPE_REASON_SHARED, FEW },
 };
 
-TEST_F(all, others_cannot_leave)
+TEST_F(all, unfit_page_at_the_writer)
 {
 	unsigned int i;
 
@@ -245,7 +251,7 @@ TEST_F(all, others_cannot_leave)
 
 		about = unfit[i].name;
 		unfit[i].spoil(from + 3 * PAGE);
-		/* What it reads as may be zeros now. */
+		/* The page may read as zeros now. */
 		g = gift_small(&self->e, from, FEW * PAGE);
 		EXPECT_SMALL(&self->e, g, FEW - 1, FEW * PAGE);
 		if (moves(&self->e))
@@ -256,7 +262,7 @@ TEST_F(all, others_cannot_leave)
 		g = fetch(&self->e, at, FEW * PAGE, ZPIPE_SMALL);
 		EXPECT_SMALL(&self->e, g, FEW - 1, FEW * PAGE);
 		EXPECT_EQ(-1, stream_diff(at, 0, 3 * PAGE));
-		EXPECT_TRUE(unfit[i].spoil == give_up ?
+		EXPECT_TRUE(unfit[i].spoil == free_now ?
 			    all_zero(at + 3 * PAGE, PAGE) :
 			    stream_diff(at + 3 * PAGE, 3 * PAGE, PAGE) == -1);
 		EXPECT_EQ(-1, stream_diff(at + 4 * PAGE, 4 * PAGE, (FEW - 4) * PAGE));
@@ -265,7 +271,7 @@ TEST_F(all, others_cannot_leave)
 	}
 }
 
-TEST_F(all, others_cannot_come)
+TEST_F(all, unfit_page_at_the_reader)
 {
 	unsigned int i;
 
@@ -277,8 +283,11 @@ TEST_F(all, others_cannot_come)
 		g = gift_small(&self->e, from, FEW * PAGE);
 		EXPECT_SMALL(&self->e, g, FEW, FEW * PAGE);
 		unfit[i].spoil(at + 3 * PAGE);
-		if (unfit[i].lands < 0) {
-			/* As far as it goes; the rest is not lost. */
+		if (unfit[i].moved < 0) {
+			/*
+			 * The read stops at the read-only page. The rest stays in the
+			 * pipe.
+			 */
 			g = fetch(&self->e, at, FEW * PAGE, ZPIPE_SMALL);
 			EXPECT_SMALL(&self->e, g, 3, 3 * PAGE);
 			EXPECT_EQ((FEW - 3) * PAGE, fionread(self->e.fd[0]));
@@ -287,9 +296,9 @@ TEST_F(all, others_cannot_come)
 			EXPECT_SMALL(&self->e, g, FEW - 3, (FEW - 3) * PAGE);
 		} else {
 			g = fetch(&self->e, at, FEW * PAGE, ZPIPE_SMALL);
-			EXPECT_SMALL(&self->e, g, unfit[i].lands, FEW * PAGE);
+			EXPECT_SMALL(&self->e, g, unfit[i].moved, FEW * PAGE);
 			if (moves(&self->e))
-				EXPECT_EQ(FEW - unfit[i].lands, g.why[unfit[i].reason]);
+				EXPECT_EQ(FEW - unfit[i].moved, g.why[unfit[i].reason]);
 		}
 		EXPECT_EQ(-1, stream_diff(at, 0, FEW * PAGE)) {
 			TH_LOG("%s", unfit[i].name);
@@ -299,7 +308,7 @@ TEST_F(all, others_cannot_come)
 	}
 }
 
-/* A huge page is not cut up for it; nor is what others have. */
+/* A gift of small pages does not split a huge page. */
 TEST_F(all, parts_of_huge_pages)
 {
 	unsigned char *from, *at = small_hole(FEW);
@@ -314,12 +323,12 @@ TEST_F(all, parts_of_huge_pages)
 		EXPECT_EQ(1, g.why[ZPIPE_REASON_SMALL]);
 	g = fetch(&self->e, at, FEW * PAGE, ZPIPE_SMALL);
 	EXPECT_EQ(-1, stream_diff(at, 0, FEW * PAGE));
-	/* It still is one. */
+	/* It is still one huge page. */
 	EXPECT_EQ(frame(from) + 100, frame(from + 100 * PAGE));
 }
 
-/* Whole ones go as such, and what is between as small ones. */
-TEST_F_TIMEOUT(all, with_huge_pages_between, TIMEOUT)
+/* A whole huge page is gifted as such, and the memory around it as small pages. */
+TEST_F_TIMEOUT(all, with_a_huge_page_between, TIMEOUT)
 {
 	size_t bytes = HUGE_SIZE + 2 * FEW * PAGE;
 	unsigned char *at, *from;
@@ -345,7 +354,7 @@ TEST_F_TIMEOUT(all, with_huge_pages_between, TIMEOUT)
 	}
 }
 
-TEST_F(all, where_nothing_moves)
+TEST_F(all, buffer_only_and_packets)
 {
 	unsigned char *from = small_memory(FEW), *at = small_hole(FEW);
 	struct gifted g;
@@ -371,7 +380,7 @@ TEST_F(all, where_nothing_moves)
 	EXPECT_EQ(-1, stream_diff(at, 0, 5 * PAGE));
 }
 
-/* Packets do not end where a page could have left, however many ranges there are. */
+/* Packets do not end at pages that could be gifted, with any number of ranges. */
 TEST_F(all, packets_of_many_ranges)
 {
 	enum { RANGES = 345, BYTES = PAGE + 2 };
@@ -396,8 +405,11 @@ TEST_F(all, packets_of_many_ranges)
 		ASSERT_EQ(0, memcmp(at + i * BYTES, iov[i].iov_base, BYTES));
 }
 
-/* As many slots as of huge pages, however little there is in each. */
-TEST_F(all, few_are_in_a_pipe)
+/*
+ * Slots with small pages have the same limit as slots with huge pages, even if each
+ * slot has one small page.
+ */
+TEST_F(all, limit_of_slots_in_a_pipe)
 {
 	unsigned char *from = small_memory(FEW), *at = small_hole(FEW);
 	struct iovec iov = { from, PAGE };
@@ -417,8 +429,8 @@ TEST_F(all, few_are_in_a_pipe)
 	EXPECT_EQ(-1, stream_diff(at, 0, 5 * PAGE));
 }
 
-/* Where a write would not wait, nor does this; and one read reads all that is there. */
-TEST_F(all, what_fits_does_not_wait)
+/* A gift that fits into the free slots never blocks. One read returns all of the bytes. */
+TEST_F(all, gift_that_fits_does_not_wait)
 {
 	unsigned char *from = small_memory(16), *at = small_hole(16);
 	struct gifted g;
@@ -433,8 +445,8 @@ TEST_F(all, what_fits_does_not_wait)
 	EXPECT_EQ(-1, stream_diff(at, 0, 16 * PAGE));
 }
 
-/* What fits is written in order, and told, when the rest would wait. */
-TEST_F(all, as_much_as_fits)
+/* A non-blocking gift writes in order what fits, and returns that count. */
+TEST_F(all, nonblocking_gift_is_partial)
 {
 	size_t pages = 40;
 	unsigned char *from = small_memory(pages), *at = small_hole(pages);
@@ -457,7 +469,7 @@ TEST_F(all, as_much_as_fits)
 	EXPECT_EQ(-1, stream_diff(at, 0, 16 * PAGE));
 }
 
-/* Several ranges in one call, at either end. */
+/* Several ranges in one call, at both ends. */
 TEST_F(all, of_several_ranges)
 {
 	unsigned char *from = small_memory(FEW), *at = small_hole(FEW);
@@ -474,13 +486,16 @@ TEST_F(all, of_several_ranges)
 	g = gift_flags(&self->e, out, 4, ZPIPE_SMALL);
 	EXPECT_SMALL(&self->e, g, FEW - 1, FEW * PAGE);
 	g = transfer(&self->e, ZPIPE_IOC_MOVE, in, 4, ZPIPE_SMALL);
-	/* What was copied at either end. */
+	/* Two pages were copied, one at each end. */
 	EXPECT_SMALL(&self->e, g, FEW - 2, FEW * PAGE);
 	EXPECT_EQ(-1, stream_diff(at, 0, FEW * PAGE));
 }
 
-/* What makes a huge page too dear, and mappings that end, are nothing to small ones. */
-TEST_F_TIMEOUT(all, where_a_huge_page_could_be, TIMEOUT)
+/*
+ * The cost rule for huge pages does not apply to small pages. Nor do they have to lie
+ * in one mapping.
+ */
+TEST_F_TIMEOUT(all, in_aligned_memory_of_a_huge_page, TIMEOUT)
 {
 	unsigned char *huge, *from, *at;
 	struct iovec iov;
@@ -506,8 +521,8 @@ TEST_F_TIMEOUT(all, where_a_huge_page_could_be, TIMEOUT)
 	EXPECT_EQ(-1, stream_diff(at, 0, HUGE_SIZE));
 }
 
-/* Nothing is lost in the end: memory, and pages counted to the user. */
-TEST_F_TIMEOUT(all, nothing_is_lost, 4 * TIMEOUT)
+/* Gifts lose no memory, and no page stays counted for the user. */
+TEST_F_TIMEOUT(all, no_memory_is_lost, 4 * TIMEOUT)
 {
 	unsigned char *from = small_memory(FEW), *at = small_hole(FEW);
 	long before = number_in("/proc/meminfo", "MemAvailable"), after;
@@ -517,7 +532,7 @@ TEST_F_TIMEOUT(all, nothing_is_lost, 4 * TIMEOUT)
 		struct gifted g = gift_small(&self->e, from, FEW * PAGE);
 
 		EXPECT_SMALL(&self->e, g, FEW, FEW * PAGE);
-		/* Some are freed in the pipe, some where they came. */
+		/* Some pages are freed in the pipe, and some in the reader's memory. */
 		if (i % 4 == 3)
 			madvise(at, FEW * PAGE, MADV_DONTNEED);
 		g = fetch(&self->e, at, FEW * PAGE, i % 4 ? ZPIPE_SMALL : 0);
@@ -525,7 +540,7 @@ TEST_F_TIMEOUT(all, nothing_is_lost, 4 * TIMEOUT)
 		from[i % (FEW * PAGE)]++;
 	}
 	after = number_in("/proc/meminfo", "MemAvailable");
-	/* In KiB, of which all that was sent are 28800. */
+	/* In KiB. All gifts of this test together have 28800 KiB. */
 	EXPECT_LT(before - 5000, after);
 }
 

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Many pages of 4 KiB that change owner, and others that do not, between three parties.
+ * Two writers and a reader exchange many small pages, some moved and some copied.
  *
- * ZPIPE_STRESS_MS is how long it goes on.
+ * ZPIPE_STRESS_MS is the duration of a test in ms.
  */
 #include "gift.h"
 #include "storm.h"
 
 /*
- * Two writers and a reader mark each page that they have. A page arrives as one writer's,
- * whole, once and in order; what a writer finds in its place are zeros; and nobody sees
- * what another kept.
+ * Two writers and a reader mark all their pages. Each page must arrive once, whole and
+ * in order, with the marks of one writer. A writer finds zeros in the place of a gifted
+ * page. Nobody may see pages that another process kept.
  */
 
 #define KEPT	0x4bUL
-#define STEP	256	/* bytes from mark to mark */
+#define STEP	256	/* distance of the marks in bytes */
 
 static void mark(unsigned char *at, size_t pages, unsigned long tag, unsigned long number)
 {
@@ -24,7 +24,7 @@ static void mark(unsigned char *at, size_t pages, unsigned long tag, unsigned lo
 		*(unsigned long *)(at + i) = tag << 48 | (number + i / PAGE);
 }
 
-/* The mark of a page, if all of them are alike; or -1. */
+/* Returns the mark of a page if all its marks are the same, or -1. */
 static unsigned long mark_of(const unsigned char *at)
 {
 	unsigned long first = *(const unsigned long *)at;
@@ -36,7 +36,7 @@ static unsigned long mark_of(const unsigned char *at)
 	return first;
 }
 
-/* Returns how many pages it sent; or what was wrong, below 0. */
+/* Returns the number of pages that it wrote plus one, or a negative number for an error. */
 static long mark_and_gift(struct child *c)
 {
 	struct ends e = { .kind = ZPAIR, .fd = { -1, c->fd } };
@@ -67,7 +67,7 @@ static long mark_and_gift(struct child *c)
 			else if (mine)
 				return -2;
 		}
-		/* What was moved is not here any more. */
+		/* Each page either was moved or still has its mark. */
 		if (g.moved != pages * PAGE)
 			return -3;
 		n += pages;
@@ -75,7 +75,7 @@ static long mark_and_gift(struct child *c)
 	return n;
 }
 
-TEST_F_TIMEOUT(zpipe, marks_of_three, 6 * TIMEOUT)
+TEST_F_TIMEOUT(zpipe, marks_of_two_writers_and_a_reader, 6 * TIMEOUT)
 {
 	unsigned long last[2] = {}, n = 0, sent = 0, moved = 0;
 	unsigned char *at = small_hole(FEW + 1);
@@ -103,7 +103,7 @@ TEST_F_TIMEOUT(zpipe, marks_of_three, 6 * TIMEOUT)
 		g = fetch(&self->e, to, pages * PAGE, rand_r(&seed) % 8 ? ZPIPE_SMALL : 0);
 		if (!g.ret)
 			break;
-		/* Less only at the end. */
+		/* Only the last read may be shorter. */
 		ASSERT_EQ(0, g.ret % PAGE);
 		moved += g.moved / PAGE;
 		for (done = 0; done < g.ret; done += PAGE) {
@@ -127,7 +127,7 @@ TEST_F_TIMEOUT(zpipe, marks_of_three, 6 * TIMEOUT)
 	TH_LOG("%lu pages, %lu moved", n, moved);
 }
 
-/* Killed anywhere, on either side; nothing is lost of memory. */
+/* Both sides are killed at any moment. No memory may be lost. */
 
 TEST_F_TIMEOUT(zpipe, killed_at_any_time, 6 * TIMEOUT)
 {
@@ -136,7 +136,7 @@ TEST_F_TIMEOUT(zpipe, killed_at_any_time, 6 * TIMEOUT)
 		.flags = { ZPIPE_SMALL, ZPIPE_SMALL },
 	};
 
-	/* Each pair has 2400 KiB and more. */
+	/* Each pair of processes has more than 2400 KiB. */
 	kill_pairs(_metadata, &shuttle, 40, 40000, 16384);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What tests that stress gifts of huge pages and of small pages have in common.
+ * Helpers for the stress tests of gifts, with huge pages and with small pages.
  */
 #ifndef ZPIPE_TESTS_STORM_H
 #define ZPIPE_TESTS_STORM_H
@@ -22,7 +22,7 @@ FIXTURE_TEARDOWN(zpipe)
 	ends_free(&self->e);
 }
 
-/* How long a test goes on. */
+/* The duration of a test in ms. */
 static inline long stress_ms(void)
 {
 	const char *ms = getenv("ZPIPE_STRESS_MS");
@@ -30,14 +30,14 @@ static inline long stress_ms(void)
 	return ms ? atol(ms) : 3000 * SLOWER;
 }
 
-/* Memory that is transferred again and again, and the flags of reader and writer. */
+/* Memory that is transferred again and again, with the flags of reader and writer. */
 struct shuttle {
 	unsigned char *(*memory)(size_t units);
 	size_t units, bytes;
 	unsigned int flags[2];
 };
 
-/* A child that gifts its memory, or lands what comes in it, until it is killed. */
+/* Gifts memory, or moves pages to it, until the child is killed. */
 static long transfer_for_ever(struct child *c)
 {
 	struct ends e = { .kind = ZPAIR, .fd = { c->fd, c->fd } };
@@ -50,14 +50,15 @@ static long transfer_for_ever(struct child *c)
 		if (c->flags)
 			memset(at, 1, s->bytes);
 	} while (transfer(&e, cmd, &iov, 1, s->flags[c->flags]).ret > 0);
-	/* The other one was killed first. */
+	/* The process at the other end was killed first. */
 	pause();
 	return 0;
 }
 
 /*
- * Kills reader and writer of a pipe, after at most @us microseconds, in turn one and the
- * other first. Afterwards at most @lost KiB of memory may be missing.
+ * Kills the reader and the writer of a pipe, each round in the other order. The first
+ * one is killed after 5 ms and a random time of up to @us microseconds, times SLOWER.
+ * At the end at most @lost KiB of memory may be missing.
  */
 static inline void kill_pairs(struct __test_metadata *_metadata, struct shuttle *shuttle,
 			      int rounds, unsigned int us, long lost)
@@ -86,7 +87,7 @@ static inline void kill_pairs(struct __test_metadata *_metadata, struct shuttle 
 		EXPECT_EQ(KILLED(SIGKILL), child_kill(&c[!(round % 2)]));
 		ends_free(&e);
 	}
-	/* What the killed leave is freed, and counted, a while after they are gone. */
+	/* The memory of killed processes is freed, and counted, with a delay. */
 	for (i = 0; i < 50; i++) {
 		after = number_in("/proc/meminfo", "MemAvailable");
 		if (before - lost < after)

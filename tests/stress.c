@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Threads that run freely: many writers and readers, blocking or not, under
- * signals, resizes and reopenings. Whatever happens, each record arrives once,
- * whole, and after those its writer wrote before it.
+ * Threads that run freely: many writers and readers, blocking or not, with signals,
+ * resizes and reopened ends. Each record must arrive once, whole, and in the order in
+ * which its writer wrote it.
  *
- * ZPIPE_STRESS_MS is how long each test runs; ZPIPE_SEED starts the dice.
+ * ZPIPE_STRESS_MS is the duration of each test in ms. ZPIPE_SEED seeds the random
+ * numbers.
  */
 #include "oracle.h"
 #include "child.h"
@@ -17,22 +18,22 @@
 #define MAX_RECORDS	(1 << 20)
 #define FIXED_LEN	256
 
-/* How a run goes. */
+/* Flags of a run. */
 enum {
-	PACKETS = 1,		/* packet mode: a read is a record */
-	FIXED = 2,		/* all records are of FIXED_LEN bytes */
-	NONBLOCK = 4,		/* nobody blocks in read or write, but in poll */
-	SIGNALS = 8,		/* everybody is interrupted all the time */
+	PACKETS = 1,		/* packet mode: one read returns one record */
+	FIXED = 2,		/* all records have FIXED_LEN bytes */
+	NONBLOCK = 4,		/* reads and writes never block, polls do */
+	SIGNALS = 8,		/* all threads get signals all the time */
 	RESIZE = 16,		/* the capacity changes all the time */
-	REOPEN = 32,		/* everybody opens a new description now and then */
-	ATOMIC = PACKETS | FIXED,	/* several readers know what is whose */
+	REOPEN = 32,		/* all threads open new descriptions now and then */
+	ATOMIC = PACKETS | FIXED,	/* a read returns whole records, to any reader */
 };
 
 struct record {
-	__u16 len;		/* of all of it */
+	__u16 len;		/* of the whole record */
 	__u16 writer;
 	__u32 seq;
-	__u32 sum;		/* of the rest */
+	__u32 sum;		/* of the other fields and the data */
 	unsigned char data[];
 };
 
@@ -43,8 +44,8 @@ struct run {
 	int readers;
 	unsigned long seed;
 	int stop;
-	int running;		/* threads that signals may be sent to */
-	char path[64];		/* where to open it again */
+	int running;		/* unused */
+	char path[64];		/* path to open the pipe again */
 	long written[MAX_THREADS];
 	unsigned char *seen[MAX_THREADS];
 	char failure[200];
@@ -89,12 +90,12 @@ static __u32 checksum(const struct record *r)
 
 static void make_record(struct worker *w, struct record *r, __u32 seq)
 {
-	size_t i, room = PIPE_BUF - sizeof(*r);
+	size_t i, max = PIPE_BUF - sizeof(*r);
 
 	r->writer = w->id;
 	r->seq = seq;
 	r->len = sizeof(*r) + rnd(&w->dice) %
-		 (rnd(&w->dice) % 8 ? 300 : room + 1);
+		 (rnd(&w->dice) % 8 ? 300 : max + 1);
 	if (w->run->mode & FIXED)
 		r->len = FIXED_LEN;
 	for (i = 0; i < r->len - sizeof(*r); i++)
@@ -102,7 +103,7 @@ static void make_record(struct worker *w, struct record *r, __u32 seq)
 	r->sum = checksum(r);
 }
 
-/* A record that arrived: whole, in order, for the first time. */
+/* Checks that a record is whole, in order, and arrives for the first time. */
 static bool check_record(struct run *run, const struct record *r,
 			 long *last)
 {
@@ -127,14 +128,17 @@ static bool check_record(struct run *run, const struct record *r,
 	return true;
 }
 
-/* Opens the pipe anew, for one's own; another one keeps its data. */
+/*
+ * Replaces the thread's descriptor by a new open of the pipe, now and then. The other
+ * ends keep the data in the pipe.
+ */
 static void maybe_reopen(struct worker *w, int flags)
 {
 	int fd;
 
 	if (!(w->run->mode & REOPEN) || rnd(&w->dice) % 16)
 		return;
-	/* A reader alone would wait for a writer. */
+	/* Without O_NONBLOCK a reader could block in open(2). */
 	fd = open(w->run->path, flags | O_NONBLOCK);
 	if (fd < 0) {
 		fail(w->run, "reopen: %s", strerror(errno));
@@ -147,7 +151,7 @@ static void maybe_reopen(struct worker *w, int flags)
 	w->fd = fd;
 }
 
-/* Waits a little; a signal or a change of mind ends it. */
+/* Polls for at most 100 ms. A signal ends the wait, too. */
 static void wait_for(int fd, int events)
 {
 	struct pollfd p = { .fd = fd, .events = events };
@@ -182,8 +186,11 @@ static void *writer(void *arg)
 	return NULL;
 }
 
-/* Takes whole records out of @buf; what is left of it is moved to its start. */
-static size_t take_records(struct run *run, char *buf, size_t len, long *last)
+/*
+ * Checks the whole records in @buf, and moves the rest to the start of @buf. Returns
+ * the length of the rest.
+ */
+static size_t consume_records(struct run *run, char *buf, size_t len, long *last)
 {
 	struct record *r = (void *)buf;
 	long copy[PIPE_BUF / sizeof(long)];
@@ -236,7 +243,7 @@ static void *reader(void *arg)
 			fail(run, "read: %s", strerror(errno));
 			break;
 		}
-		have = take_records(run, buf, have + n, last);
+		have = consume_records(run, buf, have + n, last);
 		if (have && (run->mode & ATOMIC))
 			fail(run, "%zd bytes are no record", n);
 		maybe_reopen(w, O_RDONLY);
@@ -254,7 +261,10 @@ static int own_fd(struct worker *w, int end)
 	return dup(w->run->e->fd[end]);
 }
 
-/* Disturbs everybody until the time is over. */
+/*
+ * Sends signals and changes the capacity for @ms milliseconds, if the mode of the run
+ * has SIGNALS or RESIZE.
+ */
 static void disturb(struct run *run, struct worker *w, int nr, int ms)
 {
 	unsigned long dice = run->seed;
@@ -311,7 +321,7 @@ static void stress(struct __test_metadata *_metadata, struct ends *e, int mode,
 	disturb(&run, w, writers + readers, ms ? atoi(ms) : 200);
 	__atomic_store_n(&run.stop, 1, __ATOMIC_SEQ_CST);
 	for (i = 0; i < writers + readers; i++) {
-		/* When the writers have gone the readers find the end. */
+		/* Once all writers have closed, the readers get end of file. */
 		if (i == writers)
 			close_end(e, 1);
 		pthread_join(w[i].thread, NULL);
@@ -323,7 +333,7 @@ static void stress(struct __test_metadata *_metadata, struct ends *e, int mode,
 				TH_LOG("record %ld of writer %ld", j, i);
 		total += run.written[i];
 	}
-	/* It was a run at all. */
+	/* Enough records were written for the test to mean something. */
 	EXPECT_LT(20, total);
 }
 
@@ -374,8 +384,8 @@ TEST_F_TIMEOUT(all, everything, TIMEOUT)
 }
 
 /*
- * Large transfers of two writers at once. Either one's bytes are in order; the
- * highest bit tells whose a byte is, the others count.
+ * Large transfers of two writers at the same time. The bytes of each must arrive in
+ * order. The highest bit of a byte names the writer, and the other bits count.
  */
 #define LARGE		(1 << 20)
 

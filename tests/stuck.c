@@ -2,15 +2,15 @@
 /*
  * Readers and writers that are stuck in page faults of their own memory.
  *
- * DEVIATION: fs/pipe.c takes such faults under the mutex of the pipe, so one
- * process that is stuck holds up all who use it. In zpipe it holds up itself.
+ * DEVIATION: fs/pipe.c takes such faults under the pipe's mutex, so one stuck process blocks
+ * every user of the pipe. With zpipe it blocks only itself.
  */
 #include "oracle.h"
 #include "child.h"
 #include "push.h"
 #include "trap.h"
 
-/* What others do meanwhile. */
+/* An operation of another process while one process is stuck. */
 enum op {
 	READ_TEN,
 	READ_ALL,
@@ -61,7 +61,9 @@ FIXTURE_TEARDOWN(stuck)
 {
 	int i;
 
-	/* Nobody may hold the mutex of a pipe that is to be closed. */
+	/*
+	 * A stuck child may hold the mutex that closing a kernel pipe needs, and so may a probe.
+	 */
 	if (self->s.c.pid > 0)
 		child_kill(&self->s.c);
 	for (i = 0; i < self->probes; i++)
@@ -71,7 +73,10 @@ FIXTURE_TEARDOWN(stuck)
 	ends_free(&self->e);
 }
 
-/* A writer of @len bytes whose buffer is good for @good bytes. */
+/*
+ * Starts a writer of @len bytes. The first @good bytes of its buffer are resident or can be
+ * faulted in, the others are trapped.
+ */
 static bool stuck_writer(struct _test_data_stuck *self, unsigned long off,
 			 size_t len, size_t good)
 {
@@ -87,7 +92,7 @@ static bool stuck_writer(struct _test_data_stuck *self, unsigned long off,
 	return stuck_ready(s);
 }
 
-/* A reader of @len bytes, likewise. */
+/* Starts a reader of @len bytes, with such a buffer. */
 static bool stuck_reader(struct _test_data_stuck *self, size_t len, size_t good)
 {
 	struct stuck *s = &self->s;
@@ -134,8 +139,8 @@ static long do_probe(struct child *c)
 }
 
 /*
- * Another process does something: with zpipe at once and with the result
- * @want, with the kernel's own pipes when the fault is over.
+ * Starts another process for an operation. With zpipe it must return at once, with the result
+ * @want. With a kernel pipe it must wait until the fault is resolved.
  */
 static struct child *probe(struct __test_metadata *_metadata,
 			   struct _test_data_stuck *self, enum op op, long want)
@@ -157,7 +162,7 @@ static struct child *probe(struct __test_metadata *_metadata,
 	return c;
 }
 
-/* Ends the fault; whoever was held up by it comes back. */
+/* Resolves the fault, and waits for the processes that it blocked. */
 static void release(struct __test_metadata *_metadata,
 		    struct _test_data_stuck *self)
 {
@@ -189,7 +194,7 @@ TEST_F_TIMEOUT(stuck, reader_goes_on_when_it_can, TIMEOUT)
 	EXPECT_EQ(PAGE, stream_read(self->e.fd[0], 2 * PAGE, FULL));
 }
 
-/* Nothing of what a killed writer was stuck with is ever seen. */
+/* No reader sees a byte of the slot that the killed writer could not fill. */
 TEST_F_TIMEOUT(stuck, writer_can_be_killed, TIMEOUT)
 {
 	ASSERT_EQ(100, stream_write(self->e.fd[1], 0, 100));
@@ -201,7 +206,7 @@ TEST_F_TIMEOUT(stuck, writer_can_be_killed, TIMEOUT)
 	EXPECT_EQ(10, stream_read(self->e.fd[0], 0, FULL));
 }
 
-/* Nothing of what a killed reader was stuck with is lost. */
+/* The slot that the killed reader could not read stays in the pipe. */
 TEST_F_TIMEOUT(stuck, reader_can_be_killed, TIMEOUT)
 {
 	ASSERT_EQ(2 * PAGE, stream_write(self->e.fd[1], 0, 2 * PAGE));
@@ -213,8 +218,8 @@ TEST_F_TIMEOUT(stuck, reader_can_be_killed, TIMEOUT)
 }
 
 /*
- * DEVIATION: nor is what it could have had before it got stuck, since zpipe has
- * all of the memory faulted in first; in fs/pipe.c it is gone by then.
+ * DEVIATION: zpipe first faults in all memory that the read needs, so a reader that is killed
+ * then has consumed nothing. With fs/pipe.c it has consumed the slots before the fault.
  */
 TEST_F_TIMEOUT(stuck, killed_reader_takes_nothing, TIMEOUT)
 {
@@ -229,7 +234,7 @@ TEST_F_TIMEOUT(stuck, killed_reader_takes_nothing, TIMEOUT)
 	EXPECT_EQ(left, stream_read(self->e.fd[0], 2 * PAGE - left, FULL));
 }
 
-/* What was whole before the fault counts, when the writer is killed too. */
+/* The slots that a writer filled before the fault stay in the pipe if it is killed. */
 TEST_F_TIMEOUT(stuck, killed_writer_leaves_whole_slots, TIMEOUT)
 {
 	ASSERT_TRUE(stuck_writer(self, 0, 4 * PAGE, 2 * PAGE + 100));
@@ -274,7 +279,7 @@ TEST_F_TIMEOUT(stuck, others_beside_a_stuck_reader, TIMEOUT)
 	EXPECT_EQ(PAGE, fionread(self->e.fd[0]));
 }
 
-/* A reader that is stuck has taken nothing: the next one has all of it. */
+/* A stuck reader has consumed nothing, so the next reader gets all bytes. */
 TEST_F_TIMEOUT(stuck, others_read_what_a_stuck_reader_has_not, TIMEOUT)
 {
 	bool zpipe = is_zpipe(variant->kind);
@@ -287,13 +292,16 @@ TEST_F_TIMEOUT(stuck, others_read_what_a_stuck_reader_has_not, TIMEOUT)
 	if (zpipe)
 		EXPECT_EQ(-1, stream_diff(c->buf, 0, 2 * PAGE));
 	stuck_resolve(&self->s);
-	/* For whichever of them has nothing yet. */
+	/* This write is for the reader that has no bytes yet. */
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	EXPECT_EQ(zpipe ? 10 : 2 * PAGE, child_join(&self->s.c));
 	release(_metadata, self);
 }
 
-/* What it has taken is its own; what follows on that is gone then. */
+/*
+ * A stuck reader keeps the bytes that it has consumed. Another reader consumes the bytes behind
+ * them, so the stuck reader must return without later ones.
+ */
 TEST_F_TIMEOUT(stuck, stuck_reader_reads_no_further_than_others, TIMEOUT)
 {
 	bool zpipe = is_zpipe(variant->kind);
@@ -319,7 +327,7 @@ TEST_F_TIMEOUT(stuck, stuck_reader_reads_no_further_than_others, TIMEOUT)
 	release(_metadata, self);
 }
 
-/* Writes from a file that others may take pages from. */
+/* A child's function: writes from a file that other processes can truncate. */
 static long write_from_file(struct child *c)
 {
 	unsigned char *p = mmap(NULL, c->len, PROT_READ | PROT_WRITE,
@@ -332,9 +340,9 @@ static long write_from_file(struct child *c)
 }
 
 /*
- * What follows may be gone without a byte of it having been in the pipe: it was
- * a killed writer's, whose memory had gone, and other bytes have passed by on
- * their way from a writer to a reader.
+ * A writer posts a write, loses its memory and is killed: the bytes behind those that the stuck
+ * reader has pulled are gone. A push then transfers other bytes to another reader. No slot was
+ * used, and yet the stuck reader must not go on with later bytes.
  */
 TEST_F_TIMEOUT(stuck, stuck_reader_reads_no_further_than_a_push, TIMEOUT)
 {
@@ -357,7 +365,7 @@ TEST_F_TIMEOUT(stuck, stuck_reader_reads_no_further_than_a_push, TIMEOUT)
 	ASSERT_EQ(0, ftruncate(fd, 0));
 	child_kill(&c);
 	ASSERT_EQ(0, fionread(self->e.fd[0]));
-	child_take(reader, &self->e, MIB);
+	child_read_private(reader, &self->e, MIB);
 	ASSERT_TRUE(child_asleep(reader));
 	stream_fill(buf, 0, MIB);
 	ASSERT_EQ(MIB, sys(write(self->e.fd[1], buf, MIB)));
@@ -372,7 +380,7 @@ TEST_F_TIMEOUT(stuck, stuck_reader_reads_no_further_than_a_push, TIMEOUT)
 	release(_metadata, self);
 }
 
-/* The part of a write that is in the pipe is everybody's at once. */
+/* Other readers get the slots that a stuck writer has filled, at once. */
 TEST_F_TIMEOUT(stuck, others_read_what_a_stuck_writer_has_written, TIMEOUT)
 {
 	struct child *c;
@@ -386,7 +394,7 @@ TEST_F_TIMEOUT(stuck, others_read_what_a_stuck_writer_has_written, TIMEOUT)
 	EXPECT_EQ(4 * PAGE, child_join(&self->s.c));
 }
 
-/* So it is for a reader that has been waiting for it. */
+/* The same for a reader that was blocked before. */
 TEST_F_TIMEOUT(stuck, waiting_reader_has_what_a_stuck_writer_wrote, TIMEOUT)
 {
 	bool zpipe = is_zpipe(variant->kind);
@@ -408,8 +416,8 @@ TEST_F_TIMEOUT(stuck, waiting_reader_has_what_a_stuck_writer_wrote, TIMEOUT)
 }
 
 /*
- * DEVIATION: a write of more than PIPE_BUF bytes may be mixed with others where
- * it was stuck, though the pipe had room for all of it.
+ * DEVIATION: a write of more than PIPE_BUF bytes may be mixed with other writes where it was
+ * stuck, although the pipe had enough free slots for all of it.
  */
 TEST_F_TIMEOUT(stuck, others_write_into_a_stuck_write, TIMEOUT)
 {
@@ -428,7 +436,7 @@ TEST_F_TIMEOUT(stuck, others_write_into_a_stuck_write, TIMEOUT)
 	EXPECT_EQ(-1, stream_diff(buf + at + 10, at, 4 * PAGE - at));
 }
 
-/* One of at most PIPE_BUF never is. */
+/* A write of at most PIPE_BUF bytes is never mixed with others. */
 TEST_F_TIMEOUT(stuck, small_write_stays_whole, TIMEOUT)
 {
 	unsigned char *buf = malloc(FULL);
@@ -446,8 +454,8 @@ TEST_F_TIMEOUT(stuck, small_write_stays_whole, TIMEOUT)
 }
 
 /*
- * A reader that is woken and gets stuck has taken the wakeup of another one
- * that waits behind it; the data is that one's all the same.
+ * A write wakes a reader, which gets stuck. The next blocked reader must be woken, too, and gets
+ * the bytes.
  */
 TEST_F_TIMEOUT(stuck, reader_behind_a_stuck_reader, TIMEOUT)
 {
@@ -461,7 +469,7 @@ TEST_F_TIMEOUT(stuck, reader_behind_a_stuck_reader, TIMEOUT)
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	EXPECT_EQ(zpipe, zpipe ? eventually(child_done(&c)) : child_done(&c));
 	stuck_resolve(&self->s);
-	/* For whichever of them has nothing yet. */
+	/* This write is for the reader that has no bytes yet. */
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	EXPECT_LE(10, child_join(&self->s.c));
 	child_kill(&c);
@@ -485,7 +493,7 @@ TEST_F_TIMEOUT(stuck, writer_behind_a_stuck_writer, TIMEOUT)
 	EXPECT_EQ(PAGE, child_join(&self->s.c));
 }
 
-/* If it is killed instead the one behind it goes on in any pipe. */
+/* If the stuck reader is killed, the next reader goes on with any kind of pipe. */
 TEST_F_TIMEOUT(stuck, reader_behind_a_killed_reader, TIMEOUT)
 {
 	struct child c;
@@ -515,7 +523,10 @@ TEST_F_TIMEOUT(stuck, writer_behind_a_killed_writer, TIMEOUT)
 	EXPECT_EQ(PAGE, child_join(&c));
 }
 
-/* The last reader leaves a writer that is stuck: it finds out afterwards. */
+/*
+ * The last reader closes its end while a writer is stuck: with zpipe the write then fails with
+ * EPIPE.
+ */
 TEST_F_TIMEOUT(stuck, last_reader_leaves_a_stuck_writer, TIMEOUT)
 {
 	signal(SIGPIPE, SIG_IGN);
@@ -530,7 +541,7 @@ TEST_F_TIMEOUT(stuck, last_reader_leaves_a_stuck_writer, TIMEOUT)
 		  child_join(&self->s.c));
 }
 
-/* The last writer leaves while a reader is stuck with what it wrote. */
+/* The last writer closes its end while a reader is stuck: the reader still gets the bytes. */
 TEST_F_TIMEOUT(stuck, last_writer_leaves_a_stuck_reader, TIMEOUT)
 {
 	ASSERT_EQ(100, stream_write(self->e.fd[1], 0, 100));
@@ -545,7 +556,7 @@ TEST_F_TIMEOUT(stuck, last_writer_leaves_a_stuck_reader, TIMEOUT)
 	EXPECT_EQ(-1, stream_diff(self->s.c.buf, 0, 100));
 }
 
-/* A whole conversation of others goes past a writer that is stuck. */
+/* Two other processes transfer a mebibyte while a writer is stuck. */
 TEST_F_TIMEOUT(stuck, megabyte_goes_past_a_stuck_writer, TIMEOUT)
 {
 	struct child c;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Memory whose page faults do not end until the tester says so: missing pages
- * under userfaultfd(2), or a mapped file on a FUSE mount that does not answer.
+ * Memory whose page faults do not end until the tester resolves them. It is registered with
+ * userfaultfd(2) and has missing pages, or it maps a file on a FUSE mount whose server does not
+ * answer.
  */
 #ifndef ZPIPE_TESTS_TRAP_H
 #define ZPIPE_TESTS_TRAP_H
@@ -22,14 +23,14 @@ enum trap_type {
 
 #define MAX_PENDING	64
 
-/* A FUSE mount with one file, served by a thread, whose reads are kept. */
+/* A FUSE mount with one file. A thread is the server; it keeps reads until fuse_resolve(). */
 struct fuse_mount {
 	int fd;
 	char dir[32];
 	char file[48];
 	unsigned long base;	/* stream offset of the file's first byte */
 	pthread_t thread;
-	pthread_mutex_t lock;	/* for what follows */
+	pthread_mutex_t lock;	/* protects the fields below */
 	bool answer;
 	int pending;
 	struct fuse_in_header in[MAX_PENDING];
@@ -46,7 +47,7 @@ static inline void fuse_reply(struct fuse_mount *m,
 	};
 	struct iovec iov[2] = { { &head, sizeof(head) }, { (void *)out, len } };
 
-	/* Whom it was for may be gone. */
+	/* The task that sent the request may have exited. */
 	if (writev(m->fd, iov, len ? 2 : 1) < 0)
 		return;
 }
@@ -82,7 +83,7 @@ static inline void fuse_handle(struct fuse_mount *m, struct fuse_in_header *in)
 	case FUSE_INIT:
 		out.init.major = FUSE_KERNEL_VERSION;
 		out.init.minor = FUSE_KERNEL_MINOR_VERSION;
-		/* So that whoever waits for a read can be killed. */
+		/* With this flag, SIGKILL ends a task that waits for a read. */
 		out.init.flags = FUSE_ASYNC_READ;
 		out.init.max_readahead = 1 << 16;
 		out.init.max_write = PAGE;
@@ -149,7 +150,10 @@ static inline void *fuse_serve(void *arg)
 	}
 }
 
-/* Mounts it; 0 or -errno. Its thread serves until it is unmounted. */
+/*
+ * Mounts the file system and starts the server's thread; 0 or -errno. The thread serves until
+ * fuse_stop().
+ */
 static inline int fuse_start(struct fuse_mount *m)
 {
 	char options[80], device[64];
@@ -180,7 +184,7 @@ static inline int fuse_start(struct fuse_mount *m)
 	return -ret;
 }
 
-/* From now on reads are answered, also those that wait. */
+/* Answers all reads that were kept, and from now on every read at once. */
 static inline void fuse_resolve(struct fuse_mount *m)
 {
 	pthread_mutex_lock(&m->lock);
@@ -201,9 +205,9 @@ static inline void fuse_stop(struct fuse_mount *m)
 }
 
 /*
- * A child whose read or write meets trapped memory: @good pages of its buffer
- * are ordinary, the @bad ones behind them are not. A writer's buffer holds the
- * stream from @off on, also where the fault is resolved.
+ * A child whose read or write meets trapped memory. @good pages of its buffer are ordinary
+ * memory, and the @bad pages behind them are trapped. A writer's buffer holds the stream from
+ * @off on; the trapped pages hold it, too, once their fault is resolved.
  */
 struct stuck {
 	struct child c;
@@ -211,21 +215,21 @@ struct stuck {
 	struct fuse_mount *mount;
 	struct ends *e;
 	bool writes;
-	bool fresh;		/* the good pages are not in memory yet */
+	bool fresh;		/* the good pages are not resident yet */
 	bool later;		/* the bad pages are good until stuck_take_away() */
 	int good;
 	int bad;
-	size_t skip;		/* where in the buffer the call begins */
+	size_t skip;		/* offset in the buffer where the call begins */
 	size_t len;
 	unsigned long off;
 	struct {
 		int uffd;
 		unsigned long addr;	/* of the first bad page */
 		int ready;
-		int take_away;		/* the child is told to */
-		int gone;		/* it has */
+		int take_away;		/* the tester asks for stuck_take_away() */
+		int gone;		/* the child has dropped the pages */
 	} *shared;
-	int uffd;		/* as the tester has it */
+	int uffd;		/* the tester's descriptor of it */
 };
 
 static inline int trap_uffd(struct stuck *s, void *bad)
@@ -236,7 +240,7 @@ static inline int trap_uffd(struct stuck *s, void *bad)
 		.mode = UFFDIO_REGISTER_MODE_MISSING,
 	};
 
-	/* Only so can it be polled. */
+	/* A blocking userfaultfd always polls as POLLERR. */
 	s->shared->uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	if (s->shared->uffd < 0 ||
 	    ioctl(s->shared->uffd, UFFDIO_API, &api))
@@ -256,7 +260,7 @@ static inline int trap_fuse(struct stuck *s, void *bad)
 	return p == MAP_FAILED ? -1 : 0;
 }
 
-/* Waits until it is told to take the bad pages out of memory. */
+/* Waits for stuck_take_away(), and drops the bad pages then. */
 static inline void *do_take_away(void *arg)
 {
 	struct stuck *s = arg;
@@ -279,7 +283,7 @@ static inline long stuck_run(struct child *c)
 	pthread_t thread;
 	long ret;
 
-	/* A huge page would be there up to behind the good ones. */
+	/* A huge page would also make the bad pages resident. */
 	madvise(p, good + (size_t)s->bad * PAGE, MADV_NOHUGEPAGE);
 	close(s->e->fd[s->writes ? 0 : 1]);
 	stream_fill(p, s->off - s->skip,
@@ -299,7 +303,10 @@ static inline long stuck_run(struct child *c)
 	return ret;
 }
 
-/* Starts it; it may have to be given something to get stuck with. */
+/*
+ * Starts the child. A reader meets the trap only once the pipe holds enough bytes, and a writer
+ * once the pipe has enough free slots.
+ */
 static inline void stuck_start(struct stuck *s)
 {
 	s->shared = shared_alloc(sizeof(*s->shared));
@@ -314,7 +321,9 @@ static inline void stuck_start(struct stuck *s)
 	child_start(&s->c, 0);
 }
 
-/* The trap is there, and has not been stepped on yet. */
+/*
+ * Waits until the trap is set. The child may not have reached it yet. False if the child ended.
+ */
 static inline bool stuck_ready(struct stuck *s)
 {
 	int pidfd;
@@ -331,14 +340,14 @@ static inline bool stuck_ready(struct stuck *s)
 	return s->uffd >= 0;
 }
 
-/* From now on they are not in memory. */
+/* Drops the bad pages, which are trapped from then on. */
 static inline bool stuck_take_away(struct stuck *s)
 {
 	__atomic_store_n(&s->shared->take_away, 1, __ATOMIC_SEQ_CST);
 	return eventually(__atomic_load_n(&s->shared->gone, __ATOMIC_SEQ_CST));
 }
 
-/* Waits until it is stuck in a fault of its own. */
+/* Waits until the child is stuck in a page fault of its own. */
 static inline bool stuck_is(struct stuck *s)
 {
 	struct pollfd p;
@@ -353,7 +362,7 @@ static inline bool stuck_is(struct stuck *s)
 	return poll(&p, 1, EVENT_MS) == 1 && (p.revents & POLLIN);
 }
 
-/* Ends the fault, and all that would follow. */
+/* Resolves the page fault, and those of all other bad pages. */
 static inline void stuck_resolve(struct stuck *s)
 {
 	unsigned long at = s->off - s->skip + s->good * PAGE;

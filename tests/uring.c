@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * io_uring(7): reads and writes that would wait complete when they can, and are
- * cancelled without a trace. Private pairs get there by polling, as they allow
- * IOCB_NOWAIT; named pipes in a worker thread.
+ * io_uring(7): reads and writes that would block complete later, and can be cancelled
+ * without side effects. For private pairs io_uring polls, since they allow IOCB_NOWAIT.
+ * For named pipes it blocks in a worker thread.
  */
 #include "oracle.h"
 #include "child.h"
@@ -13,7 +13,7 @@
 #define FULL		(SLOTS * PAGE)
 #define ENTRIES		8
 
-/* A ring of the barest kind. */
+/* A minimal io_uring instance. */
 struct ring {
 	int fd;
 	unsigned int *sq_tail;
@@ -64,7 +64,7 @@ static int submit_sqe(struct ring *r, const struct io_uring_sqe *sqe)
 	return sys(syscall(SYS_io_uring_enter, r->fd, 1, 0, 0, NULL, 0));
 }
 
-/* Submits a read or write; it is known by @data. */
+/* Submits a read or write with the user data @data. */
 static int submit(struct ring *r, int op, int fd, void *buf, unsigned int len,
 		  __u64 data)
 {
@@ -76,7 +76,7 @@ static int submit(struct ring *r, int op, int fd, void *buf, unsigned int len,
 	return submit_sqe(r, &sqe);
 }
 
-/* The same with a buffer that was registered as number @index. */
+/* Submits a read or write with registered buffer number @index. */
 static int submit_fixed(struct ring *r, int op, int fd, void *buf,
 			unsigned int len, int index)
 {
@@ -109,14 +109,17 @@ static int submit_cancel(struct ring *r, __u64 whom, __u64 data)
 
 #define NOTHING		(-10000)	/* no operation has completed */
 
-/* What completed next: its result, and its data in @data. */
+/*
+ * Returns the result of the next completion, and its user data in @data. Returns
+ * NOTHING if there is none.
+ */
 static long completed(struct ring *r, __u64 *data)
 {
 	unsigned int head = *r->cq_head;
 	struct io_uring_cqe *cqe = &r->cqes[head & *r->cq_mask];
 	long ret;
 
-	/* Polled files complete when we enter the kernel. */
+	/* Operations on polled files complete only when this task enters the kernel. */
 	syscall(SYS_io_uring_enter, r->fd, 0, 0, IORING_ENTER_GETEVENTS, NULL,
 		0);
 	if (__atomic_load_n(r->cq_tail, __ATOMIC_ACQUIRE) == head)
@@ -136,7 +139,7 @@ static long complete(struct ring *r, __u64 *data)
 	return ret;
 }
 
-/* Nothing completes though there was time for it. */
+/* True if no operation completes within 20 ms. */
 static bool waits(struct ring *r)
 {
 	int i;
@@ -179,7 +182,7 @@ FIXTURE_TEARDOWN(uring)
 	ends_free(&self->e);
 }
 
-TEST_F_TIMEOUT(uring, read_of_what_is_there, TIMEOUT)
+TEST_F_TIMEOUT(uring, read_of_buffered_bytes, TIMEOUT)
 {
 	ASSERT_EQ(5000, stream_write(self->e.fd[1], 0, 5000));
 	ASSERT_EQ(1, submit(&self->r, IORING_OP_READ, self->e.fd[0], self->buf,
@@ -188,7 +191,7 @@ TEST_F_TIMEOUT(uring, read_of_what_is_there, TIMEOUT)
 	EXPECT_EQ(-1, stream_diff(self->buf, 0, 5000));
 }
 
-TEST_F_TIMEOUT(uring, write_of_what_fits, TIMEOUT)
+TEST_F_TIMEOUT(uring, write_that_fits, TIMEOUT)
 {
 	stream_fill(self->buf, 0, 5000);
 	ASSERT_EQ(1, submit(&self->r, IORING_OP_WRITE, self->e.fd[1], self->buf,
@@ -207,7 +210,7 @@ TEST_F_TIMEOUT(uring, read_waits_for_data, TIMEOUT)
 	EXPECT_EQ(-1, stream_diff(self->buf, 0, 10));
 }
 
-TEST_F_TIMEOUT(uring, read_waits_for_the_end, TIMEOUT)
+TEST_F_TIMEOUT(uring, read_waits_for_end_of_file, TIMEOUT)
 {
 	ASSERT_EQ(1, submit(&self->r, IORING_OP_READ, self->e.fd[0], self->buf,
 			    FULL, 1));
@@ -216,7 +219,7 @@ TEST_F_TIMEOUT(uring, read_waits_for_the_end, TIMEOUT)
 	EXPECT_EQ(0, complete(&self->r, NULL));
 }
 
-TEST_F_TIMEOUT(uring, write_waits_for_room, TIMEOUT)
+TEST_F_TIMEOUT(uring, write_waits_for_a_free_slot, TIMEOUT)
 {
 	stream_fill(self->buf, FULL, 100);
 	ASSERT_EQ(FULL, stream_write(self->e.fd[1], 0, FULL));
@@ -247,7 +250,7 @@ TEST_F_TIMEOUT(uring, large_write_is_read_in_pieces, TIMEOUT)
 	stream_fill(self->buf, 0, 3 * FULL);
 	ASSERT_EQ(1, submit(&self->r, IORING_OP_WRITE, self->e.fd[1], self->buf,
 			    3 * FULL, 1));
-	/* A pair's write may end when the pipe is full, a node's goes on. */
+	/* A write to a pair may return when the pipe is full. A write to a node goes on. */
 	set_nonblock(self->e.fd[0], true);
 	eventually((ret = completed(&self->r, NULL)) != NOTHING ||
 		   (n = stream_read(self->e.fd[0], off, 20000)) <= 0 ||
@@ -261,7 +264,7 @@ TEST_F_TIMEOUT(uring, large_write_is_read_in_pieces, TIMEOUT)
 	EXPECT_EQ(off, ret);
 }
 
-/* io_uring takes O_NONBLOCK for a file that can be polled, and polls it. */
+/* For a file that it can poll, io_uring waits in spite of O_NONBLOCK. */
 TEST_F_TIMEOUT(uring, nonblock_read_waits_too, TIMEOUT)
 {
 	set_nonblock(self->e.fd[0], true);
@@ -284,7 +287,7 @@ TEST_F_TIMEOUT(uring, bad_buffer_efault, TIMEOUT)
 	EXPECT_EQ(10, stream_read(self->e.fd[0], 0, 20));
 }
 
-/* Registered buffers come as pages of the kernel's, not as user memory. */
+/* The module sees registered buffers as kernel pages, not as user memory. */
 TEST_F_TIMEOUT(uring, registered_buffers, TIMEOUT)
 {
 	unsigned char *in = malloc(FULL);
@@ -318,8 +321,8 @@ TEST_F_TIMEOUT(uring, registered_buffer_waits_for_data, TIMEOUT)
 }
 
 /*
- * A read of much finds a large write, or is found by it: in a pair it polls, in
- * a node a worker thread waits with it.
+ * A waiting large read and a large write. For a pair io_uring polls. For a node a
+ * worker thread blocks in the read.
  */
 TEST_F_TIMEOUT(uring, large_write_to_a_read_that_waits, TIMEOUT)
 {
@@ -373,7 +376,7 @@ TEST_F_TIMEOUT(uring, registered_buffer_to_a_reader_that_waits, TIMEOUT)
 				  self->e.fd[1], self->buf, 4 * FULL, 0));
 	r = child_join(&c);
 	ASSERT_LT(0, r);
-	/* A pair's write may end when the pipe is full, a node's goes on. */
+	/* A write to a pair may return when the pipe is full. A write to a node goes on. */
 	set_nonblock(self->e.fd[0], true);
 	eventually((w = completed(&self->r, NULL)) != NOTHING ||
 		   (n = stream_read(self->e.fd[0], r, FULL)) <= 0 ||
@@ -395,8 +398,8 @@ TEST_F_TIMEOUT(uring, poll, TIMEOUT)
 	EXPECT_EQ(POLLIN, complete(&self->r, NULL));
 }
 
-/* A read that is cancelled has taken nothing and leaves no waiter behind. */
-TEST_F_TIMEOUT(uring, cancelled_read_takes_nothing, TIMEOUT)
+/* A cancelled read has consumed nothing, and leaves no waiter behind. */
+TEST_F_TIMEOUT(uring, cancelled_read_consumes_nothing, TIMEOUT)
 {
 	long ret[3] = {};
 	__u64 data;
@@ -412,7 +415,7 @@ TEST_F_TIMEOUT(uring, cancelled_read_takes_nothing, TIMEOUT)
 		ASSERT_TRUE(data == 1 || data == 2);
 		ret[data] = r;
 	}
-	/* A worker thread is interrupted, what is polled for is not. */
+	/* A worker thread may return EINTR. A polled operation returns ECANCELED. */
 	EXPECT_TRUE(ret[1] == -ECANCELED || ret[1] == -EINTR);
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	EXPECT_EQ(10, stream_read(self->e.fd[0], 0, 20));

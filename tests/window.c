@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Windows that are written from: what is refused, what readers get, what is moved and
- * what is copied, what the writer finds afterwards, and when a commit waits or fails.
+ * Write windows: refused arguments, the bytes that readers get, frames that are moved
+ * and bytes that are copied. Also the state of the window after a commit, and commits
+ * that block or fail.
  */
 #include "oracle.h"
 #include "child.h"
@@ -10,7 +11,10 @@
 
 #include <stddef.h>
 
-/* All of it arrives, whatever became of it on the way. */
+/*
+ * Expects that the child read all @bytes bytes, moved or copied: the stream from @off
+ * on.
+ */
 #define EXPECT_ARRIVES(c, off, bytes)					\
 ({									\
 	struct child *__c = c;						\
@@ -20,7 +24,7 @@
 	EXPECT_EQ(-1, stream_diff(__c->buf, off, __all));		\
 })
 
-/* Makes a window of a struct as it is; the result, and it is closed again. */
+/* Makes a window with @arg and closes it. Returns 0 or -errno. */
 static long window_of(int fd, struct zpipe_window arg)
 {
 	long ret = sys(ioctl(fd, ZPIPE_IOC_WINDOW, &arg));
@@ -59,8 +63,8 @@ TEST_F(window, bad_windows)
 	EXPECT_EQ(-EBADF, window_with(out, ZPIPE_WINDOW_READ, FRAME));
 	EXPECT_EQ(-EINVAL, window_with(out, ZPIPE_WINDOW_WRITE, 0));
 	EXPECT_EQ(-EINVAL, window_with(in, ZPIPE_WINDOW_READ, 0));
-	EXPECT_EQ(-EINVAL, window_with(out, ZPIPE_WINDOW_WRITE, ZPIPE_WINDOW_MOST + 1));
-	EXPECT_EQ(-EINVAL, window_with(in, ZPIPE_WINDOW_READ, ZPIPE_WINDOW_MOST + 1));
+	EXPECT_EQ(-EINVAL, window_with(out, ZPIPE_WINDOW_WRITE, ZPIPE_WINDOW_MAX + 1));
+	EXPECT_EQ(-EINVAL, window_with(in, ZPIPE_WINDOW_READ, ZPIPE_WINDOW_MAX + 1));
 	EXPECT_EQ(-EINVAL, window_with(out, ZPIPE_WINDOW_WRITE, -1UL));
 
 	EXPECT_EQ(0, window_of(out, arg));
@@ -75,7 +79,7 @@ TEST_F(window, bad_windows)
 	EXPECT_GT(0, window_with(fd[1], ZPIPE_WINDOW_WRITE, FRAME));
 }
 
-/* Longer structs are served as long as what is not known is zero. */
+/* Structs may be longer than the module knows, if their unknown part is zero. */
 TEST_F(window, sizes_of_structs)
 {
 	struct {
@@ -128,8 +132,8 @@ TEST_F(window, short_structs)
 	}
 }
 
-/* Each command is one of its own kind of window, and no other is. */
-TEST_F(window, commands_of_others)
+/* Each command works on one kind of window only. */
+TEST_F(window, commands_of_the_other_kind)
 {
 	struct zpipe_capacity capacity = { .size = sizeof(capacity) };
 	struct window w = write_window(&self->e, 1), r = read_window(&self->e, 1);
@@ -196,7 +200,7 @@ TEST_F(window, bad_mappings)
 	EXPECT_EQ(EACCES, errno);
 	EXPECT_EQ(-EACCES, sys(mprotect(r.at, FRAME, PROT_READ | PROT_WRITE)));
 	EXPECT_EQ(-EACCES, sys(mprotect(r.at, PAGE, PROT_READ | PROT_WRITE)));
-	/* Both are as good as before. */
+	/* Both windows still work. */
 	EXPECT_MOVED(commit_stream(&w, 0, FRAME, 0), FRAME);
 	EXPECT_EQ(FRAME, take(&r, 0, FRAME, FRAME));
 }
@@ -218,7 +222,10 @@ TEST_F(window, whole_frames)
 		  read_stream(self->e.fd[0], FRAME + 100, 2 * FRAME - 100));
 }
 
-/* A frame of which at least half is committed is moved, of others the part is copied. */
+/*
+ * If at least half of a frame is committed, the frame is moved. Otherwise the committed
+ * bytes are copied.
+ */
 TEST_F_TIMEOUT(window, parts_of_frames, 2 * TIMEOUT)
 {
 	static const unsigned long parts[][2] = {
@@ -251,7 +258,7 @@ TEST_F_TIMEOUT(window, parts_of_frames, 2 * TIMEOUT)
 				continue;
 			}
 			pieces++;
-			/* What was copied is still there. */
+			/* Bytes that were copied are still in the window. */
 			EXPECT_EQ(-1, stream_diff(w.at + from, off, n));
 		}
 		EXPECT_EQ(moved, g.moved) {
@@ -264,7 +271,7 @@ TEST_F_TIMEOUT(window, parts_of_frames, 2 * TIMEOUT)
 	}
 }
 
-/* In the pipe it is like anything else, before and behind what others wrote. */
+/* Frames, gifts and written bytes are read in the order in which they came. */
 TEST_F(window, among_other_bytes)
 {
 	struct window w = write_window(&self->e, 2);
@@ -283,8 +290,8 @@ TEST_F(window, among_other_bytes)
 	EXPECT_EQ(2 * FRAME + 5150, read_stream(self->e.fd[0], 0, 2 * FRAME + 5150));
 }
 
-/* A reader that would have it as a page of its own has it copied. */
-TEST_F(window, not_to_other_memory)
+/* ZPIPE_IOC_MOVE copies a frame. It never becomes a page of the reader. */
+TEST_F(window, move_copies_a_frame)
 {
 	struct window w = write_window(&self->e, 1);
 	unsigned char *to = hole(1);
@@ -314,7 +321,7 @@ TEST_F(window, packets)
 	EXPECT_EQ(PAGE, read(self->e.fd[0], to, sizeof(to)));
 	EXPECT_EQ(-1, stream_diff(to, 0, PAGE));
 	EXPECT_EQ(100, read(self->e.fd[0], to, 100));
-	/* The rest of that one is gone. */
+	/* The previous read dropped the rest of its packet. */
 	EXPECT_EQ(PAGE, read(self->e.fd[0], to, sizeof(to)));
 	EXPECT_EQ(-1, stream_diff(to, 2 * PAGE, PAGE));
 }
@@ -327,12 +334,18 @@ TEST_F(window, buffer_only)
 	ASSERT_LE(0, w.fd);
 	ASSERT_EQ(0, set_flags(self->e.fd[0], ZPIPE_BUFFER_ONLY));
 	g = commit_stream(&w, 0, FRAME, ZPIPE_NONBLOCK);
-	/* A frame is the pipe's own, too: the writer does not have it any more. */
+	/*
+	 * A buffer-only pipe accepts frames, since the writer cannot access them any
+	 * more.
+	 */
 	EXPECT_MOVED(g, FRAME);
 	EXPECT_EQ(FRAME, read_stream(self->e.fd[0], 0, FRAME));
 }
 
-/* What is there is zeros, and a frame that left is not there any more. */
+/*
+ * A reserved frame holds zeros or what was stored to it. After a commit its place has
+ * another frame.
+ */
 TEST_F(window, reserved_frames)
 {
 	struct window w = write_window(&self->e, 3);
@@ -357,8 +370,8 @@ TEST_F(window, reserved_frames)
 }
 
 /*
- * Full frames of one byte each. What a window finds where a frame was are zeros, or
- * what was in one of its own: @first to @last.
+ * True if all bytes of the frame are zero, or all are one byte from @first to @last:
+ * one that the same window wrote.
  */
 static bool own_or_zero(const unsigned char *at, unsigned char first, unsigned char last)
 {
@@ -366,9 +379,9 @@ static bool own_or_zero(const unsigned char *at, unsigned char first, unsigned c
 }
 
 #define ROUNDS	10
-#define OTHERS	0x80	/* from here on the second window's */
+#define OTHERS	0x80	/* bytes of the second window are larger */
 
-TEST_F_TIMEOUT(window, frames_go_home, TIMEOUT)
+TEST_F_TIMEOUT(window, frames_return_home, TIMEOUT)
 {
 	struct window w = write_window(&self->e, 1), other = write_window(&self->e, 1);
 	unsigned char *to = small_hole(FRAME / PAGE);
@@ -381,7 +394,7 @@ TEST_F_TIMEOUT(window, frames_go_home, TIMEOUT)
 		memset(other.at, OTHERS + round, FRAME);
 		EXPECT_MOVED(commit(&w, 0, FRAME, 0), FRAME);
 		EXPECT_MOVED(commit(&other, 0, FRAME, 0), FRAME);
-		/* While they are in the pipe, and when they have been read. */
+		/* Check while the frames are in the pipe, and after they were read. */
 		if (round % 2) {
 			EXPECT_TRUE(own_or_zero(w.at, 1, round));
 			EXPECT_TRUE(own_or_zero(other.at, OTHERS + 1, OTHERS + round));
@@ -394,11 +407,11 @@ TEST_F_TIMEOUT(window, frames_go_home, TIMEOUT)
 		EXPECT_TRUE(own_or_zero(other.at, OTHERS + 1, OTHERS + round));
 		home += *w.at != 0;
 	}
-	/* Not each is cleared. */
+	/* Some frames came from home, without being cleared. */
 	EXPECT_LT(0, home);
 }
 
-/* Commits without waiting until nothing more fits; how much of the stream went. */
+/* Commits without blocking until the pipe is full. Returns the number of bytes written. */
 static long fill_up(const struct window *w)
 {
 	struct gifted g;
@@ -412,7 +425,7 @@ static long fill_up(const struct window *w)
 	return g.ret == -EAGAIN ? done : g.ret;
 }
 
-TEST_F_TIMEOUT(window, as_many_as_may_be, TIMEOUT)
+TEST_F_TIMEOUT(window, limit_of_frames_in_a_pipe, TIMEOUT)
 {
 	struct window w = write_window(&self->e, 1);
 	long done;
@@ -428,7 +441,7 @@ TEST_F_TIMEOUT(window, as_many_as_may_be, TIMEOUT)
 	EXPECT_EQ(done, read_stream(self->e.fd[0], FRAME, done));
 }
 
-TEST_F(window, end_does_not_wait)
+TEST_F(window, nonblocking_end)
 {
 	struct window w;
 
@@ -441,8 +454,8 @@ TEST_F(window, end_does_not_wait)
 	EXPECT_EQ(-EAGAIN, commit(&w, 0, FRAME, 0).ret);
 }
 
-/* A child has a mapping of its own: commits @c->len bytes of the stream at @c->flags. */
-static long commit_it(struct child *c)
+/* Maps the window in the child and commits @c->len bytes of the stream at @c->flags. */
+static long commit_in_child(struct child *c)
 {
 	struct window w = *(struct window *)c->arg;
 
@@ -453,7 +466,7 @@ static long commit_it(struct child *c)
 static struct child child_commits(struct ends *e, struct window *w, long off, size_t len)
 {
 	struct child c = {
-		.nr = SYS_ioctl, .fn = commit_it, .fd = e->fd[1], .drop = e->fd[0],
+		.nr = SYS_ioctl, .fn = commit_in_child, .fd = e->fd[1], .drop = e->fd[0],
 		.flags = off, .len = len, .arg = w,
 	};
 
@@ -499,8 +512,8 @@ TEST_F_TIMEOUT(window, signals, 2 * TIMEOUT)
 	EXPECT_EQ(FRAME, child_join(&c));
 }
 
-/* Nobody reads, at once, or any more. */
-TEST_F_TIMEOUT(window, nobody_reads, TIMEOUT)
+/* No reader is left: first for a blocked commit, then for new ones. */
+TEST_F_TIMEOUT(window, no_reader_epipe, TIMEOUT)
 {
 	struct window w = write_window(&self->e, 1);
 	struct child c;
@@ -523,8 +536,8 @@ TEST_F_TIMEOUT(window, nobody_reads, TIMEOUT)
 	EXPECT_EQ(2, signals_seen);
 }
 
-/* A window is a write end until its descriptor and its mapping are gone. */
-TEST_F(window, is_an_end)
+/* A window counts as a write end until its descriptor and its mapping are gone. */
+TEST_F(window, counts_as_a_write_end)
 {
 	struct window w;
 	int i;
@@ -549,7 +562,7 @@ TEST_F(window, is_an_end)
 	}
 }
 
-/* Frames in the pipe are read when their window is gone, and their writer is dead. */
+/* Readers get the frames in the pipe even after the writer and its window are gone. */
 static long commit_and_die(struct child *c)
 {
 	struct window w = make_window(c->fd, 2 * FRAME, ZPIPE_WINDOW_WRITE);
@@ -561,7 +574,7 @@ static long commit_and_die(struct child *c)
 	return 0;
 }
 
-TEST_F_TIMEOUT(window, the_writer_dies, TIMEOUT)
+TEST_F_TIMEOUT(window, writer_is_killed, TIMEOUT)
 {
 	struct child c = {
 		.nr = SYS_pause, .fn = commit_and_die, .fd = self->e.fd[1],

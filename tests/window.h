@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Windows: memory of a pipe that is filled and committed, or peeked at and consumed.
+ * Helpers for windows: memory of a pipe that is filled and committed, or peeked at and
+ * consumed.
  */
 #ifndef ZPIPE_TESTS_WINDOW_H
 #define ZPIPE_TESTS_WINDOW_H
@@ -8,8 +9,8 @@
 #include "gift.h"
 
 #define FRAME		((long)ZPIPE_FRAME)
-#define VIEWS		64	/* that a peek has room for */
-#define LOST		40960	/* KiB of memory that may be missing afterwards */
+#define VIEWS		64	/* maximum number of views of a peek */
+#define LOST		40960	/* KiB of memory that may be missing at the end of a test */
 
 FIXTURE(window) {
 	struct ends e;
@@ -22,14 +23,14 @@ FIXTURE_VARIANT(window) {
 FIXTURE_VARIANT_ADD(window, zpair) { .kind = ZPAIR };
 FIXTURE_VARIANT_ADD(window, znode) { .kind = ZNODE };
 
-/* A window, mapped; @fd is -errno if there is none. */
+/* A mapped window, or -errno in @fd. */
 struct window {
 	int fd;
 	unsigned char *at;
 	size_t bytes;
 };
 
-/* Maps a window once more; NULL if that is refused. */
+/* Maps the window once more. Returns NULL if mmap(2) fails. */
 static inline unsigned char *map_window(const struct window *w, int prot)
 {
 	void *at = mmap(NULL, w->bytes, prot, MAP_SHARED, w->fd, 0);
@@ -82,27 +83,20 @@ static inline void free_window(struct window *w)
 	*w = (struct window) { .fd = -1 };
 }
 
-/* Where it may be that there are none: before 7.3. */
-static inline bool no_windows(struct ends *e)
+/* True if the kernel has no huge pages. Then it makes no windows. */
+static inline bool no_windows(void)
 {
-	struct window w = write_window(e, 1);
-	int major = 0, minor = 0;
-	struct utsname name;
-	int ret = w.fd;
-
-	free_window(&w);
-	uname(&name);
-	sscanf(name.release, "%d.%d", &major, &minor);
-	return (ret == -EOPNOTSUPP || ret == -ENOTTY) &&
-	       (major < 7 || (major == 7 && minor < 3));
+	return access("/sys/kernel/mm/transparent_hugepage", F_OK);
 }
 
 FIXTURE_SETUP(window)
 {
 	ASSERT_EQ(0, ends_make(&self->e, variant->kind));
 	ASSERT_EQ(0, open_ends(&self->e, 0));
-	if (no_windows(&self->e))
-		SKIP(return, "no windows before 7.3");
+	if (no_windows()) {
+		EXPECT_EQ(-EOPNOTSUPP, write_window(&self->e, 1).fd);
+		SKIP(return, "no huge pages");
+	}
 }
 
 FIXTURE_TEARDOWN(window)
@@ -110,7 +104,7 @@ FIXTURE_TEARDOWN(window)
 	ends_free(&self->e);
 }
 
-/* 0, or -errno. */
+/* Returns 0 or -errno. */
 static inline long reserve(const struct window *w, size_t offset, size_t bytes)
 {
 	struct zpipe_reserve arg = {
@@ -138,7 +132,7 @@ static inline struct gifted commit(const struct window *w, size_t offset, size_t
 	return g;
 }
 
-/* How many pieces were copied, for any reason. */
+/* The number of pieces that were copied, for whatever reason. */
 static inline unsigned int pieces_copied(const struct gifted *g)
 {
 	unsigned int i, sum = 0;
@@ -155,13 +149,13 @@ struct peeked {
 	unsigned long bytes, copied;
 };
 
-static inline struct peeked peek_room(const struct window *w, size_t done, size_t bytes,
-				      unsigned int flags, unsigned int room)
+static inline struct peeked peek_with(const struct window *w, size_t done, size_t bytes,
+				      unsigned int flags, unsigned int max_views)
 {
 	struct peeked p = {};
 	struct zpipe_peek arg = {
 		.size = sizeof(arg), .flags = flags, .consume = done, .bytes = bytes,
-		.views = (unsigned long)p.views, .nr_views = room,
+		.views = (unsigned long)p.views, .nr_views = max_views,
 	};
 
 	p.ret = sys(ioctl(w->fd, ZPIPE_IOC_PEEK, &arg));
@@ -173,10 +167,13 @@ static inline struct peeked peek_room(const struct window *w, size_t done, size_
 	return p;
 }
 
-/* All that can be shown, once there is something. */
+/*
+ * Shows as much as possible. Blocks while no bytes are available, unless a flag says
+ * otherwise.
+ */
 static inline struct peeked peek(const struct window *w, unsigned int flags)
 {
-	return peek_room(w, 0, 0, flags, VIEWS);
+	return peek_with(w, 0, 0, flags, VIEWS);
 }
 
 static inline long consume(const struct window *w, size_t bytes)
@@ -186,7 +183,7 @@ static inline long consume(const struct window *w, size_t bytes)
 	return sys(ioctl(w->fd, ZPIPE_IOC_CONSUME, &arg));
 }
 
-/* Whether the views are in the window, and of as many bytes as was said. */
+/* True if all views lie in the window and have as many bytes as the peek reported. */
 static inline bool views_right(const struct window *w, const struct peeked *p)
 {
 	unsigned long sum = 0;
@@ -205,7 +202,7 @@ static inline bool views_right(const struct window *w, const struct peeked *p)
 	return sum == p->bytes;
 }
 
-/* Whether they show the stream from @off on. */
+/* True if the views show the stream from @off on. */
 static inline bool views_show(const struct window *w, const struct peeked *p,
 			      unsigned long off)
 {
@@ -223,8 +220,9 @@ static inline bool views_show(const struct window *w, const struct peeked *p,
 }
 
 /*
- * Peeks and consumes until @len bytes of the stream at @off have come, at most @piece
- * bytes at a time; fewer at the end of the data, -EILSEQ for other bytes.
+ * Peeks and consumes, at most @piece bytes at a time, until @len bytes of the stream at
+ * @off have come. Returns their number, which is smaller at the end of the data.
+ * Returns -EILSEQ if other bytes come.
  */
 static inline long take(const struct window *w, unsigned long off, size_t len,
 			size_t piece)
@@ -232,7 +230,7 @@ static inline long take(const struct window *w, unsigned long off, size_t len,
 	size_t done = 0, n = 0;
 
 	while (done < len) {
-		struct peeked p = peek_room(w, n, 0, 0, VIEWS);
+		struct peeked p = peek_with(w, n, 0, 0, VIEWS);
 
 		if (p.ret)
 			return p.ret;
@@ -247,7 +245,10 @@ static inline long take(const struct window *w, unsigned long off, size_t len,
 	return consume(w, n) ?: (long)done;
 }
 
-/* Reads so many bytes of the stream at @off; fewer at the end, -EILSEQ for others. */
+/*
+ * Reads @len bytes and expects the stream at @off. Returns their number, which is
+ * smaller at the end of the data. Returns -EILSEQ if other bytes come.
+ */
 static inline long read_stream(int fd, unsigned long off, size_t len)
 {
 	unsigned char *buf = malloc(len);
@@ -267,7 +268,7 @@ static inline long read_stream(int fd, unsigned long off, size_t len)
 	return n < 0 ? n : (long)done;
 }
 
-/* Fills frames with the stream and commits them; the same of @bytes alone. */
+/* Fills the start of the window with @bytes bytes of the stream and commits them. */
 static inline struct gifted commit_stream(const struct window *w, unsigned long off,
 					  size_t bytes, unsigned int flags)
 {
@@ -285,7 +286,10 @@ static inline long available(void)
 	return number_in("/proc/meminfo", "MemAvailable");
 }
 
-/* Whether at most @lost KiB are missing, when what was freed has been counted. */
+/*
+ * True if at most @lost KiB of memory are missing. Waits for up to 5 s, since the
+ * kernel counts freed memory with a delay.
+ */
 static inline bool comes_back(long before, long lost)
 {
 	int i;
@@ -295,7 +299,7 @@ static inline bool comes_back(long before, long lost)
 	return available() > before - lost;
 }
 
-/* All of it went in frames, none was copied. */
+/* Expects that all bytes were committed as frames, and none copied. */
 #define EXPECT_MOVED(g, bytes)						\
 ({									\
 	struct gifted __g = g;						\
@@ -309,7 +313,7 @@ static inline bool comes_back(long before, long lost)
 	EXPECT_EQ(0, pieces_copied(&__g));				\
 })
 
-/* All of it was copied, in one piece, for this reason. */
+/* Expects that all bytes were copied, in one piece, for @reason. */
 #define EXPECT_COPIED(g, bytes, reason)					\
 ({									\
 	struct gifted __g = g;						\

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Windows at their limits: what is in view takes up room, the area that bytes are
- * copied to comes to its end, and frames end anywhere.
+ * Windows at their limits: bytes in view that fill the pipe, a full area, and frames
+ * that end at any offset.
  */
 #include "oracle.h"
 #include "child.h"
 #include "gift.h"
 #include "window.h"
 
-/* A frame that ends anywhere is read to its end, into memory that is not there yet. */
+/*
+ * A frame may end at any offset. It is read to its end, even if the reader's memory is
+ * not resident.
+ */
 TEST_F(window, odd_end_of_a_frame)
 {
 	struct window w = write_window(&self->e, 1);
@@ -22,7 +25,10 @@ TEST_F(window, odd_end_of_a_frame)
 	EXPECT_EQ(-1, stream_diff(to, FRAME / 2, 10));
 }
 
-/* What was not committed of a frame that left is not shown, wherever it is. */
+/*
+ * A reader never sees the bytes of a frame that were not committed, before or behind
+ * the committed part.
+ */
 TEST_F(window, rest_of_a_frame)
 {
 	struct window w = write_window(&self->e, 1), r = read_window(&self->e, 2);
@@ -49,7 +55,7 @@ TEST_F(window, rest_of_a_frame)
 	EXPECT_TRUE(all_zero(at, part));
 }
 
-/* A child that commits the first bytes of a window that it makes, with the stream. */
+/* Makes a window, fills it with the stream, and commits @c->len bytes. */
 static long commits(struct child *c)
 {
 	struct zpipe_window arg = {
@@ -78,8 +84,8 @@ static struct child child_commits(struct ends *e, unsigned long off, size_t len)
 	return c;
 }
 
-/* Who waits for room does not run meanwhile, on a pipe of any kind. */
-TEST_F_TIMEOUT(window, waits_asleep, 2 * TIMEOUT)
+/* A blocked commit sleeps, on a buffer-only pipe, too. */
+TEST_F_TIMEOUT(window, blocked_commit_sleeps, 2 * TIMEOUT)
 {
 	int only;
 
@@ -95,7 +101,7 @@ TEST_F_TIMEOUT(window, waits_asleep, 2 * TIMEOUT)
 	}
 }
 
-/* As many bytes as one likes go by while some are always in view. */
+/* The pipe transfers any number of bytes while some bytes are in view all the time. */
 TEST_F_TIMEOUT(window, some_always_in_view, 4 * TIMEOUT)
 {
 	struct window r = read_window(&self->e, 1);
@@ -109,7 +115,7 @@ TEST_F_TIMEOUT(window, some_always_in_view, 4 * TIMEOUT)
 
 		ASSERT_EQ(piece, stream_write(self->e.fd[1], off + len, piece));
 		len += piece;
-		p = peek_room(&r, 0, 0, flags, VIEWS);
+		p = peek_with(&r, 0, 0, flags, VIEWS);
 		ASSERT_EQ(0, p.ret);
 		ASSERT_EQ(len, p.bytes);
 		ASSERT_TRUE(views_show(&r, &p, off));
@@ -120,7 +126,7 @@ TEST_F_TIMEOUT(window, some_always_in_view, 4 * TIMEOUT)
 	}
 }
 
-/* A gift that has no room behind what is in view is shown in parts. */
+/* A gift that does not fit behind the bytes in view is shown in parts. */
 TEST_F_TIMEOUT(window, gift_behind_a_byte, TIMEOUT)
 {
 	struct window r = read_window(&self->e, 1);
@@ -144,7 +150,7 @@ TEST_F_TIMEOUT(window, gift_behind_a_byte, TIMEOUT)
 	munmap(at, HUGE_SIZE);
 }
 
-/* Small writes are as many slots in view as they would be in the pipe. */
+/* Small writes merge in view as they would in the pipe. */
 TEST_F(window, small_writes_merge)
 {
 	struct window r = read_window(&self->e, 1);
@@ -155,19 +161,19 @@ TEST_F(window, small_writes_merge)
 		struct peeked p;
 
 		ASSERT_EQ(100, stream_write(self->e.fd[1], off, 100));
-		p = peek_room(&r, 0, 0, off ? ZPIPE_MORE : 0, VIEWS);
+		p = peek_with(&r, 0, 0, off ? ZPIPE_MORE : 0, VIEWS);
 		ASSERT_EQ(0, p.ret);
 		ASSERT_EQ(off + 100, (long)p.bytes);
 		ASSERT_TRUE(views_show(&r, &p, 0));
 	}
-	/* Closed, it gives all of it back. */
+	/* Closing the window returns all bytes to the pipe. */
 	free_window(&r);
 	EXPECT_EQ(off, fionread(self->e.fd[0]));
 	EXPECT_EQ(off, read_stream(self->e.fd[0], 0, off));
 }
 
-/* Who waits for more than there can be is told. */
-TEST_F_TIMEOUT(window, no_room_for_more, 2 * TIMEOUT)
+/* A peek for more fails with ENOBUFS if the pipe and the window cannot hold more. */
+TEST_F_TIMEOUT(window, peek_more_enobufs, 2 * TIMEOUT)
 {
 	struct window r = read_window(&self->e, 16);
 	struct peeked p;
@@ -193,28 +199,31 @@ TEST_F_TIMEOUT(window, no_room_for_more, 2 * TIMEOUT)
 	EXPECT_EQ(9 * FRAME, child_join(&c));
 }
 
-/* Others go on beside a window that is full of frames. */
-TEST_F_TIMEOUT(window, gifts_beside_a_full_one, 2 * TIMEOUT)
+/* A window full of frames delays no other writers and readers. */
+TEST_F_TIMEOUT(window, gift_beside_a_full_window, 2 * TIMEOUT)
 {
 	struct window r = read_window(&self->e, 8);
 	unsigned char *at = huge_memory(1, 8 * FRAME);
 	struct peeked p;
-	struct child c, gives;
+	struct child c, writer;
 
 	ASSERT_LE(0, r.fd);
 	c = child_commits(&self->e, 0, 8 * FRAME);
 	EXPECT_EQ(8 * FRAME, child_join(&c));
 	p = peek(&r, 0);
 	EXPECT_EQ(8 * FRAME, (long)p.bytes);
-	/* It is copied, and a reader beside the window gets it. */
-	child_gift(&gives, &self->e, 1);
+	/*
+	 * The gift is copied, since the window holds as many frames as a pipe may have.
+	 * A reader beside the window gets the bytes.
+	 */
+	child_gift(&writer, &self->e, 1);
 	EXPECT_EQ(HUGE_SIZE, read_stream(self->e.fd[0], 0, HUGE_SIZE));
-	EXPECT_EQ(HUGE_SIZE, child_join(&gives));
+	EXPECT_EQ(HUGE_SIZE, child_join(&writer));
 	EXPECT_TRUE(views_show(&r, &p, 0));
 	munmap(at, HUGE_SIZE);
 }
 
-/* The capacity does not become less than what is in view, too. */
+/* Bytes in view count for the lower limit of the capacity, too. */
 TEST_F(window, capacity)
 {
 	struct zpipe_capacity arg = { .size = sizeof(arg), .bytes = 2 * PAGE };
@@ -233,12 +242,12 @@ TEST_F(window, capacity)
 	EXPECT_EQ(2 * PAGE, read_stream(self->e.fd[0], PAGE, 2 * PAGE));
 }
 
-/* As many slots as can be in view at once. */
+/* A window shows only a limited number of slots at once. */
 TEST_F_TIMEOUT(window, many_slots, TIMEOUT)
 {
 	struct zpipe_capacity arg = { .size = sizeof(arg), .bytes = 1024 * PAGE };
 	struct window r = read_window(&self->e, 1);
-	const long len = 700 * 2049, most = 520 * 2049;
+	const long len = 700 * 2049, max = 520 * 2049;
 	struct peeked p;
 	long off;
 
@@ -248,14 +257,14 @@ TEST_F_TIMEOUT(window, many_slots, TIMEOUT)
 		ASSERT_EQ(2049, stream_write(self->e.fd[1], off, 2049));
 	p = peek(&r, 0);
 	EXPECT_EQ(0, p.ret);
-	EXPECT_GE(most, (long)p.bytes);
+	EXPECT_GE(max, (long)p.bytes);
 	EXPECT_LE(FRAME / 4, (long)p.bytes);
 	EXPECT_TRUE(views_show(&r, &p, 0));
 	EXPECT_EQ(-ENOBUFS, peek(&r, ZPIPE_MORE | ZPIPE_NONBLOCK).ret);
 	EXPECT_EQ(len, take(&r, 0, len, 100000));
 }
 
-/* What a small commit has in two frames is one write, and one packet. */
+/* A small commit across two frames is one write, and one packet. */
 TEST_F(window, across_frames)
 {
 	struct window w = write_window(&self->e, 2);
@@ -265,7 +274,7 @@ TEST_F(window, across_frames)
 
 	ASSERT_LE(0, w.fd);
 	stream_fill(w.at, 0, 2 * FRAME);
-	/* There is room for half of it. */
+	/* The last slot has space for half of it. */
 	ASSERT_EQ((SLOTS - 1) * PAGE, stream_write(self->e.fd[1], 0, (SLOTS - 1) * PAGE));
 	ASSERT_EQ(PAGE - 100, stream_write(self->e.fd[1], 0, PAGE - 100));
 	g = commit(&w, FRAME - 100, 200, ZPIPE_NONBLOCK);
@@ -289,8 +298,8 @@ TEST_F(window, across_frames)
 	EXPECT_EQ(-1, stream_diff(to, FRAME - 100 + PAGE, 100));
 }
 
-/* What a writer has announced of its own memory is buffered when a window is opened. */
-TEST_F_TIMEOUT(window, over_a_posted_write, TIMEOUT)
+/* Opening a read window on a pipe with a posted write makes its owner buffer the bytes. */
+TEST_F_TIMEOUT(window, opened_during_a_posted_write, TIMEOUT)
 {
 	const long len = 40 * SLOTS * PAGE;
 	struct window r;
@@ -304,7 +313,7 @@ TEST_F_TIMEOUT(window, over_a_posted_write, TIMEOUT)
 	EXPECT_EQ(len, child_join(&c));
 }
 
-/* A child that does not keep the window which it got with all descriptors. */
+/* Closes the window that the child inherited, so that only the parent holds it. */
 static long reads_without(struct child *c)
 {
 	struct window *r = c->arg;
@@ -313,7 +322,10 @@ static long reads_without(struct child *c)
 	return read_all_of_it(c);
 }
 
-/* A reader that waits gets what comes back, and a writer what becomes free. */
+/*
+ * Consuming wakes a blocked writer. Closing a window returns bytes and wakes a blocked
+ * reader.
+ */
 TEST_F_TIMEOUT(window, others_are_woken, TIMEOUT)
 {
 	struct window r = read_window(&self->e, 1);
@@ -340,7 +352,7 @@ TEST_F_TIMEOUT(window, others_are_woken, TIMEOUT)
 	EXPECT_EQ(-1, stream_diff(c.buf, PAGE, (SLOTS - 1) * PAGE));
 }
 
-/* Memory that whoever touches it waits for ever. */
+/* Memory whose page faults are never answered. */
 static void *stuck_memory(void)
 {
 	void *at = hole(1);
@@ -349,7 +361,7 @@ static void *stuck_memory(void)
 	return at;
 }
 
-/* A child that peeks, but never gets to tell what it has in view. */
+/* Peeks with a views array whose page faults are never answered. */
 static long peeks_stuck(struct child *c)
 {
 	struct zpipe_window win = {
@@ -364,8 +376,11 @@ static long peeks_stuck(struct child *c)
 	return ioctl(win.fd, ZPIPE_IOC_PEEK, &arg);
 }
 
-/* Who is stuck in a peek holds up nobody, and gives back what it had. */
-TEST_F_TIMEOUT(window, a_stuck_peeker, TIMEOUT)
+/*
+ * A reader that is stuck in a peek delays nobody. When it is killed, the bytes return
+ * to the pipe.
+ */
+TEST_F_TIMEOUT(window, stuck_reader, TIMEOUT)
 {
 	struct child c = {
 		.nr = SYS_ioctl, .fn = peeks_stuck, .fd = self->e.fd[0],
@@ -391,7 +406,7 @@ static long writes_stuck(struct child *c)
 	return write(c->fd, stuck_memory(), 3 * PAGE);
 }
 
-/* Nor does a writer whose memory is stuck hold up windows. */
+/* A writer whose memory is stuck does not delay windows. */
 TEST_F_TIMEOUT(window, beside_a_stuck_writer, TIMEOUT)
 {
 	struct child c = {

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Frames that are lent: who wrote them reads them on, and what is stored to them later
- * is nobody else's.
+ * Frames that are lent: the writer can still read them. Bytes that it stores afterwards
+ * are visible to the writer only.
  */
 #include "oracle.h"
 #include "child.h"
 #include "gift.h"
 #include "window.h"
 
-/* A frame of the stream, with one byte changed. */
+/* The offset of the byte that the tests change. */
 #define AT		(FRAME / 2 + 5)
 
+/* True if the frame holds the stream from @off on, but with the byte at AT inverted. */
 static bool changed_right(unsigned char *at, unsigned long off)
 {
 	bool right;
@@ -39,7 +40,7 @@ TEST_F(window, lent_frames_stay)
 	EXPECT_EQ(0, p.copied);
 	EXPECT_EQ(was, frame(r.at + p.views[0].offset));
 	EXPECT_EQ(was, frame(w.at));
-	/* Nobody but the writer sees its store, and it keeps the rest. */
+	/* Only the writer sees its store. The rest of the frame is the same. */
 	w.at[AT] ^= 0xff;
 	EXPECT_NE(was, frame(w.at));
 	EXPECT_TRUE(changed_right(w.at, 0));
@@ -48,12 +49,15 @@ TEST_F(window, lent_frames_stay)
 	EXPECT_EQ(0, consume(&r, 2 * FRAME));
 	EXPECT_TRUE(changed_right(w.at, 0));
 	EXPECT_EQ(-1, stream_diff(w.at + FRAME, FRAME, FRAME));
-	/* The other one was not stored to until it was read. */
+	/* The second frame was read before the store. */
 	w.at[FRAME + AT] ^= 0xff;
 	EXPECT_TRUE(changed_right(w.at + FRAME, FRAME));
 }
 
-/* Once more, with another byte each time, and read elsewhere. */
+/*
+ * The same frame is lent repeatedly. A byte is changed in each round, and a reader
+ * copies the frame.
+ */
 TEST_F_TIMEOUT(window, lent_again, TIMEOUT)
 {
 	struct window w = lending_window(&self->e, 1);
@@ -69,7 +73,7 @@ TEST_F_TIMEOUT(window, lent_again, TIMEOUT)
 		ASSERT_EQ(FRAME, fetch(&self->e, to, FRAME, 0).ret);
 		if (!(i % 2))
 			w.at[AT] ^= 0xff;
-		/* It was changed as often as there were rounds before. */
+		/* The byte was changed an odd number of times before this commit. */
 		if (i % 2)
 			to[AT] ^= 0xff;
 		EXPECT_EQ(-1, stream_diff(to, 0, FRAME));
@@ -97,8 +101,10 @@ TEST_F_TIMEOUT(window, lent_twice, TIMEOUT)
 	EXPECT_EQ(-1, stream_diff(c.buf + 2 * FRAME, 0, FRAME));
 }
 
-/* A part of a frame: what is around it is the writer's as before. */
-/* Readers of a part would see the rest: it is copied, as far as there is room. */
+/*
+ * Only whole frames are lent, since a reader of a part would see the rest, too. A part
+ * is copied, as far as slots are free.
+ */
 TEST_F(window, lent_parts)
 {
 	struct window w = lending_window(&self->e, 1);
@@ -118,13 +124,13 @@ TEST_F(window, lent_parts)
 	g = commit(&w, 5, 10000, ZPIPE_LEND);
 	EXPECT_EQ(10000, g.copied);
 	EXPECT_EQ(10000, read_stream(self->e.fd[0], 5, 10000));
-	/* Without the flag it leaves, of such a window, too. */
+	/* Without ZPIPE_LEND the frame leaves even a lending window. */
 	EXPECT_MOVED(commit(&w, 0, FRAME, 0), FRAME);
 	memset(w.at, 1, FRAME);
 	EXPECT_EQ(FRAME, read_stream(self->e.fd[0], 0, FRAME));
 }
 
-/* However it is stored to. */
+/* Changes the byte at AT in one of seven ways. */
 static void store(int how, struct window *w)
 {
 	unsigned char *v, byte = ~w->at[AT];
@@ -132,31 +138,31 @@ static void store(int how, struct window *w)
 
 	switch (how) {
 	case 0:
-		/* By another mapping. */
+		/* Through another mapping. */
 		v = map_window(w, PROT_READ | PROT_WRITE);
 		v[AT] = byte;
 		munmap(v, w->bytes);
 		break;
 	case 1:
-		/* By the kernel, for a system call. */
+		/* The kernel stores for a system call. */
 		if (pipe(fd) || write(fd[1], &byte, 1) != 1 ||
 		    read(fd[0], w->at + AT, 1) != 1)
 			abort();
 		break;
 	case 2:
-		/* By way of the page, as a debugger does. */
+		/* Through /proc/self/mem, as a debugger does. */
 		fd[0] = open("/proc/self/mem", O_RDWR);
 		if (pwrite(fd[0], &byte, 1, (unsigned long)w->at + AT) != 1)
 			abort();
 		break;
 	case 3:
-		/* Where it was not mapped. */
+		/* Through a new mapping that has not faulted yet. */
 		munmap(w->at, w->bytes);
 		w->at = map_window(w, PROT_READ | PROT_WRITE);
 		w->at[AT] = byte;
 		break;
 	case 4:
-		/* Where the writer has just been forbidden and allowed to. */
+		/* After the mapping was read-only and became writable again. */
 		mprotect(w->at, w->bytes, PROT_READ);
 		mprotect(w->at, w->bytes, PROT_READ | PROT_WRITE);
 		w->at[AT] = byte;
@@ -167,7 +173,7 @@ static void store(int how, struct window *w)
 		w->at[AT] = byte;
 		break;
 	default:
-		/* A page table of its own, where it was one entry. */
+		/* After the single entry for the frame was split into a page table. */
 		madvise(w->at + 3 * PAGE, PAGE, MADV_DONTNEED);
 		w->at[AT] = byte;
 	}
@@ -201,7 +207,10 @@ TEST_F_TIMEOUT(window, stores_of_all_kinds, 2 * TIMEOUT)
 	}
 }
 
-/* Who is given a reference to a lent frame, and stores by it, does not change it. */
+/*
+ * A pipe of the kernel holds a reference to a lent frame. Even so, a store of the
+ * writer does not change what readers see.
+ */
 TEST_F_TIMEOUT(window, held_while_lent, TIMEOUT)
 {
 	struct window w = lending_window(&self->e, 1), r = read_window(&self->e, 1);
@@ -220,12 +229,18 @@ TEST_F_TIMEOUT(window, held_while_lent, TIMEOUT)
 	EXPECT_EQ(0, consume(&r, FRAME));
 	EXPECT_TRUE(changed_right(w.at, 0));
 	EXPECT_EQ(1, read(fd, &byte, 1));
-	/* Before or after the store, of this window in any case. */
+	/*
+	 * The pipe shows the byte before or after the store, but no byte of another
+	 * window.
+	 */
 	EXPECT_TRUE(byte == stream_byte(AT) || byte == w.at[AT]);
 }
 
-/* The reader goes on when the lender is gone, and the other way round. */
-TEST_F(window, one_is_gone)
+/*
+ * The reader can go on after the lending window is gone, and the writer after the
+ * reading one.
+ */
+TEST_F(window, either_window_is_closed)
 {
 	struct window w = lending_window(&self->e, 1), r = read_window(&self->e, 1);
 	struct peeked p;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Windows as memory: what else may be done to a mapping, several mappings and
- * processes, frames that somebody holds, and frames that are lent.
+ * Windows as memory: operations on their mappings, several mappings and processes, and frames
+ * that something else refers to.
  */
 #include "oracle.h"
 #include "child.h"
@@ -10,7 +10,7 @@
 
 #include <linux/io_uring.h>
 
-/* What may be done to the mapping of a window, of two frames at least. */
+/* Operations on the mapping of a window of two or more frames. */
 enum odd {
 	NOTHING,
 	UNMAP,
@@ -35,7 +35,9 @@ enum odd {
 	ODDS,
 };
 
-/* Whether it works is the kernel's affair; that bytes stay right is ours. */
+/*
+ * The operation may fail, and its result is not checked. The bytes must stay right in any case.
+ */
 static void do_odd(enum odd odd, const struct window *w)
 {
 	unsigned char *at = w->at + 5 * PAGE;
@@ -111,7 +113,7 @@ static void do_odd(enum odd odd, const struct window *w)
 	}
 }
 
-/* Where memory is as it was, if that can be: a second mapping of the window. */
+/* A second mapping of the window, which an operation on the first one did not change. */
 static struct window mapped_again(const struct window *w, int prot)
 {
 	struct window again = *w;
@@ -122,7 +124,7 @@ static struct window mapped_again(const struct window *w, int prot)
 	return again;
 }
 
-/* What was stored before goes, whatever happens to the mapping in between. */
+/* A commit must send the bytes that were stored before the operation. */
 TEST_F_TIMEOUT(window, odd_before_commit, 4 * TIMEOUT)
 {
 	long before = available();
@@ -139,7 +141,7 @@ TEST_F_TIMEOUT(window, odd_before_commit, 4 * TIMEOUT)
 		stream_fill(w.at, 0, 2 * FRAME);
 		do_odd(odd, &w);
 		EXPECT_EQ(2 * FRAME, commit(&w, 0, 2 * FRAME, 0).ret);
-		/* The window is as good as before. */
+		/* The window must work as before. */
 		again = mapped_again(&w, PROT_READ | PROT_WRITE);
 		stream_fill(again.at, 2 * FRAME, 2 * FRAME);
 		for (i = 0; i < 2; i++)
@@ -155,7 +157,7 @@ TEST_F_TIMEOUT(window, odd_before_commit, 4 * TIMEOUT)
 	EXPECT_TRUE(comes_back(before, LOST));
 }
 
-/* What is in view is there, whatever happens to the mapping. */
+/* A read window must show the bytes in view after the operation. */
 TEST_F_TIMEOUT(window, odd_in_view, 4 * TIMEOUT)
 {
 	struct window w = write_window(&self->e, 2);
@@ -189,7 +191,7 @@ TEST_F_TIMEOUT(window, odd_in_view, 4 * TIMEOUT)
 	EXPECT_TRUE(comes_back(before, LOST));
 }
 
-/* Nobody stores to what a read window shows: not by way of the kernel either. */
+/* No task can store to the memory of a read window, nor can the kernel on its behalf. */
 TEST_F(window, not_written_to)
 {
 	struct window w = write_window(&self->e, 1), r = read_window(&self->e, 1);
@@ -208,7 +210,7 @@ TEST_F(window, not_written_to)
 	EXPECT_EQ(FRAME, take(&r, 0, FRAME, FRAME));
 }
 
-/* Both have the same frames, and both lose them. */
+/* Two mappings show the same frames, and a commit takes the frames from both. */
 TEST_F(window, two_mappings)
 {
 	struct window w = write_window(&self->e, 1), v;
@@ -222,7 +224,7 @@ TEST_F(window, two_mappings)
 	memset(v.at, 7, FRAME);
 	EXPECT_TRUE(full_of(w.at, 7));
 	EXPECT_EQ(FRAME, read_stream(self->e.fd[0], 0, FRAME));
-	/* One of them is enough. */
+	/* One mapping is enough to keep the window, and so the write end. */
 	close(w.fd);
 	munmap(w.at, w.bytes);
 	EXPECT_TRUE(full_of(v.at, 7));
@@ -237,7 +239,7 @@ static long touch_it(struct child *c)
 	return ((volatile unsigned char *)c->arg)[0];
 }
 
-/* A child has the descriptor and no mapping. */
+/* A forked child inherits the descriptor, but not the mapping. */
 TEST_F_TIMEOUT(window, not_inherited, TIMEOUT)
 {
 	struct window w = write_window(&self->e, 1), r = read_window(&self->e, 1);
@@ -251,7 +253,7 @@ TEST_F_TIMEOUT(window, not_inherited, TIMEOUT)
 	ASSERT_EQ(FRAME, peek(&r, 0).bytes);
 	memset(w.at, 1, FRAME);
 	for (i = 0; i < 4; i++) {
-		/* That cannot be changed. */
+		/* madvise(2) must not turn inheritance on again. */
 		if (i > 1)
 			madvise(both[i % 2]->at, both[i % 2]->bytes, MADV_DOFORK);
 		child_run(&c, touch_it, both[i % 2]->at);
@@ -281,7 +283,7 @@ static long other_process(struct child *c)
 	step(s, 1);
 	if (!eventually(s->step == 2))
 		return -2;
-	/* It is another frame here, too. */
+	/* The commit has taken the frame from this mapping, too. */
 	memset(w.at, 0x77, FRAME);
 	step(s, 3);
 	return 0;
@@ -309,7 +311,7 @@ TEST_F_TIMEOUT(window, two_processes, TIMEOUT)
 
 #define THP	"/sys/kernel/mm/transparent_hugepage"
 
-/* Sets who gets huge pages; to what it was before, without a @mode. */
+/* Sets who gets transparent huge pages. Without a @mode it restores the first setting. */
 static int huge_pages_for(const char *mode)
 {
 	static char was[60];
@@ -332,7 +334,7 @@ static int huge_pages_for(const char *mode)
 	return write_line(THP, "enabled", from + 1);
 }
 
-/* Both ends, with messages of some sizes; moved or copied, as it comes. */
+/* Uses both ends with messages of some sizes. The frames may be moved or copied. */
 static void goes_through(struct __test_metadata *_metadata, struct ends *e)
 {
 	struct window w, r;
@@ -365,10 +367,10 @@ TEST_F_TIMEOUT(window, without_huge_pages, 2 * TIMEOUT)
 }
 
 /*
- * Holders.
+ * References that something else holds to frames.
  */
 
-/* io_uring has it as a buffer; its descriptor, or -1. */
+/* Registers memory as a fixed buffer of io_uring. Returns the ring's descriptor, or -1. */
 static int hold_fixed(void *at, size_t bytes)
 {
 	struct iovec iov = { at, bytes };
@@ -382,7 +384,7 @@ static int hold_fixed(void *at, size_t bytes)
 	return -1;
 }
 
-/* Whether a frame that was held is moved, once who held it has let go of it. */
+/* True if a commit moves the frame after the reference is gone. The kernel may drop it late. */
 static bool moves_again(struct ends *e, const struct window *w)
 {
 	unsigned char *to = small_hole(FRAME / PAGE);
@@ -401,7 +403,10 @@ static bool moves_again(struct ends *e, const struct window *w)
 	return false;
 }
 
-/* Who holds a frame does not keep it from being written, and has no part in what is. */
+/*
+ * A frame that something refers to is copied. The holder does not see the bytes that were sent,
+ * and readers do not see later stores.
+ */
 static void held_is_copied(struct __test_metadata *_metadata, struct ends *e, bool fixed)
 {
 	struct window w;
@@ -427,7 +432,7 @@ static void held_is_copied(struct __test_metadata *_metadata, struct ends *e, bo
 	if (!fixed) {
 		unsigned char byte = 0;
 
-		/* It is the window's frame that it has. */
+		/* The pipe refers to the frame that stays in the window. */
 		EXPECT_EQ(1, read(fd, &byte, 1));
 		EXPECT_EQ(0x99, byte);
 	}
@@ -447,7 +452,10 @@ TEST_F_TIMEOUT(window, registered_frames, 2 * TIMEOUT)
 
 #define HELD	(8 * PAGE)
 
-/* What a pipe got out of a read window stays, whatever the frame is used for. */
+/*
+ * Bytes that a pipe refers to in a read window must not change, whatever the frame is used for
+ * later.
+ */
 TEST_F_TIMEOUT(window, vmspliced_views, 2 * TIMEOUT)
 {
 	struct window w = write_window(&self->e, 1), r = read_window(&self->e, 1);
@@ -472,7 +480,7 @@ TEST_F_TIMEOUT(window, vmspliced_views, 2 * TIMEOUT)
 		ASSERT_EQ(0, p.ret);
 		EXPECT_TRUE(full_of(r.at + p.views[0].offset, i));
 		EXPECT_EQ(0, consume(&r, p.bytes));
-		/* And what was written, which is copied to a frame. */
+		/* The bytes of a write(2) are copied to a frame of the window. */
 		ASSERT_EQ(10000, stream_write(self->e.fd[1], 0, 10000));
 		EXPECT_EQ(10000, take(&r, 0, 10000, 10000));
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Windows that are read in: what they show, what is consumed and what is told again,
- * what goes back to the pipe, when a peek waits, and when the data ends.
+ * Read windows: the bytes they show, consuming some of them, and showing the rest
+ * again. Also bytes that return to the pipe, peeks that block, and the end of the data.
  */
 #include "oracle.h"
 #include "child.h"
@@ -10,9 +10,9 @@
 
 #include <sys/epoll.h>
 
-#define ALL	VIEWS	/* room for so many views */
+#define ALL	VIEWS	/* the size of the views array */
 
-/* It shows so many bytes, those of the stream from @off on. */
+/* Expects that the peek @p showed @len bytes: the stream from @off on. */
 #define EXPECT_SHOWN(w, p, off, len)					\
 ({									\
 	const struct window *__w = w;					\
@@ -35,10 +35,10 @@ TEST_F(window, bad_arguments)
 	EXPECT_LE(FRAME, r.bytes);
 	EXPECT_EQ(0, r.bytes % FRAME);
 	ASSERT_EQ(100, stream_write(self->e.fd[1], 0, 100));
-	EXPECT_EQ(-EINVAL, peek_room(&r, 0, 0, 0, 0).ret);
-	EXPECT_EQ(-EINVAL, peek_room(&r, 0, 0, ZPIPE_LEND, ALL).ret);
-	EXPECT_EQ(-EINVAL, peek_room(&r, 0, 0, 0x80000000, ALL).ret);
-	EXPECT_EQ(-EINVAL, peek_room(&r, 1, 0, 0, ALL).ret);
+	EXPECT_EQ(-EINVAL, peek_with(&r, 0, 0, 0, 0).ret);
+	EXPECT_EQ(-EINVAL, peek_with(&r, 0, 0, ZPIPE_LEND, ALL).ret);
+	EXPECT_EQ(-EINVAL, peek_with(&r, 0, 0, 0x80000000, ALL).ret);
+	EXPECT_EQ(-EINVAL, peek_with(&r, 1, 0, 0, ALL).ret);
 	EXPECT_EQ(-EINVAL, consume(&r, 1));
 	EXPECT_EQ(0, consume(&r, 0));
 	arg.nr_views = 2;
@@ -50,17 +50,17 @@ TEST_F(window, bad_arguments)
 	EXPECT_SHOWN(&r, peek(&r, 0), 0, 100);
 	EXPECT_EQ(-EINVAL, consume(&r, 101));
 	EXPECT_EQ(-EINVAL, consume(&r, -1UL));
-	EXPECT_EQ(-EINVAL, peek_room(&r, 101, 0, 0, ALL).ret);
+	EXPECT_EQ(-EINVAL, peek_with(&r, 101, 0, 0, ALL).ret);
 	done.flags = 1;
 	done.bytes = 10;
 	EXPECT_EQ(-EINVAL, sys(ioctl(r.fd, ZPIPE_IOC_CONSUME, &done)));
-	/* Nothing has changed. */
+	/* The refused calls have changed nothing. */
 	EXPECT_SHOWN(&r, peek(&r, 0), 0, 100);
 	EXPECT_EQ(0, consume(&r, 100));
 	EXPECT_EQ(-EINVAL, consume(&r, 1));
 }
 
-/* What could not be told is told again. */
+/* If the views cannot be written to user memory, the next peek reports them again. */
 TEST_F(window, bad_memory_for_views)
 {
 	struct zpipe_peek arg = {
@@ -81,7 +81,7 @@ TEST_F(window, bad_memory_for_views)
 	EXPECT_SHOWN(&r, peek(&r, 0), 50, FRAME + 50);
 }
 
-/* What was written: one stretch of bytes for each write, and copied once. */
+/* Written bytes: each write is contiguous in view and is copied once. */
 TEST_F(window, written_bytes)
 {
 	struct window r = read_window(&self->e, 1);
@@ -100,24 +100,24 @@ TEST_F(window, written_bytes)
 			EXPECT_EQ(end, p.views[i].offset);
 		end = p.views[i].offset + p.views[i].bytes;
 	}
-	/* Once only. */
+	/* A second peek copies nothing. */
 	p = peek(&r, 0);
 	EXPECT_SHOWN(&r, p, 0, 50000);
 	EXPECT_EQ(0, p.copied);
 	EXPECT_EQ(0, consume(&r, 50000));
 	EXPECT_EQ(0, fionread(self->e.fd[0]));
 
-	/* Several writes of any size. */
+	/* Several writes of different sizes. */
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	ASSERT_EQ(5000, stream_write(self->e.fd[1], 10, 5000));
 	ASSERT_EQ(1, stream_write(self->e.fd[1], 5010, 1));
 	ASSERT_EQ(20000, stream_write(self->e.fd[1], 5011, 20000));
 	EXPECT_SHOWN(&r, peek(&r, 0), 0, 25011);
 	ASSERT_EQ(300, stream_write(self->e.fd[1], 25011, 300));
-	EXPECT_SHOWN(&r, peek_room(&r, 25011, 0, 0, ALL), 25011, 300);
+	EXPECT_SHOWN(&r, peek_with(&r, 25011, 0, 0, ALL), 25011, 300);
 }
 
-/* What is left is told again, with what came meanwhile, in windows of any size. */
+/* The rest is shown again together with new bytes, in windows of several sizes. */
 TEST_F_TIMEOUT(window, odd_parts, 2 * TIMEOUT)
 {
 	static const unsigned long pieces[] = { 3, 4095, 4097, 77777, FRAME - 1, FRAME };
@@ -126,7 +126,7 @@ TEST_F_TIMEOUT(window, odd_parts, 2 * TIMEOUT)
 
 	for (i = 0; i < ARRAY_SIZE(pieces); i++) {
 		struct window r = read_window(&self->e, 1 + i % 3);
-		/* All that is in view is compared each time. */
+		/* Each peek compares everything in view, so small pieces get less data. */
 		size_t len = pieces[i] < 77777 ? 5 * PAGE : 2 * FRAME + 54321;
 
 		ASSERT_LE(0, r.fd);
@@ -138,8 +138,8 @@ TEST_F_TIMEOUT(window, odd_parts, 2 * TIMEOUT)
 	}
 }
 
-/* It waits for more than is in view only if asked to. */
-TEST_F_TIMEOUT(window, more, TIMEOUT)
+/* A peek waits for more than is in view only if ZPIPE_MORE asks for that. */
+TEST_F_TIMEOUT(window, peek_more, TIMEOUT)
 {
 	struct window r = read_window(&self->e, 1);
 	struct child c;
@@ -154,22 +154,22 @@ TEST_F_TIMEOUT(window, more, TIMEOUT)
 	child_write(&c, &self->e, 100, 50);
 	EXPECT_SHOWN(&r, peek(&r, ZPIPE_MORE), 0, 150);
 	EXPECT_EQ(50, child_join(&c));
-	/* At the end there is no more. */
+	/* At the end of the data a peek for more does not block. */
 	close_end(&self->e, 1);
 	EXPECT_SHOWN(&r, peek(&r, ZPIPE_MORE), 0, 150);
-	EXPECT_SHOWN(&r, peek_room(&r, 150, 0, ZPIPE_MORE, ALL), 150, 0);
+	EXPECT_SHOWN(&r, peek_with(&r, 150, 0, ZPIPE_MORE, ALL), 150, 0);
 	EXPECT_SHOWN(&r, peek(&r, 0), 150, 0);
 }
 
 static void few_views(struct __test_metadata *_metadata, struct ends *e, struct window *r)
 {
-	struct peeked p = peek_room(r, 0, 0, 0, 1);
+	struct peeked p = peek_with(r, 0, 0, 0, 1);
 
 	EXPECT_TRUE(views_show(r, &p, 0));
 	EXPECT_EQ(1, p.n);
 	EXPECT_EQ(0, p.views[0].flags & ~ZPIPE_VIEW_PACKET);
-	/* The same view, then the others. */
-	p = peek_room(r, 0, 0, 0, 1);
+	/* The same view again, then all of them. */
+	p = peek_with(r, 0, 0, 0, 1);
 	EXPECT_TRUE(views_show(r, &p, 0));
 	EXPECT_EQ(1, p.n);
 	p = peek(r, 0);
@@ -177,7 +177,10 @@ static void few_views(struct __test_metadata *_metadata, struct ends *e, struct 
 	EXPECT_LE(FRAME + 500, p.bytes);
 }
 
-/* No more views than there is room for, and not many more bytes than were asked for. */
+/*
+ * A peek returns no more views than its array holds, and not many more bytes than
+ * requested.
+ */
 TEST_F(window, limits)
 {
 	struct window w = write_window(&self->e, 1), r = read_window(&self->e, 2);
@@ -188,7 +191,7 @@ TEST_F(window, limits)
 	ASSERT_EQ(500, stream_write(self->e.fd[1], 0, 500));
 	ASSERT_EQ(FRAME, commit_stream(&w, 500, FRAME, 0).moved);
 	ASSERT_EQ(100, stream_write(self->e.fd[1], FRAME + 500, 100));
-	p = peek_room(&r, 0, 1, 0, ALL);
+	p = peek_with(&r, 0, 1, 0, ALL);
 	EXPECT_TRUE(views_show(&r, &p, 0));
 	EXPECT_LE(1, p.bytes);
 	EXPECT_GE(500, p.bytes);
@@ -216,20 +219,20 @@ TEST_F(window, packets)
 	EXPECT_EQ(20, p.views[2].bytes);
 	for (i = 0; i < 3; i++)
 		EXPECT_EQ(ZPIPE_VIEW_PACKET, p.views[i].flags);
-	/* A part of one, and of the next. */
-	p = peek_room(&r, 4, 0, 0, ALL);
+	/* Consume a part of a packet, then the rest and a part of the next one. */
+	p = peek_with(&r, 4, 0, 0, ALL);
 	EXPECT_SHOWN(&r, p, 4, PAGE + 26);
 	ASSERT_EQ(3, p.n);
 	EXPECT_EQ(6, p.views[0].bytes);
 	EXPECT_EQ(ZPIPE_VIEW_PACKET, p.views[0].flags);
-	p = peek_room(&r, 100, 0, 0, ALL);
+	p = peek_with(&r, 100, 0, 0, ALL);
 	EXPECT_SHOWN(&r, p, 104, PAGE - 74);
 	ASSERT_EQ(2, p.n);
 	EXPECT_EQ(PAGE - 94, p.views[0].bytes);
 	EXPECT_EQ(ZPIPE_VIEW_PACKET, p.views[0].flags);
 	EXPECT_EQ(20, p.views[1].bytes);
 	EXPECT_EQ(0, consume(&r, PAGE - 94 + 20));
-	/* And a stream again. */
+	/* Back to stream mode. */
 	ASSERT_EQ(0, fcntl(self->e.fd[1], F_SETFL, 0));
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	p = peek(&r, 0);
@@ -237,7 +240,7 @@ TEST_F(window, packets)
 	EXPECT_EQ(0, p.views[0].flags);
 }
 
-/* From window to window it is the frame itself that comes. */
+/* A read window shows the very frame that the write window committed. */
 TEST_F(window, the_same_frame)
 {
 	struct window w = write_window(&self->e, 2), r = read_window(&self->e, 2);
@@ -259,19 +262,19 @@ TEST_F(window, the_same_frame)
 	for (i = 0, left = 0; i < p.n; left += p.views[i++].bytes)
 		EXPECT_EQ(was[left / FRAME] + left % FRAME / PAGE,
 			  frame(r.at + p.views[i].offset));
-	/* Consumed in odd parts, it stays where it is. */
+	/* The frame stays in its place while odd parts of it are consumed. */
 	for (left = 2 * FRAME; left > 123457; left -= 123457) {
-		p = peek_room(&r, 123457, 0, 0, ALL);
+		p = peek_with(&r, 123457, 0, 0, ALL);
 		EXPECT_SHOWN(&r, p, 2 * FRAME - left + 123457, left - 123457);
 		EXPECT_EQ(0, p.copied);
 	}
 	EXPECT_EQ(0, consume(&r, left));
 	EXPECT_EQ(-EAGAIN, peek(&r, ZPIPE_NONBLOCK).ret);
-	/* The writer's stores are in frames of its own. */
+	/* The writer stores to other frames now. */
 	memset(w.at, 1, 2 * FRAME);
 }
 
-/* A gift is shown, too. */
+/* A read window shows gifts, too. */
 TEST_F(window, gifts)
 {
 	struct window r = read_window(&self->e, 2);
@@ -285,8 +288,8 @@ TEST_F(window, gifts)
 	EXPECT_EQ(HUGE_SIZE + 10, take(&r, 0, HUGE_SIZE + 10, FRAME / 3));
 }
 
-/* What is in view stays as it is, whatever comes behind it. */
-TEST_F(window, in_view_it_stays)
+/* Bytes in view do not change, whatever is written behind them. */
+TEST_F(window, bytes_in_view_do_not_change)
 {
 	struct window w = write_window(&self->e, 1), r = read_window(&self->e, 1);
 	struct peeked p;
@@ -302,7 +305,7 @@ TEST_F(window, in_view_it_stays)
 		ASSERT_EQ(FRAME, commit(&w, 0, FRAME, 0).moved);
 		ASSERT_EQ(100, stream_write(self->e.fd[1], 0, 100));
 		EXPECT_TRUE(views_show(&r, &p, 0));
-		/* Others read what is behind it. */
+		/* Another reader consumes the bytes behind them. */
 		ASSERT_EQ(FRAME, fetch(&self->e, hole(1), FRAME, 0).ret);
 		ASSERT_EQ(100, read_stream(self->e.fd[0], 0, 100));
 		EXPECT_TRUE(views_show(&r, &p, 0));
@@ -310,8 +313,8 @@ TEST_F(window, in_view_it_stays)
 	EXPECT_SHOWN(&r, peek(&r, 0), 0, FRAME);
 }
 
-/* Two windows share what comes, as two readers do. */
-TEST_F(window, two_of_them)
+/* Two windows share the bytes of a pipe as two readers do. */
+TEST_F(window, two_windows)
 {
 	struct window r[2] = { read_window(&self->e, 1), read_window(&self->e, 1) };
 
@@ -338,7 +341,7 @@ static long edges(int ep)
 	return n > 0 ? (long)ev.events : n;
 }
 
-/* An epoll that tells of the read end. */
+/* Returns an epoll instance that watches the read end. */
 static int watch_end(struct ends *e, unsigned int mask)
 {
 	struct epoll_event ev = { .events = EPOLLIN | mask };
@@ -350,8 +353,8 @@ static int watch_end(struct ends *e, unsigned int mask)
 }
 
 /*
- * Some bytes in view, some of them consumed; then more is written. What is in view is
- * not there for others.
+ * Writes bytes and a frame, shows them in @r and consumes ten bytes. FIONREAD and poll
+ * do not count the bytes in view.
  */
 static void put_in_view(struct __test_metadata *_metadata, struct ends *e,
 			struct window *w, struct window *r)
@@ -364,7 +367,7 @@ static void put_in_view(struct __test_metadata *_metadata, struct ends *e,
 	EXPECT_EQ(0, consume(r, 10));
 }
 
-TEST_F(window, closed_it_gives_back)
+TEST_F(window, close_returns_what_is_in_view)
 {
 	int level = watch_end(&self->e, 0), edge = watch_end(&self->e, EPOLLET), i;
 	struct window w = write_window(&self->e, 1), r;
@@ -374,7 +377,7 @@ TEST_F(window, closed_it_gives_back)
 		r = read_window(&self->e, 2);
 		ASSERT_LE(0, r.fd);
 		put_in_view(_metadata, &self->e, &w, &r);
-		/* What was written did give an edge. */
+		/* Drop the edge of the write. */
 		edges(edge);
 		EXPECT_EQ(0, edges(edge));
 		EXPECT_EQ(0, edges(level));
@@ -403,7 +406,7 @@ TEST_F(window, closed_it_gives_back)
 		EXPECT_EQ(FRAME + 1067, take(&r, 10, FRAME + 1067, FRAME / 2));
 		free_window(&r);
 	}
-	/* Without anything in view nothing is told. */
+	/* Closing a window with nothing in view reports no event. */
 	r = read_window(&self->e, 2);
 	ASSERT_LE(0, r.fd);
 	edges(edge);
@@ -411,8 +414,8 @@ TEST_F(window, closed_it_gives_back)
 	EXPECT_EQ(0, poll_mask(self->e.fd[0]));
 }
 
-/* What came later is behind what goes back. */
-TEST_F(window, closed_in_order)
+/* Bytes that return to the pipe come before bytes that were written later. */
+TEST_F(window, returned_bytes_come_first)
 {
 	struct window w = write_window(&self->e, 1), r = read_window(&self->e, 2);
 
@@ -426,7 +429,7 @@ TEST_F(window, closed_in_order)
 	EXPECT_EQ(2 * FRAME + 1490, read_stream(self->e.fd[0], 10, 2 * FRAME + 1490));
 }
 
-/* A reader that is killed has nothing but what it consumed. */
+/* Peeks and consumes ten bytes. When the child is killed, the rest returns to the pipe. */
 static long peek_and_wait(struct child *c)
 {
 	struct window r = make_window(c->fd, 2 * FRAME, ZPIPE_WINDOW_READ);
@@ -438,7 +441,7 @@ static long peek_and_wait(struct child *c)
 	return 0;
 }
 
-TEST_F_TIMEOUT(window, killed_it_gives_back, TIMEOUT)
+TEST_F_TIMEOUT(window, kill_returns_what_is_in_view, TIMEOUT)
 {
 	struct child c = {
 		.nr = SYS_pause, .fn = peek_and_wait, .fd = self->e.fd[0],
@@ -455,15 +458,15 @@ TEST_F_TIMEOUT(window, killed_it_gives_back, TIMEOUT)
 	edges(edge);
 	EXPECT_EQ(0, edges(edge));
 	EXPECT_EQ(KILLED(SIGKILL), child_kill(&c));
-	/* Its memory may go a little later. */
+	/* The kernel may unmap its memory with a delay. */
 	EXPECT_TRUE(eventually(edges(edge) == EPOLLIN));
 	ASSERT_EQ(500, stream_write(self->e.fd[1], FRAME + 1000, 500));
 	EXPECT_EQ(FRAME + 1490, fionread(self->e.fd[0]));
 	EXPECT_EQ(FRAME + 1490, read_stream(self->e.fd[0], 10, FRAME + 1490));
 }
 
-/* A window is a read end until its descriptor and its mapping are gone. */
-TEST_F(window, is_an_end)
+/* A window counts as a read end until its descriptor and its mapping are gone. */
+TEST_F(window, counts_as_a_read_end)
 {
 	struct window r = read_window(&self->e, 1);
 
@@ -481,8 +484,8 @@ TEST_F(window, is_an_end)
 	EXPECT_EQ(POLLOUT | POLLERR, poll_mask(self->e.fd[1]));
 }
 
-/* The end comes when the last writer has gone, be it a window. */
-TEST_F(window, the_end)
+/* The data ends when the last write end is gone, even if that is a window. */
+TEST_F(window, end_of_data)
 {
 	struct window w = write_window(&self->e, 1), r = read_window(&self->e, 2);
 
@@ -495,11 +498,11 @@ TEST_F(window, the_end)
 	EXPECT_SHOWN(&r, peek(&r, 0), 0, FRAME);
 	EXPECT_EQ(0, consume(&r, FRAME - 1));
 	EXPECT_SHOWN(&r, peek(&r, 0), FRAME - 1, 1);
-	EXPECT_SHOWN(&r, peek_room(&r, 1, 0, 0, ALL), FRAME, 0);
+	EXPECT_SHOWN(&r, peek_with(&r, 1, 0, 0, ALL), FRAME, 0);
 	EXPECT_SHOWN(&r, peek(&r, ZPIPE_NONBLOCK), FRAME, 0);
 }
 
-TEST_F(window, end_does_not_wait)
+TEST_F(window, nonblocking_end)
 {
 	struct window r;
 
@@ -512,7 +515,7 @@ TEST_F(window, end_does_not_wait)
 	EXPECT_EQ(-EAGAIN, peek(&r, ZPIPE_MORE).ret);
 }
 
-/* How many bytes a peek showed. */
+/* Returns the number of bytes that a peek shows. */
 static long peek_once(struct child *c)
 {
 	struct peeked p = peek(c->arg, c->flags);
@@ -539,7 +542,7 @@ TEST_F_TIMEOUT(window, waits, TIMEOUT)
 	ASSERT_LE(0, r.fd);
 	c = child_peeks(&self->e, &r, 0);
 	ASSERT_TRUE(child_asleep(&c));
-	/* Only one at a time. */
+	/* A window serves one call at a time. */
 	EXPECT_EQ(-EBUSY, peek(&r, 0).ret);
 	EXPECT_EQ(-EBUSY, peek(&r, ZPIPE_NONBLOCK).ret);
 	EXPECT_EQ(-EBUSY, consume(&r, 0));
@@ -559,25 +562,25 @@ TEST_F_TIMEOUT(window, signals, TIMEOUT)
 {
 	struct window r = read_window(&self->e, 1);
 	struct child c;
-	int more;
+	int peek_more;
 
 	ASSERT_LE(0, r.fd);
 	ASSERT_EQ(0, catch_signal(SIGUSR1, 0));
 	ASSERT_EQ(0, catch_signal(SIGUSR2, SA_RESTART));
-	for (more = 0; more < 2; more++) {
-		c = child_peeks(&self->e, &r, more ? ZPIPE_MORE : 0);
+	for (peek_more = 0; peek_more < 2; peek_more++) {
+		c = child_peeks(&self->e, &r, peek_more ? ZPIPE_MORE : 0);
 		ASSERT_TRUE(child_asleep(&c));
 		child_signal(&c, SIGUSR1);
 		EXPECT_EQ(-EINTR, child_join(&c));
 		EXPECT_EQ(1, c.report->signals);
 
-		c = child_peeks(&self->e, &r, more ? ZPIPE_MORE : 0);
+		c = child_peeks(&self->e, &r, peek_more ? ZPIPE_MORE : 0);
 		ASSERT_TRUE(child_asleep(&c));
 		child_signal(&c, SIGUSR2);
 		ASSERT_TRUE(eventually(c.report->signals));
 		EXPECT_TRUE(child_asleep(&c));
-		ASSERT_EQ(10, stream_write(self->e.fd[1], 10 * more, 10));
-		EXPECT_EQ(10 + 10 * more, child_join(&c));
+		ASSERT_EQ(10, stream_write(self->e.fd[1], 10 * peek_more, 10));
+		EXPECT_EQ(10 + 10 * peek_more, child_join(&c));
 	}
 	EXPECT_SHOWN(&r, peek(&r, 0), 0, 20);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Windows while all sorts of things happen: threads that store, touch and fork, ends
- * that are killed at any moment, and parties that look for one another's bytes.
+ * Windows under load: threads that store, touch and fork, ends that are killed at any
+ * moment, and processes that check for bytes they must not see.
  */
 #include "oracle.h"
 #include "child.h"
@@ -13,7 +13,7 @@
 
 static volatile bool stop;
 
-/* How long a test goes on. */
+/* The duration of a test in ms. */
 static long storm_ms(void)
 {
 	const char *ms = getenv("ZPIPE_STRESS_MS");
@@ -21,7 +21,7 @@ static long storm_ms(void)
 	return ms ? atol(ms) : 3000 * SLOWER;
 }
 
-/* Stores go round two frames, in order, each round another number. */
+/* Stores to all words of two frames, in order, and each round stores the next number. */
 static void *store(void *arg)
 {
 	volatile unsigned long *words = arg;
@@ -34,7 +34,7 @@ static void *store(void *arg)
 	return NULL;
 }
 
-/* Reads all over a window, where there may be nothing at any moment. */
+/* Reads all over a window. Any of its places may have no frame, so a read may fault. */
 
 static __thread sigjmp_buf back;
 static __thread volatile bool touching;
@@ -103,7 +103,10 @@ static void stop_threads(pthread_t *threads)
 		pthread_join(threads[i], NULL);
 }
 
-/* Commits parts of two frames that others store to; how many frames were moved. */
+/*
+ * Commits parts of two frames while other threads store to them. Returns the number of
+ * half frames that were moved.
+ */
 static long commit_under_stores(struct child *c)
 {
 	static void *(*const fn[THREADS])(void *arg) = { store, store, fork_often };
@@ -124,7 +127,10 @@ static long commit_under_stores(struct child *c)
 		if (rand_r(&seed) % 4 == 0)
 			reserve(&w, from, bytes ?: 8);
 		g = commit(&w, from, bytes, lend);
-		/* Threads that fork interrupt it; then what it said was written. */
+		/*
+		 * Forks in the other thread may interrupt the call. With EINTR it has
+		 * written nothing.
+		 */
 		if (g.ret < 0 && g.ret != -EINTR)
 			return g.ret;
 		moved += g.moved / (FRAME / 2);
@@ -176,7 +182,7 @@ static void look_in_storm(struct __test_metadata *_metadata, struct ends *e, int
 		ASSERT_TRUE(views_right(&r, &p));
 		sum = sum_of(&r, &p);
 		sched_yield();
-		/* It is what it was. */
+		/* Bytes in view do not change. */
 		ASSERT_EQ(sum, sum_of(&r, &p));
 		done = rand_r(&seed) % 3 ? p.bytes : 1 + rand_r(&seed) % p.bytes;
 		ASSERT_EQ(0, consume(&r, done));
@@ -197,14 +203,12 @@ TEST_F_TIMEOUT(window, stores_to_what_is_lent, 6 * TIMEOUT)
 	look_in_storm(_metadata, &self->e, ZPIPE_WINDOW_LEND);
 }
 
-/*
- * Frames with marks, which say whose they are, and which of them.
- */
+/* Marks in frames. A mark has the tag of its writer and the number of the frame. */
 
-#define STEP		512	/* bytes from mark to mark */
+#define STEP		512	/* distance of the marks in bytes */
 #define KEPT		0x4bUL
 #define RETURNED	0x52UL
-#define FIRST		0xa1UL	/* of the writers' tags */
+#define FIRST		0xa1UL	/* the lowest tag of a writer */
 #define WRITERS		3
 
 static void mark(unsigned char *at, unsigned long tag, unsigned long number)
@@ -215,7 +219,7 @@ static void mark(unsigned char *at, unsigned long tag, unsigned long number)
 		*(unsigned long *)(at + i) = tag << 48 | number;
 }
 
-/* All marks of a frame are alike; the tag, or -1. Zeros are the tag 0. */
+/* Returns the tag of a frame whose marks are all the same, or -1. Zeros are tag 0. */
 static long tag_of(const unsigned char *at, unsigned long *number)
 {
 	unsigned long first = *(const unsigned long *)at;
@@ -228,7 +232,7 @@ static long tag_of(const unsigned char *at, unsigned long *number)
 	return first >> 48;
 }
 
-/* Numbered frames, one to three at a time, until it is killed. */
+/* Commits numbered frames, one to three at a time, until the child is killed. */
 static long commit_numbers(struct child *c)
 {
 	struct window w = make_window(c->fd, 3 * FRAME,
@@ -249,8 +253,8 @@ static long commit_numbers(struct child *c)
 }
 
 /*
- * Looks at numbered frames and consumes them, one by one; @c->buf has how many there
- * were. One more may have been consumed by who was killed before it was counted.
+ * Peeks at numbered frames and consumes them one by one. @c->buf counts them. The count
+ * may lack the last frame of a child that was killed before it could count it.
  */
 static long consume_numbers(struct child *c)
 {
@@ -271,7 +275,7 @@ static long consume_numbers(struct child *c)
 			const struct zpipe_view *v = &p.views[i];
 			unsigned long at;
 
-			/* Frames one after the other are one view. */
+			/* A view may consist of several frames in a row. */
 			if (v->bytes % FRAME)
 				return -2;
 			for (at = 0; at < v->bytes; at += FRAME, first = false) {
@@ -301,7 +305,7 @@ static struct child frames_child(struct ends *e, int end, long (*fn)(struct chil
 	return c;
 }
 
-/* One reader after the other is killed, and no frame is lost; then the writer is. */
+/* Kills one reader after the other, and no frame may be lost. Then kills the writer. */
 TEST_F_TIMEOUT(window, readers_are_killed, 6 * TIMEOUT)
 {
 	unsigned long *done = shared_alloc(sizeof(*done)), before;
@@ -321,7 +325,7 @@ TEST_F_TIMEOUT(window, readers_are_killed, 6 * TIMEOUT)
 	close_end(&self->e, 1);
 	usleep(20000 * SLOWER);
 	EXPECT_EQ(KILLED(SIGKILL), child_kill(&writer));
-	/* What it had committed is whole. */
+	/* All frames that it had committed are whole. */
 	EXPECT_LT(0, child_join(&reader));
 	EXPECT_EQ(POLLHUP, poll_mask(self->e.fd[0]));
 }
@@ -341,16 +345,16 @@ static long for_ever(struct child *c)
 		do {
 			size_t done = p.bytes ? 1 + rand_r(&seed) % p.bytes : 0;
 
-			p = peek_room(&w, done, 0, 0, VIEWS);
+			p = peek_with(&w, done, 0, 0, VIEWS);
 			for (i = 0; i < p.n; i++)
 				c->len += w.at[p.views[i].offset];
 		} while (!p.ret && p.bytes);
-	/* The other one was killed first. */
+	/* The process at the other end was killed first. */
 	pause();
 	return 0;
 }
 
-/* Both are killed, in turn one and the other first: no memory is lost. */
+/* Kills both sides, each round in the other order. No memory may be lost. */
 static void kill_both(struct __test_metadata *_metadata, enum kind kind,
 		      unsigned int writes)
 {
@@ -394,12 +398,19 @@ TEST_F_TIMEOUT(window, killed_while_frames_are_lent, 6 * TIMEOUT)
 }
 
 /*
- * Two writers with windows and one that gifts; a reader that looks, and one that has
- * pages in exchange. What each writer finds where something was is its own, or nothing,
- * or, where it takes what comes, what the reader returned. Nobody sees what that kept.
+ * Two writers have windows and one gifts. A reader peeks, and moves pages in exchange
+ * for its own.
+ *
+ * A writer finds its own tag in the place of a frame or gift, or zeros. With ZPIPE_ANY
+ * it may also find the tag of pages that the reader returned. Nobody may see the tag of
+ * pages that the reader kept.
  */
 
-/* 0 if a frame of a writer's bears a mark that it may: none, or one up to the @last. */
+/*
+ * Checks the marks that the writer with the tag @mine finds at @at. Valid are zeros,
+ * its own marks with numbers up to @last, and with @any those of returned pages.
+ * Returns 0, or a negative number.
+ */
 static long bad_mark(const unsigned char *at, unsigned long mine, unsigned long last,
 		     bool any)
 {
@@ -432,7 +443,7 @@ static long mark_and_commit(struct child *c)
 		g = commit(&w, from, FRAME, lend);
 		if (g.ret != FRAME)
 			return -3;
-		/* It may have been read and be back already. */
+		/* The frame may have been read and may be back already. */
 		bad = bad_mark(w.at + from, c->flags, n, false);
 		if (bad)
 			return bad;
@@ -465,13 +476,16 @@ static long mark_and_gift(struct child *c)
 	return n;
 }
 
-/* Whether all of what came, from a place in the stream on, is marked by writers. */
-static bool from_writers(const unsigned char *at, size_t place, size_t bytes)
+/*
+ * True if all marks in the bytes at @at are those of writers. The bytes come from
+ * @offset in the stream.
+ */
+static bool from_writers(const unsigned char *at, size_t offset, size_t bytes)
 {
 	unsigned long word;
 	size_t i;
 
-	for (i = -place % STEP; i + 8 <= bytes; i += STEP) {
+	for (i = -offset % STEP; i + 8 <= bytes; i += STEP) {
 		memcpy(&word, at + i, 8);
 		if (word >> 48 < FIRST || word >> 48 >= FIRST + WRITERS)
 			return false;
@@ -479,7 +493,7 @@ static bool from_writers(const unsigned char *at, size_t place, size_t bytes)
 	return true;
 }
 
-TEST_F_TIMEOUT(window, marks_of_many, 6 * TIMEOUT)
+TEST_F_TIMEOUT(window, marks_of_three_writers_and_a_reader, 6 * TIMEOUT)
 {
 	unsigned long looked = 0, fetched = 0, n;
 	struct child writer[WRITERS];
@@ -526,7 +540,7 @@ TEST_F_TIMEOUT(window, marks_of_many, 6 * TIMEOUT)
 						 v->bytes));
 			looked += v->bytes;
 		}
-		/* All of it, so that the other way of reading finds whole pages. */
+		/* Consume everything, so that the next move finds whole pages. */
 		ASSERT_EQ(0, consume(&r, p.bytes));
 		if (!p.bytes)
 			break;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What several writers send at once: words of eight bytes that say whose they
- * are and which in the order. Writes and reads are multiples of a word.
+ * Bytes that several writers send at once: words of eight bytes that hold the number of the
+ * writer and the number of the word. Writes and reads are multiples of a word.
  */
 #ifndef ZPIPE_TESTS_WORDS_H
 #define ZPIPE_TESTS_WORDS_H
@@ -21,16 +21,16 @@ static inline void words_fill(void *buf, unsigned long writer,
 		word[i] = writer << 56 | (first + i);
 }
 
-/* What a reader got so far. */
+/* The words that a reader has received. */
 struct words {
-	unsigned long got[WRITERS];	/* words of each writer */
-	unsigned long last;		/* whose word it was */
-	unsigned long run;		/* words of that writer in a row */
-	unsigned char part[WORD];	/* of a word that is not complete */
+	unsigned long got[WRITERS];	/* number of words of each writer */
+	unsigned long last;		/* writer of the last word */
+	unsigned long run;		/* number of words of that writer in a row */
+	unsigned char part[WORD];	/* the first bytes of an incomplete word */
 	int parts;
 };
 
-/* One more; whether it is the next of its writer. */
+/* Adds a word; true if it is the next one of its writer. */
 static inline bool words_one(struct words *w, unsigned long word)
 {
 	unsigned long writer = word >> 56;
@@ -43,7 +43,7 @@ static inline bool words_one(struct words *w, unsigned long word)
 	return true;
 }
 
-/* The next @len bytes; whether they are right. */
+/* Adds the next @len bytes; true if they complete the right words. */
 static inline bool words_take(struct words *w, const unsigned char *buf,
 			      size_t len)
 {
@@ -61,7 +61,10 @@ static inline bool words_take(struct words *w, const unsigned char *buf,
 	return true;
 }
 
-/* Reads once, at most @len bytes of @buf; -EILSEQ if a word is not the next. */
+/*
+ * Reads once, at most @len bytes to @buf. Returns the result of read(2), or -EILSEQ if a word is
+ * not the next one of its writer.
+ */
 static inline long words_read(struct words *w, int fd, void *buf, size_t len)
 {
 	long n = sys(read(fd, buf, len));
@@ -69,7 +72,7 @@ static inline long words_read(struct words *w, int fd, void *buf, size_t len)
 	return n > 0 && !words_take(w, buf, n) ? -EILSEQ : n;
 }
 
-/* Bytes that came from one writer. */
+/* The number of bytes that came from one writer. */
 static inline long words_bytes(const struct words *w, int writer)
 {
 	return w->got[writer] * WORD;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * gift: a parent gives its child a huge page through a private pair. Each says
- * which physical page it has before and after, as /proc/PID/pagemap tells root,
- * and what was reported; then a second page goes, and the first comes back.
+ * gift: a parent gifts its child a huge page through a private pair. Each prints which
+ * physical page it has before and after, from /proc/PID/pagemap, which only root can read,
+ * and the report of the transfer. Then the parent gifts a second page, and the first one
+ * comes back.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -32,7 +33,7 @@ static char *huge_page(int filled_with)
 	return at;
 }
 
-/* The number of the physical page. */
+/* Returns the page frame number. */
 static unsigned long frame(const char *at)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -70,8 +71,8 @@ static void report(const char *who, const char *did, const struct zpipe_transfer
 	fflush(stdout);
 }
 
-/* Reads whatever comes, also where it had to be copied. */
-static void child(int fd, int told)
+/* Receives two huge pages, also if they had to be copied. */
+static void child(int fd, int ready)
 {
 	char *at = huge_page('c');
 
@@ -80,7 +81,7 @@ static void child(int fd, int told)
 		struct zpipe_transfer t;
 		unsigned long long done = 0;
 
-		/* In one piece, unless it had to be copied. */
+		/* One transfer is enough, unless the page had to be copied. */
 		while (done < HUGE_PAGE) {
 			t = transfer(fd, ZPIPE_IOC_MOVE, at + done, HUGE_PAGE - done, ZPIPE_RETURN);
 			done += t.done;
@@ -89,7 +90,7 @@ static void child(int fd, int told)
 		printf("  child : page %#lx was here, now it is %#lx, full of '%c'\n", had,
 		       frame(at), at[HUGE_PAGE - 1]);
 		fflush(stdout);
-		if (write(told, "", 1) != 1)
+		if (write(ready, "", 1) != 1)
 			fail("write");
 	}
 	exit(0);
@@ -97,15 +98,15 @@ static void child(int fd, int told)
 
 int main(void)
 {
-	int fds[2], told[2], status;
+	int fds[2], ready[2], status;
 	char *at, byte;
 
 	zpipe2(fds, 0);
-	if (pipe(told))
+	if (pipe(ready))
 		fail("pipe");
 	if (!fork()) {
 		close(fds[1]);
-		child(fds[0], told[1]);
+		child(fds[0], ready[1]);
 	}
 	close(fds[0]);
 	at = huge_page('a');
@@ -119,7 +120,7 @@ int main(void)
 		printf("  parent: page %#lx was here, now it is %#lx, full of '%c'\n", had,
 		       frame(at), at[0] ? at[0] : '0');
 		fflush(stdout);
-		if (read(told[0], &byte, 1) != 1)
+		if (read(ready[0], &byte, 1) != 1)
 			fail("read");
 	}
 	wait(&status);

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# qemu/demo/guest.sh: what "make demo" does in the guest, see scripts/demo.
-# /linux is a part of the kernel's source; no program knows of zpipe but pair,
-# gift and the examples of windows.
+# qemu/demo/guest.sh: the part of "make demo" that runs in the guest, see scripts/demo.
+# /linux is a part of the kernel's source. Only pair, gift and the examples of windows know
+# zpipe.
 
 # row() calls the functions run_*.
 # shellcheck disable=SC2317
@@ -36,7 +36,7 @@ echo
 echo '$ tar -c linux > /dev/zpipe &'
 echo '$ sha256sum < /dev/zpipe'
 tar -c linux >/dev/zpipe &
-# This shell's own descriptor keeps the pipe, and its counters, until we look.
+# A descriptor of this shell keeps the pipe and its counters until they are read.
 exec 3</dev/zpipe
 got=$(sha256sum <&3 | cut -c -32)
 wait $!
@@ -59,7 +59,7 @@ echo
 echo '$ pair zpipe 128     # a private pair between a parent and its child'
 /demo/pair zpipe 128 | sed '$d; s/^/  /' || failed=1
 
-# Each prints the seconds that it took through the pipe $1.
+# Each function prints the seconds that its transfer through the pipe $1 took.
 run_tar()
 {
 	local start=$EPOCHREALTIME
@@ -86,13 +86,13 @@ run_dd()
 	dd_through 64K 4096 "$1"
 }
 
-# What is large goes straight from one process to the other.
+# Large messages are transferred directly.
 run_dd_large()
 {
 	dd_through 1M 256 "$1"
 }
 
-# By which path the same goes. This shell's own descriptor keeps the counters.
+# Shows which path the same bytes take. A descriptor of this shell keeps the counters.
 show_paths()
 {
 	dd if=/dev/zero of=/dev/zpipe bs=1M count=256 status=none &
@@ -114,8 +114,8 @@ run_pair()
 	/demo/pair "$kind" 128 | tail -n 1
 }
 
-# row TEXT BYTES FUNCTION: repeats alternate, so that a slow moment of the
-# machine meets both; the middle one counts.
+# row TEXT BYTES FUNCTION: FIFO and zpipe alternate, so that a disturbance of the machine
+# affects both. Prints the medians.
 row()
 {
 	local fifo=() zpipe=() i
@@ -136,7 +136,7 @@ echo '$ gift               # huge pages of 2 MiB go from a parent to its child, 
 
 echo
 echo '== Windows: a parent fills frames of 2 MiB and commits them, its child looks at them'
-# window TEXT CMD...: both ends of a window, in one language.
+# window TEXT CMD...: runs a program with both ends of a window.
 window()
 {
 	echo "\$ $1"
@@ -149,7 +149,7 @@ window 'python3 window.py' python3 -I -S /demo/window.py
 
 echo
 echo "== How fast, beside a FIFO (and pipe(2) for the pair); the median of $repeats runs each"
-printf '%-36s %10s %14s %14s %7s\n' '' moved FIFO zpipe ratio
+printf '%-36s %10s %14s %14s %7s\n' '' bytes FIFO zpipe ratio
 row 'tar -c linux | cat' "$(tar -c linux | wc -c)" run_tar
 row 'dd bs=64K | dd bs=64K' $((4096 * 65536)) run_dd
 row 'private pair, 64 KiB, summed' $((128 << 20)) run_pair

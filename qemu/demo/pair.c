@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * pair pipe|zpipe MIB: a parent writes MIB mebibytes, 64 KiB at a time, to its
- * child through a pair of descriptors from pipe2(2) or from /dev/zpipe-control.
- * Each says what it saw; both sums must agree. The last line has the seconds
- * it took.
+ * pair pipe|zpipe MIB: a parent writes MIB mebibytes to its child, 64 KiB at a time,
+ * through a pair of descriptors from pipe2(2) or from /dev/zpipe-control. Both print their
+ * sums, which must agree. The last line is the time in seconds.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -24,7 +23,7 @@
 
 static uint64_t buf[CHUNK / sizeof(uint64_t)];
 
-/* Order matters to it, unlike to a plain sum. */
+/* Unlike a plain sum, it depends on the order. */
 static uint64_t sum(uint64_t so_far, size_t bytes)
 {
 	for (size_t i = 0; i < bytes / sizeof(buf[0]); i++)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What the demo's programs share: a private pair, as pipe2(2) makes one. */
+/* Makes a private pair as pipe2(2) does, for the demo's programs. */
 #ifndef ZPIPE_DEMO_ZPIPE2_H
 #define ZPIPE_DEMO_ZPIPE2_H
 

@@ -1,32 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Which sizes of an extensible struct are taken, and how.
+//! Sizes of extensible structs: which ones are accepted, and how a struct of that size is read.
 //!
 //! The rules are those of `copy_struct_from_user()` and of openat2(2).
 
 use super::PAGE_SIZE;
 
-/// How a struct from user space is read.
+/// The layout of a struct in user memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
-    /// Bytes to copy; what the kernel knows beyond them is zero.
+    /// Bytes to copy. If this is less than the kernel module's struct, the rest of that struct is
+    /// zero.
     pub(crate) copy: usize,
-    /// Bytes behind them that must be zero, else `E2BIG`.
+    /// Bytes after the copied ones. They must be zero, else the call fails with `E2BIG`.
     pub(crate) tail: usize,
 }
 
-/// Why a size is refused.
+/// The reason why a size is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BadSize {
-    /// Shorter than the struct was when first published: `EINVAL`.
+    /// Shorter than the struct when it was first published: `EINVAL`.
     TooShort,
     /// Longer than a page: `E2BIG`.
     TooLong,
 }
 
-/// How to read a struct whose user says it has `size` bytes.
+/// Returns the layout of a struct that has `size` bytes according to user space.
 ///
-/// `first` is the size it had when first published, `known` the one it has now.
+/// `first` is the size of the struct when it was first published, `known` its size now.
 pub(crate) fn layout(size: usize, first: usize, known: usize) -> Result<Layout, BadSize> {
     if size < first {
         Err(BadSize::TooShort)
@@ -50,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_struct_is_copied_as_far_as_it_goes() {
+    fn an_older_struct_is_copied_whole() {
         assert_eq!(layout(16, 16, 24), Ok(Layout { copy: 16, tail: 0 }));
     }
 
@@ -60,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_outside_are_refused() {
+    fn too_short_and_too_long_sizes_are_refused() {
         assert_eq!(layout(15, 16, 24), Err(BadSize::TooShort));
         assert_eq!(layout(0, 16, 24), Err(BadSize::TooShort));
         assert_eq!(layout(PAGE_SIZE + 1, 16, 24), Err(BadSize::TooLong));

@@ -1,51 +1,51 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! When a task that has to wait looks around for a moment before it goes to sleep.
+//! Decides when a task that has to wait spins for a short time before it sleeps.
 //!
-//! A sleep and the wakeup out of it cost both sides more than most transfers. So who waits spins
-//! first, for a short time, as long as that mostly succeeds; where the other side is slower than
-//! that, it is tried ever less often. The idea is that of `halt_poll_ns` in `virt/kvm/kvm_main.c`.
+//! A sleep and the wakeup from it cost both sides more than most transfers. So a task spins first,
+//! as long as its spins mostly succeed. After each spin without success, the next waits sleep at
+//! once, and their number doubles. The idea is that of `halt_poll_ns` in `virt/kvm/kvm_main.c`.
 
-/// How a place to wait has done so far.
+/// How well spinning has worked on one wait queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Backoff {
-    /// Spins in a row that were in vain, at most [`Self::MOST`].
+    /// Spins without success in a row, at most [`Self::MAX`].
     failures: u32,
-    /// Waits that still go to sleep at once.
+    /// Number of next waits that sleep at once.
     skip: u32,
 }
 
 impl Backoff {
-    /// After so many failures in a row, one wait in 2^6 spins.
-    const MOST: u32 = 6;
+    /// The maximum of `failures`: then one wait in 2^6 spins.
+    const MAX: u32 = 6;
 
-    /// Whether this wait is to spin first; counts it if not.
+    /// True if this wait is to spin first. Otherwise counts the wait as one that sleeps at once.
     pub(crate) fn spins(&mut self) -> bool {
         let spins = self.skip == 0;
         self.skip = self.skip.saturating_sub(1);
         spins
     }
 
-    /// Notes what came of a spin.
+    /// Records whether a spin succeeded.
     pub(crate) fn note(&mut self, success: bool) {
         if success {
             *self = Self::default();
         } else {
-            self.failures = (self.failures + 1).min(Self::MOST);
+            self.failures = (self.failures + 1).min(Self::MAX);
             self.skip = (1 << self.failures) - 1;
         }
     }
 
-    /// In one word.
+    /// Packs the fields into one word.
     pub(crate) fn pack(self) -> u64 {
         u64::from(self.failures) | u64::from(self.skip) << 32
     }
 
-    /// Out of one word.
+    /// Unpacks a word. The number of failures is limited, because `word` may come from anywhere.
     pub(crate) fn unpack(word: u64) -> Self {
-        // CAST: Of 32 bits each.
+        // CAST: Each field has 32 bits.
         Self {
-            failures: (word as u32).min(Self::MOST),
+            failures: (word as u32).min(Self::MAX),
             skip: (word >> 32) as u32,
         }
     }
@@ -55,8 +55,8 @@ impl Backoff {
 mod tests {
     use super::*;
 
-    /// Of `waits` waits, how many spin if none of it helps.
-    fn spins_in_vain(backoff: &mut Backoff, waits: u32) -> u32 {
+    /// Makes `waits` waits whose spins never succeed. Returns how many of them spin.
+    fn failed_spins(backoff: &mut Backoff, waits: u32) -> u32 {
         let mut spins = 0;
         for _ in 0..waits {
             if backoff.spins() {
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn success_spins_each_time() {
+    fn each_wait_spins_while_spins_succeed() {
         let mut backoff = Backoff::default();
         for _ in 0..100 {
             assert!(backoff.spins());
@@ -77,32 +77,32 @@ mod tests {
     }
 
     #[test]
-    fn failure_spins_ever_less_often() {
+    fn failed_spins_make_spins_rarer() {
         let mut backoff = Backoff::default();
-        // 1 and then each 2, 4, 8, 16, 32, 64 waits later.
-        assert_eq!(spins_in_vain(&mut backoff, 1 + 2 + 4 + 8 + 16 + 32), 6);
-        assert_eq!(spins_in_vain(&mut backoff, 64 * 100), 100);
+        // One spins at first. The next ones spin 2, 4, 8, 16, 32 and 64 waits later.
+        assert_eq!(failed_spins(&mut backoff, 1 + 2 + 4 + 8 + 16 + 32), 6);
+        assert_eq!(failed_spins(&mut backoff, 64 * 100), 100);
     }
 
     #[test]
-    fn one_success_forgives_all() {
+    fn one_success_resets_the_backoff() {
         let mut backoff = Backoff::default();
-        spins_in_vain(&mut backoff, 1000);
+        failed_spins(&mut backoff, 1000);
         assert!((0..64).any(|_| backoff.spins()));
         backoff.note(true);
         assert_eq!(backoff, Backoff::default());
     }
 
     #[test]
-    fn packs() {
+    fn pack_and_unpack_are_inverse() {
         let mut backoff = Backoff::default();
         for _ in 0..200 {
             assert_eq!(Backoff::unpack(backoff.pack()), backoff);
-            spins_in_vain(&mut backoff, 1);
+            failed_spins(&mut backoff, 1);
         }
-        // A word that nobody packed does no harm.
+        // A word that `pack()` did not make is harmless.
         let mut odd = Backoff::unpack(u64::MAX);
         odd.note(false);
-        assert_eq!(odd.failures, Backoff::MOST);
+        assert_eq!(odd.failures, Backoff::MAX);
     }
 }

@@ -1,45 +1,52 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! How many slots a pipe has.
+//! The capacity of a pipe: its number of slots, and the limits on it.
 //!
-//! It follows `round_pipe_size()`, `pipe_set_size()` and `alloc_pipe_info()`.
+//! The rules are those of `round_pipe_size()`, `pipe_set_size()` and `alloc_pipe_info()`.
 
 use super::PAGE_SIZE;
 
-/// Slots of a new pipe, `PIPE_DEF_BUFFERS`.
+/// Slots of a new pipe, as `PIPE_DEF_BUFFERS`.
 pub(crate) const DEFAULT_SLOTS: u32 = 16;
 
-/// Slots of a new pipe of a user who has too many already, `PIPE_MIN_DEF_BUFFERS`.
+/// Slots of a new pipe of a user above the soft limit, as `PIPE_MIN_DEF_BUFFERS`.
 const MIN_DEFAULT_SLOTS: u32 = 2;
 
-/// The number of slots that hold at least `bytes` bytes.
+/// The smallest number of slots that hold `bytes` bytes and is a power of two; at least 1.
 ///
-/// At least one, a power of two. [`None`] above 2^31 bytes, which is `EINVAL`.
+/// [`None`] above 2^31 bytes, for which the caller returns `EINVAL`.
 pub(crate) fn slots_for(bytes: u64) -> Option<u32> {
     if bytes > 1 << 31 {
         return None;
     }
     let pages = bytes.max(1).next_power_of_two() / PAGE_SIZE as u64;
 
-    // At most 2^19, so the cast keeps the value.
+    // CAST: At most 2^19.
     Some(pages.max(1) as u32)
 }
 
-/// How much an unprivileged user may have. The fields are the three numbers in `/proc/sys/fs/pipe-*`,
-/// in slots, which are pages there.
+/// The limits on pipes of unprivileged users, in slots.
+///
+/// The parameters of the kernel module set them. For the kernel's own pipes the limits are in
+/// `/proc/sys/fs`: `pipe-max-size` in bytes, `pipe-user-pages-soft` and `pipe-user-pages-hard` in
+/// pages, one for each slot.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Slots of one pipe, a power of two.
+    /// Maximum number of slots of one pipe; a power of two.
     pipe: u32,
-    /// Slots of all pipes of a user above which new pipes are small and none may grow. 0: no limit.
+    /// Soft limit on the slots of all pipes of a user; 0 for no limit. Above it new pipes are
+    /// small, and no pipe may grow.
     user_soft: u64,
-    /// Slots of all pipes of a user above which there are no new pipes, either. 0: no limit.
+    /// Hard limit on the slots of all pipes of a user; 0 for no limit. Above it no pipe may be
+    /// made, and no pipe may grow.
     user_hard: u64,
 }
 
 impl Limits {
-    /// Limits of `pipe` bytes, which are rounded as a capacity is, and so many slots. [`None`] if no
-    /// pipe can have so many bytes.
+    /// Limits of `pipe` bytes for one pipe, and of `user_soft` and `user_hard` slots for all pipes
+    /// of a user.
+    ///
+    /// `pipe` is rounded as a capacity is. [`None`] if no pipe can have that capacity.
     pub(crate) fn new(pipe: u64, user_soft: u64, user_hard: u64) -> Option<Self> {
         Some(Self {
             pipe: slots_for(pipe)?,
@@ -48,7 +55,7 @@ impl Limits {
         })
     }
 
-    /// True if so many slots in one pipe are for the privileged only.
+    /// True if only privileged users may have a pipe of `slots` slots.
     pub(crate) fn above_pipe(&self, slots: u32) -> bool {
         slots > self.pipe
     }
@@ -61,16 +68,18 @@ impl Limits {
         self.user_hard != 0 && user_slots > self.user_hard
     }
 
-    /// True if to grow a pipe to so many slots in all pipes of its user is for the privileged only.
+    /// True if only privileged users may make a pipe grow so that all their pipes have `user_slots`
+    /// slots.
     pub(crate) fn above_user(&self, user_slots: u64) -> bool {
         self.above_soft(user_slots) || self.above_hard(user_slots)
     }
 
-    /// The number of slots of a new pipe. [`None`] if there is to be none.
+    /// The number of slots of a new pipe. [`None`] if the hard limit forbids a new pipe.
     ///
-    /// `count` counts slots to the user, in place of what it counted before, and returns how many the
-    /// user has in all. The other two say whether the user is privileged: they are asked only where
-    /// it matters, since to ask may be recorded as a use of privileges.
+    /// `count` charges the given number of slots to the user instead of the previous number, and
+    /// returns the slots of all pipes of the user. `may_exceed_pipe` and `may_exceed_user` say
+    /// whether the user is privileged. They are called only if the answer matters, because the
+    /// kernel may record such a check as a use of privileges.
     pub(crate) fn slots_for_new(
         &self,
         may_exceed_pipe: impl Fn() -> bool,
@@ -122,7 +131,8 @@ mod tests {
         assert_eq!(slots_for(u64::MAX), None);
     }
 
-    /// What a new pipe gets whose user has `others` slots in other pipes, and what is counted then.
+    /// The slots of a new pipe whose user has `others` slots in other pipes, and the number last
+    /// charged.
     fn new_pipe(limits: Limits, others: u64, privileged: bool) -> (Option<u32>, u32) {
         let mut counted = 0;
         let slots = limits.slots_for_new(
@@ -150,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_pipe_is_no_larger_than_anybody_may_make_it() {
+    fn a_new_pipe_respects_the_limit_of_a_pipe() {
         assert_eq!(new_pipe(limits(8192, 0, 0), 0, false), (Some(2), 2));
         assert_eq!(new_pipe(limits(8192, 0, 0), 0, true), (Some(16), 16));
         assert_eq!(new_pipe(limits(65536, 0, 0), 0, false), (Some(16), 16));
@@ -174,14 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_soft_limit_left_counts_for_the_hard_one() {
+    fn the_hard_limit_counts_slots_after_the_soft_one() {
         let both = limits(1 << 20, 50, 100);
         assert_eq!(new_pipe(both, 98, false), (Some(2), 2));
         assert_eq!(new_pipe(both, 99, false).0, None);
     }
 
     #[test]
-    fn no_privilege_is_asked_for_within_the_limits() {
+    fn privileges_are_checked_only_above_the_limits() {
         let asked = Cell::new(false);
         let ask = || {
             asked.set(true);
@@ -195,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn growing_is_limited_by_both() {
+    fn both_limits_apply_to_growing() {
         assert!(!limits(0, 0, 0).above_user(u64::MAX));
         for both in [limits(0, 100, 0), limits(0, 0, 100), limits(0, 100, 200)] {
             assert!(!both.above_user(100));

@@ -1,17 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Every order in which readers and writers of a pipe can take turns, tried out on the host.
+//! A model checker for the wakeups: it visits every order in which readers and writers can run.
 //!
-//! The processes below are the loops of `read.rs` and `write.rs` with the bytes counted and not
-//! copied; what they decide, they decide by [`Offer`], [`WriterTurn`], [`ReaderTurn`] and [`State`],
-//! as the module does. A step is what cannot be divided there: one hold of the lock with what is
-//! published at its end, one wakeup, to get onto a wait queue, to look before sleeping. Signals come
-//! at any time, and pages are missing at any time. All states that can be reached are visited once.
+//! It runs on the host, as unit tests. The processes of the model are the loops of `read.rs` and
+//! `write.rs`, which count bytes instead of copying them. They decide by
+//! [`PostedBytes`](super::posted_write::PostedBytes),
+//! [`WriterPolicy`](super::wakeup::WriterPolicy), [`ReaderPolicy`] and [`State`], as the kernel
+//! module does.
 //!
-//! What must hold: each byte is read once, or is still in the pipe; those of one writer come in
-//! order; each write returns as many bytes as left it; nobody sleeps when nothing more can happen;
-//! and who observes the pipe from outside, by SIGIO or by edge-triggered epoll, was told whenever
-//! there was something to read, or room, that had not been there before.
+//! A step is what other processes cannot interrupt in the kernel module:
+//!
+//! * one hold of the inner lock, with the update of the snapshot at its end;
+//! * one wakeup;
+//! * to join a wait queue;
+//! * to check the condition before sleeping.
+//!
+//! Signals may come at any time, and pages may become non-resident at any time. Each reachable
+//! state is visited once.
+//!
+//! The model checks these properties:
+//!
+//! * Each byte is read once, or is still in the pipe.
+//! * The bytes of one writer are read in order.
+//! * Each write returns the number of bytes that have left its memory.
+//! * When no step is possible any more, no process sleeps for an event that has happened.
+//! * Observers use SIGIO or edge-triggered epoll. Each of them was notified whenever the pipe
+//!   became readable or writable.
 
 mod claim;
 mod peek;
@@ -20,11 +34,11 @@ mod steps;
 mod world;
 
 use super::{
-    offer::Standing,
     posted_read::WaitingReaders,
+    posted_write::Standing,
     seats::Seats,
     state::{Ends, State},
-    turn::{ReaderTurn, Wakes},
+    wakeup::{ReaderPolicy, Wakes},
 };
 use std::{
     collections::{hash_map::Entry, HashMap},
@@ -33,7 +47,7 @@ use std::{
 };
 use world::{At, Job, Process, Queue, World};
 
-/// One line of a trail.
+/// One line that describes a state, for the trail.
 fn summary(world: &World) -> String {
     let processes = world.processes.iter().map(|p| match p.job {
         Job::Write { done, left, .. } => format!(" {:?}({done}+{left})", p.at),
@@ -42,12 +56,12 @@ fn summary(world: &World) -> String {
     let slots = world.slots.len();
     format!(
         "{slots} slots, {:?}:{}",
-        world.offer,
+        world.posted,
         processes.collect::<String>()
     )
 }
 
-/// A hash that is quick and spreads well; nobody attacks it.
+/// A fast hash function with few collisions. It need not resist attacks.
 #[derive(Default)]
 struct Spread(u64);
 
@@ -61,7 +75,7 @@ impl Hasher for Spread {
     }
 
     fn write_u64(&mut self, word: u64) {
-        // The finaliser of MurmurHash3, over what came before.
+        // The finaliser of MurmurHash3, applied to the state so far and the new word.
         let mut h = (self.0 ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd);
         h ^= h >> 33;
         self.0 = h.wrapping_mul(0xc4ce_b9fe_1a85_ec53).rotate_left(29);
@@ -94,9 +108,9 @@ fn hash(world: &World) -> u64 {
     hasher.finish()
 }
 
-/// Visits all that can be reached; returns how many states that were.
+/// Visits all reachable states. Returns their number.
 fn explore(first: World) -> usize {
-    // Where each state was first come to from.
+    // Maps each visited state to the state from which it was first reached.
     let mut seen = HashMap::from([(hash(&first), 0)]);
     let mut todo = vec![first.clone()];
     while let Some(world) = todo.pop() {
@@ -122,7 +136,7 @@ fn explore(first: World) -> usize {
     seen.len()
 }
 
-/// Shows how a state was come to.
+/// Prints the states on the way to `last`.
 fn print_trail(first: &World, seen: &HashMap<u64, u64>, last: u64) {
     let mut trail = vec![last];
     while let Some(before) = seen
@@ -135,63 +149,64 @@ fn print_trail(first: &World, seen: &HashMap<u64, u64>, last: u64) {
     println!("{}", summary(&world));
     for wanted in trail.iter().rev().skip(1) {
         let next = world.next().into_iter().find(|next| hash(next) == *wanted);
-        world = next.expect("the trail is lost");
+        world = next.expect("no step leads to the next state of the trail");
         println!("{}", summary(&world));
     }
 }
 
-/// A pipe of `limit` slots, and processes with the sizes of their calls, in units.
-fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves: bool) -> World {
+/// A pipe of `limit` slots, with writers and readers. Each process has a list of the sizes of its
+/// calls, in units. `leaves_early` says that readers close after their calls.
+fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves_early: bool) -> World {
     let count = writers.len() + readers.len();
     let mut world = World {
         slots: Vec::new(),
         seats: Seats::new(limit as u32),
-        offer: None,
-        demand: None,
+        posted: None,
+        posted_read: None,
         waiting_readers: WaitingReaders::default(),
         waiting_writers: 0,
-        observed: false,
+        output_polled: false,
         share: 3,
-        owed: [false; 4],
+        expected: [false; 4],
         resizes: Vec::new(),
-        resized: Wakes::default(),
+        resize_wakes: Wakes::default(),
         sent: vec![0; count],
         ends: Ends {
             readers: readers.len() as u32,
             writers: writers.len() as u32,
         },
         polled: false,
-        published: State::default(),
+        snapshot: State::default(),
         queues: [Vec::new(), Vec::new(), Vec::new(), Vec::new()],
         processes: Vec::new(),
         signals: 0,
         misses: 0,
-        bad: 0,
-        busy: 0,
+        bad_memory: 0,
+        busy_spaces: 0,
         faults: 0,
         gifts: 0,
         claims: 0,
         claimed: false,
         peeks: 0,
         windows: false,
-        unordered: vec![0; count],
-        look: usize::MAX,
-        stays: false,
+        delivered_units: vec![0; count],
+        resident: usize::MAX,
+        ends_stay_open: false,
     };
     let write = Job::Write {
-        turn: None,
+        policy: None,
         done: 0,
         left: 0,
-        offered: None,
-        standing: Standing::Fresh,
+        posted_units: None,
+        standing: Standing::New,
         waits: false,
         others: false,
     };
     let read = Job::Read {
-        turn: ReaderTurn::default(),
+        policy: ReaderPolicy::default(),
         done: 0,
         want: 0,
-        demands: false,
+        posts: false,
         waits: None,
         interrupted: false,
     };
@@ -205,10 +220,10 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves: bool)
             job,
             queue,
             wakes: Wakes::default(),
-            unclaimed: false,
+            wakes_claim_queue: false,
             signal: false,
             calls: calls.to_vec(),
-            leaves,
+            leaves_early,
             written: 0,
             next_read: 0,
             peeked: Vec::new(),
@@ -218,7 +233,7 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves: bool)
         world.next_call(who);
     }
     world.publish();
-    world.owed = [false; 4];
+    world.expected = [false; 4];
     world
 }
 
@@ -233,78 +248,78 @@ fn two_writers_two_readers() {
 }
 
 #[test]
-fn a_reader_waits_with_room() {
+fn a_reader_posts_its_read() {
     assert!(explore(world(2, &[&[7], &[3]], &[&[4], &[6]], false)) > 10_000);
 }
 
 #[test]
-fn writers_stay() {
+fn writers_do_not_close() {
     let mut world = world(2, &[&[7], &[3, 1]], &[&[4], &[6]], false);
-    world.stays = true;
+    world.ends_stay_open = true;
     assert!(explore(world) > 10_000);
 }
 
 #[test]
-fn the_rest_is_present() {
+fn an_owner_extends_its_posted_write() {
     let mut world = world(2, &[&[11], &[1]], &[&[3], &[2]], false);
-    world.look = 7;
+    world.resident = 7;
     assert!(explore(world) > 10_000);
 }
 
 #[test]
-fn pages_are_missing() {
+fn a_page_is_missed() {
     let mut world = world(2, &[&[7], &[4]], &[&[3], &[2]], false);
     world.misses = 1;
     assert!(explore(world) > 10_000);
 }
 
 #[test]
-fn everybody_faults() {
+fn a_process_faults() {
     let mut world = world(1, &[&[4], &[1, 2]], &[&[1], &[3]], false);
     world.faults = 1;
     assert!(explore(world) > 100_000);
 }
 
 #[test]
-fn somebody_is_signalled() {
+fn a_process_gets_a_signal() {
     let mut world = world(2, &[&[6], &[1]], &[&[1], &[3]], false);
     world.signals = 1;
     assert!(explore(world) > 100_000);
 }
 
 #[test]
-fn readers_leave() {
+fn readers_close_early() {
     let mut world = world(2, &[&[7], &[5]], &[&[1], &[3]], true);
     world.signals = 1;
     assert!(explore(world) > 50_000);
 }
 
 #[test]
-fn somebody_polled() {
+fn every_write_wakes() {
     let mut world = world(2, &[&[7], &[4]], &[&[1], &[3]], false);
     world.polled = true;
     assert!(explore(world) > 10_000);
 }
 
 #[test]
-fn room_is_observed() {
+fn free_slots_are_polled() {
     let mut world = world(2, &[&[7], &[5]], &[&[3], &[1]], false);
-    world.observed = true;
-    world.stays = true;
+    world.output_polled = true;
+    world.ends_stay_open = true;
     assert!(explore(world) > 10_000);
 }
 
 #[test]
 fn writers_have_bad_memory() {
     let mut world = world(2, &[&[7], &[5, 4]], &[&[6, 6]], false);
-    world.bad = 2;
+    world.bad_memory = 2;
     assert!(explore(world) > 1_000);
 }
 
 #[test]
-fn memory_is_busy() {
+fn an_address_space_is_busy() {
     let mut world = world(2, &[&[7], &[5]], &[&[3], &[2]], false);
-    world.busy = 1;
+    world.busy_spaces = 1;
     assert!(explore(world) > 10_000);
 }
 
@@ -327,32 +342,32 @@ fn a_writer_reserves_a_seat() {
 }
 
 #[test]
-fn seats_meet_offers() {
+fn seats_and_posted_writes() {
     let mut world = world(2, &[&[5], &[2]], &[&[2], &[3]], false);
     world.gifts = 1;
     world.signals = 1;
-    world.stays = true;
+    world.ends_stay_open = true;
     assert!(explore(world) > 10_000);
 }
 
-/// Nobody reads on who would set right what a wakeup too few left.
+/// No reader goes on reading later, which would hide a missing wakeup.
 #[test]
-fn a_seat_is_given_up_beside_an_offer() {
+fn a_seat_is_given_up_beside_a_posted_write() {
     let mut world = world(2, &[&[2], &[3]], &[&[1]], true);
     world.gifts = 1;
-    world.stays = true;
+    world.ends_stay_open = true;
     assert!(explore(world) > 100);
 }
 
 #[test]
-fn readers_leave_seats() {
+fn readers_close_with_seats_reserved() {
     let mut world = world(1, &[&[4], &[2]], &[&[2], &[1]], true);
     world.gifts = 2;
     assert!(explore(world) > 10_000);
 }
 
 #[test]
-fn the_capacity_changes_under_seats() {
+fn the_capacity_changes_with_seats_reserved() {
     for resizes in [vec![4], vec![1, 2]] {
         let mut world = world(2, &[&[4], &[3]], &[&[5]], false);
         world.resizes = resizes;
@@ -363,24 +378,24 @@ fn the_capacity_changes_under_seats() {
 
 #[test]
 fn readers_claim_slots() {
-    for leaves in [false, true] {
-        let mut world = world(2, &[&[6], &[2]], &[&[2], &[3]], leaves);
+    for leaves_early in [false, true] {
+        let mut world = world(2, &[&[6], &[2]], &[&[2], &[3]], leaves_early);
         world.claims = 2;
         assert!(explore(world) > 10_000);
     }
 }
 
 #[test]
-fn claims_meet_signals() {
+fn claims_and_signals() {
     let mut world = world(2, &[&[6]], &[&[2], &[2, 1]], false);
     world.claims = 1;
     world.signals = 1;
-    world.stays = true;
+    world.ends_stay_open = true;
     assert!(explore(world) > 10_000);
 }
 
 #[test]
-fn claims_meet_seats() {
+fn claims_and_seats() {
     for resizes in [vec![], vec![1, 4]] {
         let mut world = world(1, &[&[4]], &[&[2], &[4]], false);
         world.claims = 1;
@@ -392,8 +407,8 @@ fn claims_meet_seats() {
 
 #[test]
 fn readers_peek() {
-    for leaves in [false, true] {
-        let mut world = world(2, &[&[5], &[2]], &[&[2], &[3]], leaves);
+    for leaves_early in [false, true] {
+        let mut world = world(2, &[&[5], &[2]], &[&[2], &[3]], leaves_early);
         world.windows = true;
         world.peeks = 2;
         assert!(explore(world) > 10_000);
@@ -401,20 +416,20 @@ fn readers_peek() {
 }
 
 #[test]
-fn peeks_meet_commits_and_signals() {
+fn peeks_commits_and_signals() {
     for limit in 1..=2 {
         let mut world = world(limit, &[&[3], &[2]], &[&[2], &[1]], true);
         world.windows = true;
         world.peeks = 1;
         world.gifts = 1;
         world.signals = 1;
-        world.stays = true;
+        world.ends_stay_open = true;
         assert!(explore(world) > 10_000);
     }
 }
 
 #[test]
-fn peeks_meet_claims_and_resizes() {
+fn peeks_claims_and_resizes() {
     for resizes in [vec![], vec![1, 4]] {
         let mut world = world(2, &[&[6]], &[&[2], &[4]], false);
         world.windows = true;
@@ -425,10 +440,10 @@ fn peeks_meet_claims_and_resizes() {
     }
 }
 
-/// All of it at once takes some minutes.
+/// All budgets at once. It takes some minutes.
 #[test]
 #[ignore = "long"]
-fn everything() {
+fn all_budgets_at_once() {
     let mut world = world(2, &[&[7], &[1, 5]], &[&[1], &[3]], false);
     world.signals = 1;
     world.misses = 1;

@@ -1,22 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! How memory that is gifted is cut into pieces, and what is told of them.
+//! Rules of gifts and moves: how memory is split into pieces, what is reported, and when a gift
+//! costs less than a copy.
 
 use super::PAGE_SIZE;
 
 /// Bytes of a huge page.
 pub(crate) const HUGE_SIZE: usize = 512 * PAGE_SIZE;
 
-/// The next piece of a range of memory.
+/// A gift may enter a pipe that has fewer huge pages and frames than this. The limit is small,
+/// because gifts are charged to no memory cgroup.
+pub(crate) const HUGE_MAX: u64 = 4;
+
+/// A committed frame may enter a pipe that has fewer huge pages and frames than this. Frames are
+/// charged to the memory cgroup of the task that allocated them.
+pub(crate) const FRAMES_MAX: u64 = 8;
+
+/// A piece of the memory that a writer gifts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
-    /// A whole huge page.
+    /// A whole, aligned huge page.
     Whole,
-    /// So many bytes that are none: up to where one begins, or to the end.
+    /// This number of bytes that contain no whole huge page. They end where a whole huge page
+    /// begins, or at the end of the memory.
     Part(usize),
 }
 
-/// The first piece of the `bytes` bytes at `at`; [`None`] if there are no bytes.
+/// The first piece of the `bytes` bytes at address `at`. [`None`] if `bytes` is 0.
 pub(crate) fn next_piece(at: usize, bytes: usize) -> Option<Piece> {
     if bytes == 0 {
         return None;
@@ -28,50 +38,50 @@ pub(crate) fn next_piece(at: usize, bytes: usize) -> Option<Piece> {
     } else if before == 0 || bytes <= before {
         Piece::Part(bytes)
     } else if bytes - before < HUGE_SIZE {
-        // No whole one comes.
+        // No whole huge page follows.
         Piece::Part(bytes)
     } else {
         Piece::Part(before)
     })
 }
 
-/// Of the `bytes` bytes at `at`, how many come before the first whole small page, and how many such pages
-/// there are.
+/// Finds the whole 4 KiB pages in the `bytes` bytes at address `at`.
+///
+/// Returns the number of bytes before the first such page, and the number of such pages.
 pub(crate) fn small_pages(at: usize, bytes: usize) -> (usize, usize) {
     let before = (at.wrapping_neg() % PAGE_SIZE).min(bytes);
 
     (before, (bytes - before) / PAGE_SIZE)
 }
 
-/// The reasons there can be, by their numbers in the ABI.
+/// The number of reasons for a copy. The ABI numbers the reasons.
 pub(crate) const REASONS: usize = 16;
 
-/// What became of the pieces.
+/// The report of a call that gifts or moves pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
-    /// Bytes of pages that were moved.
+    /// Bytes of pages that were gifted or moved.
     pub(crate) moved: u64,
     /// Bytes that were copied.
     pub(crate) copied: u64,
-    /// Pieces of at most a huge page that were copied, by the reason.
+    /// For each reason, the number of copied pieces of at most one huge page.
     pub(crate) why: [u32; REASONS],
 }
 
 impl Report {
-    /// All bytes.
+    /// Bytes that were transferred in all.
     pub(crate) fn done(&self) -> u64 {
         self.moved + self.copied
     }
 
-    /// Pages of `bytes` bytes were moved.
+    /// Counts `bytes` bytes of pages that were gifted or moved.
     pub(crate) fn moved(&mut self, bytes: usize) {
         self.moved += bytes as u64;
     }
 
-    /// `bytes` bytes were copied, since a huge page could not be moved for this `reason`. Nothing is
-    /// told of no bytes.
+    /// Counts `bytes` bytes that were copied because of `reason`. Zero bytes count as no piece.
     pub(crate) fn copied(&mut self, bytes: usize, reason: usize) {
-        // CAST: A range of memory has less than 2^48 bytes.
+        // CAST: One call transfers at most MAX_RW_COUNT bytes, so the pieces are few.
         let pieces = bytes.div_ceil(HUGE_SIZE) as u32;
 
         self.copied += bytes as u64;
@@ -81,64 +91,66 @@ impl Report {
     }
 }
 
-/// What became of the last huge page of a pipe.
+/// How the last huge page of a pipe was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Last {
-    /// There was none.
+    /// No huge page was gifted yet.
     #[default]
     None,
-    /// It is not read yet.
+    /// No reader has read it yet.
     Unread,
-    /// It came into a reader's memory.
-    Landed,
-    /// It was copied.
+    /// A reader moved it.
+    Moved,
+    /// A reader copied from it.
     Copied,
 }
 
-/// When a huge page is worth taking.
+/// Decides whether a gift that needs a cleared replacement costs less than a copy.
 ///
-/// To clear a page that takes its place costs most of what a copy does: it is worth it where readers
-/// save the copy. Where they do not, pages that go round need no clearing, but there have to be some:
-/// what they have saved pays for one more, now and then.
+/// To clear a replacement costs most of what a copy costs. The gift costs less if the reader then
+/// moves the page and so saves the copy. If readers copy, gifts cost less only with replacements
+/// that need not be cleared. Such a replacement is a page that was gifted before, so some pages
+/// have to be gifted first. Therefore each [`Self::PRICE`] gifts without clearing allow one gift
+/// with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Worth {
+pub(crate) struct CostPolicy {
     last: Last,
-    /// Pages that were not cleared, since one was that nobody landed.
+    /// Gifts without clearing since a replacement was last cleared for readers that copy.
     saved: u32,
 }
 
-impl Worth {
-    /// Pages that went round for each one that is cleared for readers who copy.
+impl CostPolicy {
+    /// The number of gifts without clearing that allow one cleared replacement, if readers copy.
     const PRICE: u32 = 8;
 
-    /// Whether to take a page that one of zeros replaces, which is to be cleared for that.
+    /// True if a page may be gifted whose replacement has to be cleared first.
     pub(crate) fn may_clear(self) -> bool {
         match self.last {
-            Last::None | Last::Landed => true,
+            Last::None | Last::Moved => true,
             Last::Unread | Last::Copied => self.saved >= Self::PRICE,
         }
     }
 
-    /// A page was taken, and replaced by one of zeros.
+    /// Counts a gift whose replacement was cleared.
     pub(crate) fn cleared(&mut self) {
         match self.last {
             Last::None => self.last = Last::Unread,
-            Last::Landed => (),
+            Last::Moved => (),
             Last::Unread | Last::Copied => self.saved = 0,
         }
     }
 
-    /// A page was taken, and replaced by one that went round.
+    /// Counts a gift whose replacement did not have to be cleared.
     pub(crate) fn reused(&mut self) {
         self.saved = self.saved.saturating_add(1);
     }
 
-    /// A page came into a reader's memory.
-    pub(crate) fn landed(&mut self) {
-        self.last = Last::Landed;
+    /// Records that a reader moved a page.
+    pub(crate) fn moved_in(&mut self) {
+        self.last = Last::Moved;
     }
 
-    /// A page was copied to a reader's memory.
+    /// Records that a reader copied from a page.
     pub(crate) fn copied(&mut self) {
         self.last = Last::Copied;
     }
@@ -150,7 +162,7 @@ mod tests {
 
     const H: usize = HUGE_SIZE;
 
-    /// The pieces of a range: how long each is, whole ones as 0.
+    /// True if the range is split into `pieces`: their lengths, with 0 for a whole huge page.
     fn cut(mut at: usize, mut bytes: usize, pieces: &[usize]) -> bool {
         for piece in pieces {
             let step = match next_piece(at, bytes) {
@@ -165,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_pages_are_cut_out() {
+    fn whole_huge_pages_are_found() {
         assert!(cut(H, 0, &[]));
         assert!(cut(H, H, &[0]));
         assert!(cut(3 * H, 2 * H, &[0, 0]));
@@ -175,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_no_whole_page_is_one_piece() {
+    fn memory_without_a_whole_page_is_one_piece() {
         assert!(cut(H, H - 1, &[H - 1]));
         assert!(cut(H + 1, H, &[H]));
         assert!(cut(H - 1, H, &[H]));
@@ -190,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn small_pages_are_cut_out() {
+    fn whole_small_pages_are_found() {
         const P: usize = PAGE_SIZE;
         assert_eq!(small_pages(P, 0), (0, 0));
         assert_eq!(small_pages(P, P - 1), (0, 0));
@@ -216,32 +228,38 @@ mod tests {
     }
 
     #[test]
-    fn one_page_is_tried() {
-        let mut worth = Worth::default();
-        assert!(worth.may_clear());
-        worth.cleared();
-        assert!(!worth.may_clear());
-        worth.copied();
-        assert!(!worth.may_clear());
-        worth.landed();
-        assert!(worth.may_clear());
-        worth.cleared();
-        assert!(worth.may_clear());
-        worth.copied();
-        assert!(!worth.may_clear());
+    fn one_page_is_gifted_to_see_how_it_is_read() {
+        let mut cost = CostPolicy::default();
+        assert!(cost.may_clear());
+        cost.cleared();
+        assert!(!cost.may_clear());
+        cost.copied();
+        assert!(!cost.may_clear());
+        cost.moved_in();
+        assert!(cost.may_clear());
+        cost.cleared();
+        assert!(cost.may_clear());
+        cost.copied();
+        assert!(!cost.may_clear());
     }
 
     #[test]
-    fn what_goes_round_pays_for_one_more() {
-        let mut worth = Worth::default();
-        worth.cleared();
-        worth.copied();
-        for _ in 0..Worth::PRICE {
-            assert!(!worth.may_clear());
-            worth.reused();
+    fn reused_pages_pay_for_one_cleared_page() {
+        let mut cost = CostPolicy::default();
+        cost.cleared();
+        cost.copied();
+        for _ in 0..CostPolicy::PRICE {
+            assert!(!cost.may_clear());
+            cost.reused();
         }
-        assert!(worth.may_clear());
-        worth.cleared();
-        assert!(!worth.may_clear());
+        assert!(cost.may_clear());
+        cost.cleared();
+        assert!(!cost.may_clear());
+    }
+
+    #[test]
+    fn gifts_leave_space_for_frames() {
+        // Both limits count huge pages and frames.
+        assert_eq!(HUGE_MAX.max(FRAMES_MAX), FRAMES_MAX);
     }
 }

@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Where the first bytes of a write go.
+//! Merging: which bytes of a write are appended to the last slot.
 //!
-//! A pipe has slots, not bytes: a write fills new slots of a page each, except that the odd bytes
-//! of a write, those beyond whole pages, are appended to the last slot when they fit. It follows
-//! `anon_pipe_write()`.
+//! A write fills new slots, each with at most a page. Its odd bytes are the exception: those beyond
+//! whole pages. They come first, and are appended to the last slot if they fit there. The rule is
+//! that of `anon_pipe_write()`.
 
 use super::PAGE_SIZE;
 
-/// What the last slot of a pipe says about being appended to.
+/// The last used slot of a pipe, as merging sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LastSlot {
-    /// Offset in its page of the first byte behind its data.
+    /// Offset in the page of the slot where its data ends.
     pub(crate) end: usize,
-    /// Whether it may be appended to. A packet and a page that is not the pipe's own may not.
+    /// True if bytes may be appended: the slot is part of a stream, in a page of the pipe's own.
     pub(crate) mergeable: bool,
 }
 
-/// How many bytes, from the front, of a write of `total` bytes are appended to the last slot.
+/// The number of bytes of a write of `total` bytes that are appended to the last slot.
 ///
-/// [`None`] when the write starts with a new slot. `last` is [`None`] for an empty pipe. Never
-/// zero and always less than a page.
+/// They are the first bytes of the write. The number is not zero, and less than a page. [`None`] if
+/// the write begins with a new slot. `last` is [`None`] if nothing can be appended, as in an empty
+/// pipe.
 pub(crate) fn merge_len(total: usize, last: Option<LastSlot>) -> Option<usize> {
     let odd = total % PAGE_SIZE;
     let last = last?;
@@ -63,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_are_left_alone() {
+    fn nothing_is_appended_to_a_packet() {
         let packet = Some(LastSlot {
             end: 10,
             mergeable: false,

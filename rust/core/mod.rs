@@ -2,11 +2,11 @@
 
 //! The rules of a pipe, as pure functions and values.
 //!
-//! Nothing here knows the kernel, takes a lock, sleeps or touches memory it was not given: what can
-//! be said about a pipe without doing anything to it is said here, once. The module calls it from
-//! inside the kernel; on the host it is a crate of its own, tested by `tests/unit`.
+//! Nothing in this module calls the kernel, takes a lock, sleeps or uses memory of others. The rest
+//! of the kernel module applies these rules under the locks that it holds. On the host this module
+//! is a crate of its own, which `tests/unit` tests.
 //!
-//! The rules are those of Linux 7.3, `fs/pipe.c`; each file names the function it follows.
+//! The rules are those of Linux 7.3, `fs/pipe.c`. Each file names the functions that it follows.
 
 #![forbid(unsafe_code)]
 
@@ -17,11 +17,12 @@ pub(crate) mod capacity;
 mod explore;
 pub(crate) mod gift;
 pub(crate) mod merge;
-pub(crate) mod offer;
+pub(crate) mod outcome;
 pub(crate) mod posted_read;
+pub(crate) mod posted_write;
 pub(crate) mod seats;
 pub(crate) mod state;
-pub(crate) mod turn;
+pub(crate) mod wakeup;
 
-/// Bytes in a page, and in a full slot.
+/// Bytes of a page. This is the maximum for a slot that no gift and no window has filled.
 pub(crate) const PAGE_SIZE: usize = 4096;

@@ -1,44 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What a waiting reader posts: room in its memory, which a writer may fill directly.
+//! The rules of posted reads: when a writer may push, and which bytes of a push count.
 //!
-//! One write serves a posted read, once: bytes of a later write need not follow on those that the
-//! reader has, if other readers took something in between. A push that delivers nothing because the
-//! *writer's* own memory cannot be read leaves the posted read as it was, for the next write.
+//! A posted read is a blocked read into whose memory a writer may copy. At most one push fills it.
+//! A later write may not follow the bytes that the reader has, because other readers may have read
+//! bytes in between. One kind of push leaves the posted read open for the next write: a push that
+//! delivers nothing because the *writer's* own memory cannot be read.
 //!
-//! Readers are served in the order in which they began to wait: a push goes to a posted read only when
-//! no other reader waits ahead of it.
+//! Readers are served in the order in which they began to wait. So a writer pushes only if no other
+//! reader waits ahead of the owner of the posted read.
 //!
-//! Slots are counted as if the bytes had passed through them: what a push copied of a slot that it
-//! could not complete is taken back. Each push begins at the start of the reader's memory.
+//! Slots are counted as if the bytes had gone through slots. If a push ends early, the writer
+//! rewinds its source to the start of a slot that the push did not complete. Each push begins at
+//! the start of the reader's memory.
 
-use super::offer::part;
+use super::{outcome::Outcome, posted_write::partial_slot};
 
-/// Why a push came to an end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PushEnd {
-    /// Everything that was asked for was copied.
-    All,
-    /// The writer's own memory cannot be read without a fault.
-    Writer,
-    /// The reader's memory cannot be written without its owner.
-    Reader,
-}
-
-/// The place of a reader among those that wait for data.
+/// The position of a reader among the readers that wait for data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Ticket(pub(super) u64);
 
-/// The readers that wait for data.
+/// The readers that wait for data, in the order in which they began to wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct WaitingReaders {
+    /// Number of readers that wait.
     pub(super) count: u32,
+    /// The ticket of the next reader that begins to wait.
     pub(super) next: u64,
 }
 
 impl WaitingReaders {
-    /// A reader begins to wait, behind the others; `post` is what it posts, if it posts.
-    pub(crate) fn enter(&mut self, post: Option<&mut PostedRead>) -> Ticket {
+    /// Adds a reader behind the others. `post` is the posted read of this reader, if it posts.
+    pub(crate) fn enter(&mut self, post: Option<&mut PostedSpace>) -> Ticket {
         let ticket = Ticket(self.next);
 
         if let Some(posted) = post {
@@ -50,8 +43,9 @@ impl WaitingReaders {
         ticket
     }
 
-    /// The reader with `ticket` waits no more, while `posted` is what a reader has posted.
-    pub(crate) fn leave(&mut self, ticket: Ticket, posted: Option<&mut PostedRead>) {
+    /// Removes the reader with `ticket`. `posted` is the posted read of another reader, if there is
+    /// one.
+    pub(crate) fn leave(&mut self, ticket: Ticket, posted: Option<&mut PostedSpace>) {
         self.count -= 1;
         if self.count == 0 {
             self.next = 0;
@@ -62,87 +56,89 @@ impl WaitingReaders {
     }
 }
 
-/// A read that waits with its memory at the disposal of a writer.
+/// The byte counts of a posted read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct PostedRead {
-    /// Bytes that the reader has room for.
-    room: usize,
-    /// Bytes that a writer has delivered.
-    filled: usize,
-    /// No writer has served it, nor found its memory missing.
+pub(crate) struct PostedSpace {
+    /// Bytes of the reader's memory that a writer may fill.
+    space: usize,
+    /// Bytes that a writer has pushed.
+    pushed: usize,
+    /// No push has delivered bytes or ended with a miss.
     open: bool,
-    /// The place of its reader.
+    /// The position of the owner among the waiting readers.
     pub(super) ticket: Ticket,
-    /// Readers that began to wait before it, and still do.
+    /// Readers that began to wait before the owner, and still wait.
     ahead: u32,
 }
 
-impl PostedRead {
-    /// A read with room for `room` bytes.
-    pub(crate) fn new(room: usize) -> Self {
+impl PostedSpace {
+    /// A posted read with space for `space` bytes.
+    pub(crate) fn new(space: usize) -> Self {
         Self {
-            room,
-            filled: 0,
+            space,
+            pushed: 0,
             open: true,
             ticket: Ticket(0),
             ahead: 0,
         }
     }
 
-    /// Bytes that one push may copy.
-    pub(crate) fn room(&self) -> usize {
-        self.room
+    /// The maximum number of bytes of a push.
+    pub(crate) fn space(&self) -> usize {
+        self.space
     }
 
-    /// Bytes that a writer has delivered.
-    pub(crate) fn filled(&self) -> usize {
-        self.filled
+    /// Bytes that a writer has pushed.
+    pub(crate) fn pushed(&self) -> usize {
+        self.pushed
     }
 
-    /// True if no writer has served it, nor found its memory missing: it may be posted, also again.
+    /// True if no push has delivered bytes or ended with a miss. Then the read may be posted, or
+    /// posted again.
     pub(crate) fn is_unserved(&self) -> bool {
         self.open
     }
 
-    /// True if a writer may push: nobody has served it, and nobody waits ahead of it.
+    /// True if a writer may push: the read is unserved, and no other reader waits ahead of its
+    /// owner.
     pub(crate) fn is_open(&self) -> bool {
         self.open && self.ahead == 0
     }
 
-    /// Accounts for a push that copied `copied` bytes, the first of them `offset` bytes into a slot.
+    /// Counts a push that copied `copied` bytes, of which the first one is at slot offset `offset`.
     ///
-    /// Returns how many of these bytes the writer has to take back: those of a slot that the push
-    /// could not complete.
-    pub(crate) fn settle(&mut self, copied: usize, offset: usize, end: PushEnd) -> usize {
-        let undone = if end == PushEnd::All {
+    /// Returns how many bytes the writer has to rewind: those of a slot that the push did not
+    /// complete.
+    pub(crate) fn settle(&mut self, copied: usize, offset: usize, outcome: Outcome) -> usize {
+        let undone = if outcome == Outcome::All {
             0
         } else {
-            part(offset, copied)
+            partial_slot(offset, copied)
         };
 
-        self.filled = copied - undone;
-        self.open = self.filled == 0 && end == PushEnd::Writer;
+        self.pushed = copied - undone;
+        self.open = self.pushed == 0 && outcome == Outcome::Stopped;
         undone
     }
 }
 
 #[cfg_attr(not(test), kernel::macros::kunit_tests(zpipe_core_posted_read))]
 mod tests {
-    use super::super::PAGE_SIZE;
+    use super::super::{outcome::Miss, PAGE_SIZE};
     use super::*;
 
     #[test]
     fn a_push_serves_a_posted_read_once() {
-        let mut read = PostedRead::new(9);
-        assert!(read.is_open() && read.filled() == 0 && read.room() == 9);
-        assert_eq!(read.settle(5, 0, PushEnd::All), 0);
-        assert!(!read.is_open() && read.filled() == 5);
+        let mut read = PostedSpace::new(9);
+        assert!(read.is_open() && read.pushed() == 0 && read.space() == 9);
+        assert_eq!(read.settle(5, 0, Outcome::All), 0);
+        assert!(!read.is_open() && read.pushed() == 5);
     }
 
     #[test]
     fn readers_that_wait_ahead_are_served_first() {
         let mut waiting = WaitingReaders::default();
-        let mut read = PostedRead::new(9);
+        let mut read = PostedSpace::new(9);
         let first = waiting.enter(None);
         let second = waiting.enter(None);
         let own = waiting.enter(Some(&mut read));
@@ -158,33 +154,35 @@ mod tests {
     }
 
     #[test]
-    fn what_is_copied_of_an_unfinished_slot_is_taken_back() {
-        let mut read = PostedRead::new(9 * PAGE_SIZE);
-        assert_eq!(read.settle(PAGE_SIZE + 7, 0, PushEnd::Writer), 7);
-        assert!(!read.is_open() && read.filled() == PAGE_SIZE);
+    fn a_push_rewinds_an_incomplete_slot() {
+        let mut read = PostedSpace::new(9 * PAGE_SIZE);
+        assert_eq!(read.settle(PAGE_SIZE + 7, 0, Outcome::Stopped), 7);
+        assert!(!read.is_open() && read.pushed() == PAGE_SIZE);
 
-        let mut read = PostedRead::new(9 * PAGE_SIZE);
+        let mut read = PostedSpace::new(9 * PAGE_SIZE);
         assert_eq!(
-            read.settle(PAGE_SIZE + 7, PAGE_SIZE - 7, PushEnd::Reader),
+            read.settle(PAGE_SIZE + 7, PAGE_SIZE - 7, Outcome::Missed(Miss::Page)),
             0
         );
-        assert_eq!(read.filled(), PAGE_SIZE + 7);
+        assert_eq!(read.pushed(), PAGE_SIZE + 7);
     }
 
     #[test]
-    fn a_writer_without_its_own_memory_leaves_the_read_open() {
-        let mut read = PostedRead::new(9 * PAGE_SIZE);
-        assert_eq!(read.settle(7, 0, PushEnd::Writer), 7);
-        assert!(read.is_open() && read.filled() == 0);
+    fn a_fault_of_the_writer_leaves_the_read_open() {
+        let mut read = PostedSpace::new(9 * PAGE_SIZE);
+        assert_eq!(read.settle(7, 0, Outcome::Stopped), 7);
+        assert!(read.is_open() && read.pushed() == 0);
     }
 
     #[test]
-    fn a_reader_without_memory_is_asked_once() {
-        let mut read = PostedRead::new(9 * PAGE_SIZE);
-        assert_eq!(read.settle(7, 0, PushEnd::Reader), 7);
-        assert!(!read.is_open() && read.filled() == 0);
-        let mut read = PostedRead::new(9 * PAGE_SIZE);
-        assert_eq!(read.settle(0, 0, PushEnd::Reader), 0);
+    fn a_miss_closes_the_posted_read() {
+        for miss in [Miss::Busy, Miss::Mapping, Miss::Page] {
+            let mut read = PostedSpace::new(9 * PAGE_SIZE);
+            assert_eq!(read.settle(7, 0, Outcome::Missed(miss)), 7);
+            assert!(!read.is_open() && read.pushed() == 0);
+        }
+        let mut read = PostedSpace::new(9 * PAGE_SIZE);
+        assert_eq!(read.settle(0, 0, Outcome::Missed(Miss::Page)), 0);
         assert!(!read.is_open());
     }
 }

@@ -1,28 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! How many slots of a pipe may be used, where some are reserved.
+//! The number of slots that may be used, if some are reserved or held.
 //!
-//! Page tables cannot be changed under the pipe's lock. So a writer that gifts a huge page reserves
-//! a free slot first, its *seat*. Where in the ring that is, is not said: only how many may be used
-//! changes. To everybody else a reserved slot is one that holds data.
+//! Page tables cannot be changed under the inner lock. So a writer first reserves a free slot for a
+//! huge page, its *seat*. A seat is only a number: it has no position in the ring, and the number
+//! of usable slots is one less. For all other tasks a reserved slot is a used one.
 //!
-//! What a read window shows has left the ring, and may come back to the front of it. Until it is read
-//! the slot it was in is *held*: it is free for nobody.
+//! Slots that a read window shows have left the ring, and may return to its front. They are *held*
+//! until the reader has consumed them. A held slot still counts against the capacity, so the number
+//! of usable slots is one less for each.
 
-/// The slots of a ring.
+/// The slots of a ring, by what they may be used for.
 ///
 /// # Invariants
 ///
-/// `limit + reserved + held` are all slots there are.
+/// `limit + reserved + held` is the number of slots of the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Seats {
+    /// Slots that may be used: all those that are neither reserved nor held.
     limit: u32,
+    /// Slots that writers have reserved.
     reserved: u32,
+    /// Slots that are held for a read window.
     held: u32,
 }
 
 impl Seats {
-    /// Of `slots` slots none is reserved.
+    /// A ring of `slots` slots, none of which is reserved or held.
     pub(crate) fn new(slots: u32) -> Self {
         Self {
             limit: slots,
@@ -31,65 +35,66 @@ impl Seats {
         }
     }
 
-    /// Slots that may hold data.
+    /// The number of slots that may be used.
     pub(crate) fn limit(self) -> u32 {
         self.limit
     }
 
-    /// Slots there are.
+    /// The number of all slots of the ring.
     pub(crate) fn slots(self) -> u32 {
         self.limit + self.reserved + self.held
     }
 
-    /// Slots that writers have reserved.
+    /// The number of slots that writers have reserved.
     pub(crate) fn reserved(self) -> u32 {
         self.reserved
     }
 
-    /// Holds a slot that was just emptied, of those that may hold data.
+    /// Holds a slot that has just been taken out of the ring.
     pub(crate) fn hold(&mut self) {
         if self.limit != 0 {
-            // INVARIANT: The sum stays.
+            // INVARIANT: The sum does not change.
             self.limit -= 1;
             self.held += 1;
         }
     }
 
-    /// A held slot is free again, or is about to be used. Says whether one was held.
-    pub(crate) fn let_go(&mut self) -> bool {
+    /// Releases a held slot, which is then free or about to be used. False if none was held.
+    pub(crate) fn release_held(&mut self) -> bool {
         let held = self.held != 0;
         if held {
-            // INVARIANT: The sum stays.
+            // INVARIANT: The sum does not change.
             self.limit += 1;
             self.held -= 1;
         }
         held
     }
 
-    /// Reserves a slot, where `used` others hold data; says whether there was one that is free.
+    /// Reserves a free slot, with `used` slots used. False if no slot is free.
     pub(crate) fn reserve(&mut self, used: u32) -> bool {
         let free = used < self.limit;
         if free {
-            // INVARIANT: The sum stays.
+            // INVARIANT: The sum does not change.
             self.limit -= 1;
             self.reserved += 1;
         }
         free
     }
 
-    /// A reserved slot is free again, or is about to be used. Says whether one was reserved.
+    /// Releases a reserved slot, which is then free or about to be used. False if none was
+    /// reserved.
     pub(crate) fn release(&mut self) -> bool {
-        let held = self.reserved != 0;
-        if held {
-            // INVARIANT: The sum stays.
+        let reserved = self.reserved != 0;
+        if reserved {
+            // INVARIANT: The sum does not change.
             self.limit += 1;
             self.reserved -= 1;
         }
-        held
+        reserved
     }
 
-    /// The same reservations and held slots in a ring of `slots` slots, of which `used` hold data. [`None`] if
-    /// they do not fit.
+    /// The same reserved and held slots in a ring of `slots` slots, of which `used` are used.
+    /// [`None`] if they do not fit.
     pub(crate) fn resized(self, slots: u32, used: u32) -> Option<Self> {
         let limit = slots.checked_sub(self.reserved + self.held)?;
 
@@ -124,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn reservations_take_part_in_a_resize() {
+    fn a_resize_keeps_reserved_slots() {
         let mut seats = Seats::new(4);
         assert!(seats.reserve(1));
         assert!(seats.resized(1, 1).is_none());
@@ -136,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_held_slot_is_free_for_nobody() {
+    fn a_held_slot_counts_as_used() {
         let mut seats = Seats::new(2);
         seats.hold();
         assert_eq!((seats.limit(), seats.slots()), (1, 2));
@@ -146,8 +151,8 @@ mod tests {
         assert_eq!((seats.limit(), seats.reserved(), seats.slots()), (0, 1, 2));
         assert!(seats.resized(1, 0).is_none());
         assert_eq!(seats.resized(4, 2).map(|s| s.limit()), Some(2));
-        assert!(seats.let_go());
-        assert!(!seats.let_go());
+        assert!(seats.release_held());
+        assert!(!seats.release_held());
         assert!(seats.release());
         assert_eq!((seats.limit(), seats.slots()), (2, 2));
     }

@@ -1,124 +1,127 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What can be told of a pipe from its counts: who may go on, and what poll says.
+//! The state of a pipe, as counts: which tasks can go on, and what poll reports.
 //!
-//! It follows `pipe_readable()`, `pipe_writable()` and `pipe_poll()`.
+//! The rules are those of `pipe_readable()`, `pipe_writable()` and `pipe_poll()`.
 
-/// What a file may do with its pipe.
+/// The directions in which a file uses its pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Access {
-    /// The file reads.
+    /// The file is open for reading.
     pub(crate) read: bool,
-    /// The file writes.
+    /// The file is open for writing.
     pub(crate) write: bool,
 }
 
-/// Slots and pages of a pipe.
+/// The occupancy of a pipe: its slots, its spare pages and what is posted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Room {
-    /// Slots that hold data. Less than 2^24.
+pub(crate) struct Occupancy {
+    /// Used slots. Less than 2^24.
     pub(crate) used: u32,
-    /// Slots that may be used. Less than 2^24.
+    /// Slots that may be used: those that are neither reserved nor held. Less than 2^24.
     pub(crate) limit: u32,
-    /// Pages at hand for writers. Less than 2^8.
+    /// Spare pages, which the next write need not allocate. Less than 2^8.
     pub(crate) spare: u32,
-    /// What a blocked writer offers, behind the slots.
-    pub(crate) offer: Offered,
-    /// A reader that waits has been given something.
+    /// The posted write.
+    pub(crate) posted: PostedState,
+    /// A read is posted, and a writer has pushed to it.
     pub(crate) pushed: bool,
-    /// A reader that waits can be given something.
-    pub(crate) demanded: bool,
+    /// A read is posted, and a writer may push to it.
+    pub(crate) pushable: bool,
 }
 
-/// What can be told of an [`Offer`](super::offer::Offer) from outside.
+/// The state of a posted write ([`PostedBytes`](super::posted_write::PostedBytes)) for other tasks.
+/// All fields are false if no write is posted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Offered {
-    /// Readers can take something of one, so there is no room for other writers.
-    pub(crate) takeable: bool,
-    /// Its owner has to come back.
-    pub(crate) due: bool,
+pub(crate) struct PostedState {
+    /// Readers can pull something, so the pipe counts as full.
+    pub(crate) pullable: bool,
+    /// The owner must withdraw the posted write.
+    pub(crate) must_withdraw: bool,
 }
 
-impl Room {
-    /// In one word.
+impl Occupancy {
+    /// Packs the occupancy into one word.
     pub(crate) fn pack(self) -> u64 {
         let bit = |on, shift| u64::from(on) << shift;
 
         let counts =
             u64::from(self.used) | u64::from(self.limit) << 24 | u64::from(self.spare) << 48;
-        if self.offer == Offered::default() && !self.demanded && !self.pushed {
-            // As most of the time.
+        if self.posted == PostedState::default() && !self.pushable && !self.pushed {
+            // Usually nothing is posted.
             return counts;
         }
         counts
-            | bit(self.offer.takeable, 56)
-            | bit(self.offer.due, 57)
+            | bit(self.posted.pullable, 56)
+            | bit(self.posted.must_withdraw, 57)
             | bit(self.pushed, 58)
-            | bit(self.demanded, 59)
+            | bit(self.pushable, 59)
     }
 
-    /// Out of one word.
+    /// Unpacks a word of [`Self::pack`].
     pub(crate) fn unpack(word: u64) -> Self {
         const SLOTS: u64 = (1 << 24) - 1;
         let bit = |shift: u32| word >> shift & 1 != 0;
 
-        // CAST: Of 24, 24 and 8 bits.
+        // CAST: The values have 24, 24 and 8 bits.
         Self {
             used: (word & SLOTS) as u32,
             limit: (word >> 24 & SLOTS) as u32,
             spare: (word >> 48 & 0xff) as u32,
-            offer: Offered {
-                takeable: bit(56),
-                due: bit(57),
+            posted: PostedState {
+                pullable: bit(56),
+                must_withdraw: bit(57),
             },
             pushed: bit(58),
-            demanded: bit(59),
+            pushable: bit(59),
         }
     }
 
-    /// How many of the `pages` pages that a write takes must be allocated to fill what is free.
+    /// The number of pages that must be allocated so that a write of `pages` pages can fill the
+    /// free slots.
     pub(crate) fn missing(self, pages: usize) -> usize {
-        // CAST: A u32 fits.
+        // CAST: A u32 fits into a usize.
         let free = self.limit.saturating_sub(self.used) as usize;
 
         pages.min(free).saturating_sub(self.spare as usize)
     }
 
-    /// Whether there is nothing to read.
+    /// True if a read finds no data.
     pub(crate) fn empty(self) -> bool {
-        self.used == 0 && !self.offer.takeable
+        self.used == 0 && !self.posted.pullable
     }
 
-    /// Whether there is no room to write.
+    /// True if a write finds no free slot.
     pub(crate) fn full(self) -> bool {
-        self.used >= self.limit || self.offer.takeable
+        self.used >= self.limit || self.posted.pullable
     }
 }
 
-/// One number for each side of a pipe.
+/// A number for each side of a pipe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Sides {
-    /// Of those that read.
+    /// The number for the readers.
     pub(crate) readers: u32,
-    /// Of those that write.
+    /// The number for the writers.
     pub(crate) writers: u32,
 }
 
-/// Files that are open, those included that still wait in open.
+/// The number of open files, including those whose open still waits for a partner. A file that
+/// reads and writes counts on both sides.
 pub(crate) type Ends = Sides;
 
-/// How often the pipe was opened. Wraps.
+/// The number of opens so far. It wraps.
 pub(crate) type Opens = Sides;
 
 impl Sides {
-    /// In one word.
+    /// Packs both numbers into one word.
     pub(crate) fn pack(self) -> u64 {
         u64::from(self.readers) | u64::from(self.writers) << 32
     }
 
-    /// Out of one word.
+    /// Unpacks a word of [`Self::pack`].
     pub(crate) fn unpack(word: u64) -> Self {
-        // CAST: Of 32 bits each.
+        // CAST: Each number has 32 bits.
         Self {
             readers: word as u32,
             writers: (word >> 32) as u32,
@@ -126,54 +129,55 @@ impl Sides {
     }
 }
 
-/// The counts of a pipe at one moment.
+/// The state of a pipe. In a snapshot the fields may be of different moments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct State {
-    /// Slots and pages.
-    pub(crate) room: Room,
-    /// Files that are open.
+    /// Slots, spare pages and what is posted.
+    pub(crate) occupancy: Occupancy,
+    /// Open files.
     pub(crate) ends: Ends,
-    /// How often it was opened.
+    /// Opens so far.
     pub(crate) opens: Opens,
 }
 
-/// What poll says of a file, in words; the caller knows the bits.
+/// The conditions that poll reports for a file. The caller translates them into poll's bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ready {
-    /// There is something to read.
+    /// There is data to read.
     pub(crate) input: bool,
-    /// There is room to write.
+    /// There is a free slot to write to.
     pub(crate) output: bool,
-    /// Nobody writes, and somebody did since this file was opened.
+    /// No file is open for writing, and one was since this file was opened.
     pub(crate) hang_up: bool,
-    /// Nobody reads.
+    /// No file is open for reading.
     pub(crate) error: bool,
 }
 
 impl State {
-    /// Whether a read would not wait: there is data, or nobody will ever write any.
+    /// True if a read need not wait: there is data, or no file is open for writing.
     pub(crate) fn readable(&self) -> bool {
-        !self.room.empty() || self.ends.writers == 0
+        !self.occupancy.empty() || self.ends.writers == 0
     }
 
-    /// Whether a write would not wait: there is a free slot, or nobody reads.
+    /// True if a write need not wait: there is a free slot, or no file is open for reading.
     pub(crate) fn writable(&self) -> bool {
-        !self.room.full() || self.ends.readers == 0
+        !self.occupancy.full() || self.ends.readers == 0
     }
 
-    /// Whether the owner of an offer would not wait: it is due, or nobody reads.
-    pub(crate) fn offer_over(&self) -> bool {
-        self.room.offer.due || self.ends.readers == 0
+    /// True if the owner of a posted write need not wait any longer: it must withdraw the posted
+    /// write, or no file is open for reading.
+    pub(crate) fn owner_ready(&self) -> bool {
+        self.occupancy.posted.must_withdraw || self.ends.readers == 0
     }
 
-    /// What poll says of a file with `access`.
+    /// The conditions that poll reports for a file with `access`.
     ///
-    /// `unseen` is the number of writers' opens when the file was opened if there was no writer
-    /// then: as long as it has not changed, hanging up is not reported.
+    /// `unseen` is the number of opens for writing when the file was opened, if there was no writer
+    /// then. A hang-up is not reported until that number has changed.
     pub(crate) fn ready(&self, access: Access, unseen: Option<u32>) -> Ready {
         Ready {
-            input: access.read && !self.room.empty(),
-            output: access.write && !self.room.full(),
+            input: access.read && !self.occupancy.empty(),
+            output: access.write && !self.occupancy.full(),
             hang_up: access.read && self.ends.writers == 0 && unseen != Some(self.opens.writers),
             error: access.write && self.ends.readers == 0,
         }
@@ -195,10 +199,10 @@ mod tests {
 
     fn pipe(used: u32, readers: u32, writers: u32) -> State {
         State {
-            room: Room {
+            occupancy: Occupancy {
                 used,
                 limit: 16,
-                ..Room::default()
+                ..Occupancy::default()
             },
             ends: Sides { readers, writers },
             opens: Sides {
@@ -209,27 +213,27 @@ mod tests {
     }
 
     #[test]
-    fn words_keep_their_numbers() {
-        let room = Room {
+    fn pack_and_unpack_are_inverse() {
+        let occupancy = Occupancy {
             used: (1 << 24) - 1,
             limit: 1 << 19,
             spare: 0xfe,
-            ..Room::default()
+            ..Occupancy::default()
         };
-        assert_eq!(Room::unpack(room.pack()), room);
+        assert_eq!(Occupancy::unpack(occupancy.pack()), occupancy);
         for bits in 0..16 {
-            let offer = Offered {
-                takeable: bits & 1 != 0,
-                due: bits & 2 != 0,
+            let posted = PostedState {
+                pullable: bits & 1 != 0,
+                must_withdraw: bits & 2 != 0,
             };
             let pushed = bits & 4 != 0;
-            let room = Room {
-                offer,
+            let occupancy = Occupancy {
+                posted,
                 pushed,
-                demanded: bits & 8 != 0,
-                ..room
+                pushable: bits & 8 != 0,
+                ..occupancy
             };
-            assert_eq!(Room::unpack(room.pack()), room);
+            assert_eq!(Occupancy::unpack(occupancy.pack()), occupancy);
         }
 
         let sides = Sides {
@@ -240,18 +244,18 @@ mod tests {
     }
 
     #[test]
-    fn only_pages_that_can_be_used_are_missing() {
-        let room = |used, spare| Room {
+    fn missing_pages_fit_into_free_slots() {
+        let occupancy = |used, spare| Occupancy {
             used,
             limit: 16,
             spare,
-            ..Room::default()
+            ..Occupancy::default()
         };
-        assert_eq!(room(0, 0).missing(3), 3);
-        assert_eq!(room(0, 0).missing(99), 16);
-        assert_eq!(room(10, 4).missing(99), 2);
-        assert_eq!(room(16, 0).missing(99), 0);
-        assert_eq!(room(0, 16).missing(1), 0);
+        assert_eq!(occupancy(0, 0).missing(3), 3);
+        assert_eq!(occupancy(0, 0).missing(99), 16);
+        assert_eq!(occupancy(10, 4).missing(99), 2);
+        assert_eq!(occupancy(16, 0).missing(99), 0);
+        assert_eq!(occupancy(0, 16).missing(1), 0);
     }
 
     #[test]
@@ -277,53 +281,53 @@ mod tests {
         assert!(!full.ready(WRITER, None).output);
     }
 
-    fn offering(used: u32, offer: Offered) -> State {
+    fn with_posted(used: u32, posted: PostedState) -> State {
         let mut state = pipe(used, 1, 1);
-        state.room.offer = offer;
+        state.occupancy.posted = posted;
         state
     }
 
     #[test]
-    fn an_offer_is_a_full_pipe() {
-        let offer = Offered {
-            takeable: true,
-            due: false,
+    fn a_pullable_post_makes_the_pipe_full() {
+        let posted = PostedState {
+            pullable: true,
+            must_withdraw: false,
         };
-        let offered = offering(0, offer);
-        assert!(offered.readable() && !offered.writable() && !offered.offer_over());
-        assert!(offered.ready(READER, None).input);
-        assert!(!offered.ready(WRITER, None).output);
+        let posted_state = with_posted(0, posted);
+        assert!(posted_state.readable() && !posted_state.writable() && !posted_state.owner_ready());
+        assert!(posted_state.ready(READER, None).input);
+        assert!(!posted_state.ready(WRITER, None).output);
     }
 
     #[test]
-    fn an_offer_that_nobody_can_take_is_no_data() {
-        let missed = Offered {
-            takeable: false,
-            due: true,
+    fn a_closed_post_is_no_data() {
+        let closed = PostedState {
+            pullable: false,
+            must_withdraw: true,
         };
-        let offered = offering(0, missed);
-        assert!(!offered.readable() && offered.offer_over());
-        assert!(offering(1, missed).readable());
-        // Nor is it in the way of other writers.
-        assert!(offered.writable() && offered.ready(WRITER, None).output);
-        assert!(!offering(16, missed).writable());
+        let posted_state = with_posted(0, closed);
+        assert!(!posted_state.readable() && posted_state.owner_ready());
+        assert!(with_posted(1, closed).readable());
+        // Other writers find free slots.
+        assert!(posted_state.writable() && posted_state.ready(WRITER, None).output);
+        assert!(!with_posted(16, closed).writable());
     }
 
     #[test]
-    fn an_offer_is_over_without_readers() {
-        let mut offered = offering(
+    fn an_owner_without_readers_is_ready() {
+        let mut posted_state = with_posted(
             0,
-            Offered {
-                takeable: true,
-                due: false,
+            PostedState {
+                pullable: true,
+                must_withdraw: false,
             },
         );
-        offered.ends.readers = 0;
-        assert!(offered.offer_over());
+        posted_state.ends.readers = 0;
+        assert!(posted_state.owner_ready());
     }
 
     #[test]
-    fn a_slot_less_is_not_full() {
+    fn a_pipe_with_one_free_slot_is_writable() {
         let nearly = pipe(15, 1, 1);
         assert!(nearly.writable());
         assert!(nearly.ready(WRITER, None).output);
@@ -341,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn hanging_up_waits_for_the_first_writer() {
+    fn hang_up_needs_a_writer_since_the_open() {
         let opened = pipe(0, 1, 0);
         let unseen = Some(opened.opens.writers);
         assert!(!opened.ready(READER, unseen).hang_up);
@@ -363,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_sees_its_own_side_only() {
+    fn poll_reports_only_the_directions_of_the_file() {
         let both = Access {
             read: true,
             write: true,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Files that are mapped: windows. Thunks only.
+//! Operations of files that can be mapped: windows. Thunks only.
 //!
 //! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h)
 
@@ -19,44 +19,47 @@ use kernel::{
     types::ForeignOwnable,
 };
 
-/// A file that is kept open.
+/// A reference that keeps a file open.
 pub(crate) struct HeldFile(ARef<File>);
 
 impl HeldFile {
-    /// Keeps `file` open.
+    /// Takes a reference to `file`.
     pub(crate) fn of(file: &OpenFile<'_>) -> Self {
         Self(ARef::from(file.as_file()))
     }
 
     /// The file.
     pub(crate) fn as_open(&self) -> OpenFile<'_> {
-        // SAFETY: It is open as long as we have it, and has an inode.
+        // SAFETY: The file is open as long as `self` holds it, and has an inode.
         unsafe { OpenFile::from_raw(self.0.as_ptr()) }
     }
 }
 
 impl OpenFile<'_> {
-    /// Takes `count` frames from number `first` on out of all page tables. Who faults there waits for a lock that
-    /// the caller holds, or it may come back. Sleeps.
+    /// Removes `count` frames, beginning with number `first`, from all page tables. Sleeps.
+    ///
+    /// A frame stays unmapped as long as the caller holds the lock under which fault handlers map
+    /// frames. Without that lock a fault may map it again at once.
     pub(crate) fn unmap(&self, first: usize, count: usize) {
-        // CAST: A window is less than 2^31 bytes.
+        // CAST: A window is smaller than 2^31 bytes.
         let (at, bytes) = ((first * Frame::SIZE) as i64, (count * Frame::SIZE) as i64);
         if count != 0 {
-            // SAFETY: Valid by the type invariants.
+            // SAFETY: The file is valid by the type invariants.
             unsafe { sys::zpipe_window_unmap(self.ptr, at, bytes) };
         }
     }
 }
 
 impl<T: FileOperations> FileOps<T> {
-    /// What is done to a mapping.
+    /// The operations of a mapping.
     const VM_OPS: &'static bindings::vm_operations_struct = &bindings::vm_operations_struct {
         fault: Some(Self::fault),
         huge_fault: Some(Self::huge_fault),
         ..pin_init::zeroed()
     };
 
-    /// The same where the first store to what was only read is to be told.
+    /// The operations of a mapping where the first store to a page that was mapped by a load is a
+    /// fault of its own.
     const VM_OPS_WATCHED: &'static bindings::vm_operations_struct =
         &bindings::vm_operations_struct {
             fault: Some(Self::fault),
@@ -65,7 +68,8 @@ impl<T: FileOperations> FileOps<T> {
             ..pin_init::zeroed()
         };
 
-    /// A new file of `frames` frames that is `this`, open for reading, and for writing if `writes`. Sleeps.
+    /// Makes a file of `frames` frames. Its private data is `this`. It is open for reading, and for
+    /// writing if `writes`. Sleeps.
     pub(crate) fn new_window(
         &'static self,
         this: T,
@@ -75,15 +79,15 @@ impl<T: FileOperations> FileOps<T> {
         let private = Private::new(this)?.into_foreign();
         // CAST: As in `unmap()`.
         let bytes = (frames * Frame::SIZE) as i64;
-        // SAFETY: The operations live indefinitely, and are of this kind.
+        // SAFETY: The operations are static and of kind `T`, as the private data is.
         let file = from_err_ptr(unsafe {
             sys::zpipe_window_file(self.as_ptr(), private.cast(), writes, bytes)
         });
         match file {
-            // SAFETY: The file is new, and its reference ours.
+            // SAFETY: The file is new and not null. Its reference becomes that of the `ARef`.
             Ok(file) => Ok(unsafe { ARef::from_raw(NonNull::new_unchecked(file.cast())) }),
             Err(e) => {
-                // SAFETY: It was not taken.
+                // SAFETY: The call failed, so the file did not take over the private data.
                 drop(unsafe { <KBox<Private<T>> as ForeignOwnable>::from_foreign(private) });
                 Err(e)
             }
@@ -92,7 +96,7 @@ impl<T: FileOperations> FileOps<T> {
 
     /// # Safety
     ///
-    /// Called by the VFS, with what it passes to an operation of a file of kind `T` that is mapped.
+    /// The VFS calls it with the arguments of `mmap`, for a file of kind `T`.
     pub(super) unsafe extern "C" fn mmap(
         file: *mut bindings::file,
         vma: *mut bindings::vm_area_struct,
@@ -104,7 +108,8 @@ impl<T: FileOperations> FileOps<T> {
             Self::VM_OPS
         };
 
-        // SAFETY: The VMA is being made, and its lock is held for writing; the operations are constant.
+        // SAFETY: The VMA is being made, with its lock held for writing. The operations are
+        // constant.
         match to_result(unsafe { sys::zpipe_window_map(vma, ops) }) {
             Ok(()) => 0,
             Err(e) => e.to_errno(),
@@ -113,11 +118,11 @@ impl<T: FileOperations> FileOps<T> {
 
     /// # Safety
     ///
-    /// Called by the kernel's memory management, with a fault in a mapping of a file of kind `T`.
+    /// The memory management calls it for a page fault in a mapping of a file of kind `T`.
     unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
-        // SAFETY: The mapping was made by `mmap()`, and is there for the length of the call.
+        // SAFETY: The mapping was made by `mmap()`, and exists for the length of the call.
         let fault = unsafe { Fault::from_raw(vmf) };
-        // SAFETY: It holds its file, which is of kind `T`.
+        // SAFETY: The mapping holds its file, which is open and of kind `T`.
         let (this, file) = unsafe {
             let file = fault.file();
             (Self::borrow(file), OpenFile::from_raw(file))
@@ -133,9 +138,9 @@ impl<T: FileOperations> FileOps<T> {
         vmf: *mut bindings::vm_fault,
         order: c_uint,
     ) -> bindings::vm_fault_t {
-        // SAFETY: Says the caller.
+        // SAFETY: The caller guarantees that the fault is valid.
         if unsafe { sys::zpipe_fault_is_huge(vmf, order) } {
-            // SAFETY: Says the caller.
+            // SAFETY: As above.
             unsafe { Self::fault(vmf) }
         } else {
             Served::FALLBACK.code()

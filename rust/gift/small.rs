@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Gifts of small pages, for who insists: see `ZPIPE_SMALL`.
+//! Gifts of small pages, which happen only with `ZPIPE_SMALL`.
 //!
-//! Many leave the writer's memory at once, and come into one slot. What takes their place is new, and
-//! cleared: to keep pages that were read would save the least of what this costs.
+//! One slot takes many pages at once. Their replacements are newly allocated and cleared. Keeping
+//! pages that were read as replacements would save only a small part of the cost of such a gift.
 
-use super::{reason, Gift, Seat, What};
+use super::{reason, Gift, Payload, Seat};
 use crate::{
     mm::{self, SmallPages},
     slot::Kind,
@@ -13,24 +13,28 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// What became of the first of some pages.
-enum First {
-    /// So many left.
-    Moved(usize),
-    /// So many are to be copied, for this reason.
+/// The result of an attempt to gift the first of several pages.
+enum FirstPages {
+    /// This number of pages was gifted.
+    Gifted(usize),
+    /// This number of pages must be copied, for this reason.
     Copy(usize, usize),
-    /// It was refused at last, for this reason.
+    /// The first page was refused after all retries, for this reason.
     Refused(usize),
-    /// What was to be copied before was not all written.
+    /// The bytes that had to be copied before these pages were not all written.
     Stopped,
 }
 
 impl Gift<'_> {
-    /// Has the small pages in a piece without a huge page leave the memory they are in, if they may, and the rest be
-    /// copied later, as what was refused for this `reason`; false if something came in between.
-    pub(super) fn part(&mut self, at: usize, bytes: usize, reason: usize) -> Result<bool> {
+    /// Writes a piece without a huge page that can be gifted. Gifts its small pages, as far as they
+    /// can be gifted, and leaves all other bytes to be copied later. Returns false if the call has
+    /// to stop.
+    ///
+    /// A piece without a small page to try counts as refused for `reason`. Otherwise each part that
+    /// is copied has a reason of its own.
+    pub(super) fn write_part(&mut self, at: usize, bytes: usize, reason: usize) -> Result<bool> {
         let (before, mut pages) = match self.small {
-            // Packets are of any parts, and not to be cut.
+            // A packet is copied, because it must not be split.
             true if self.request.kind() == Kind::Packet => {
                 self.copy_later(at, bytes, reason::PACKET)?;
                 return Ok(true);
@@ -48,21 +52,21 @@ impl Gift<'_> {
 
         let end = at.wrapping_add(bytes);
         let mut at = at.wrapping_add(before);
-        // Pages to be copied when one is refused at last: more and more, since each of those behind it costs
-        // as much to find out.
+        // The number of pages to copy after the next refusal. It doubles with each refusal in a
+        // row, because each further page costs as much to try.
         let mut refused = 1;
         while pages != 0 {
-            if !self.goes_on()? {
+            if !self.may_continue()? {
                 return Ok(false);
             }
-            let (step, why) = match self.first_of(at, pages)? {
-                First::Stopped => return Ok(false),
-                First::Moved(step) => {
+            let (step, why) = match self.gift_first(at, pages)? {
+                FirstPages::Stopped => return Ok(false),
+                FirstPages::Gifted(step) => {
                     refused = 1;
                     (step, None)
                 }
-                First::Copy(step, why) => (step, Some(why)),
-                First::Refused(why) => {
+                FirstPages::Copy(step, why) => (step, Some(why)),
+                FirstPages::Refused(why) => {
                     refused *= 2;
                     (pages.min(refused / 2), Some(why))
                 }
@@ -83,30 +87,30 @@ impl Gift<'_> {
         Ok(true)
     }
 
-    /// Moves the first of `pages` pages at `at` into the pipe, as many as go at once.
-    fn first_of(&mut self, at: usize, pages: usize) -> Result<First> {
+    /// Gifts the first of the `pages` pages at `at`, as many as one slot takes.
+    fn gift_first(&mut self, at: usize, pages: usize) -> Result<FirstPages> {
         let mut tries = 0;
         loop {
-            let most = match self.small_refusal(at, pages) {
-                Ok(most) => most,
-                Err((why, run)) => return Ok(First::Copy(run, why)),
+            let max = match self.small_refusal(at, pages) {
+                Ok(max) => max,
+                Err((why, run)) => return Ok(FirstPages::Copy(run, why)),
             };
-            let Ok(with) = SmallPages::with_room(most) else {
-                return Ok(First::Copy(most, reason::MEMORY));
+            let Ok(with) = SmallPages::with_capacity(max) else {
+                return Ok(FirstPages::Copy(max, reason::MEMORY));
             };
             if !self.copy()? {
-                return Ok(First::Stopped);
+                return Ok(FirstPages::Stopped);
             }
-            match self.small_moved(at, with)? {
-                Ok(moved) => return Ok(First::Moved(moved)),
-                Err(why) if mm::may_be_over(why) && tries < mm::TRIES => tries += 1,
-                Err(why) => return Ok(First::Refused(why)),
+            match self.gift_small(at, with)? {
+                Ok(moved) => return Ok(FirstPages::Gifted(moved)),
+                Err(why) if mm::is_transient(why) && tries < mm::TRIES => tries += 1,
+                Err(why) => return Ok(FirstPages::Refused(why)),
             }
         }
     }
 
-    /// How many pages at `at` seem to be fit, at least one; or why so many are copied, as far as can be told
-    /// beforehand.
+    /// Checks, as far as possible without a seat, how many pages at `at` can be gifted. Returns at
+    /// least one. The error is a reason, and the number of pages that have to be copied for it.
     fn small_refusal(&mut self, at: usize, pages: usize) -> Result<usize, (usize, usize)> {
         if self.request.kind() == Kind::Packet {
             return Err((reason::PACKET, pages));
@@ -114,20 +118,22 @@ impl Gift<'_> {
         if self.pipe.is_buffer_only() {
             return Err((reason::BUFFER_ONLY, pages));
         }
-        self.provide().map_err(|why| (why, pages))?;
+        self.prepare().map_err(|why| (why, pages))?;
         match &mut self.scratch {
             Some(scratch) => mm::small_run(at, pages, false, scratch),
             None => Err((reason::MEMORY, pages)),
         }
     }
 
-    /// Moves pages at `at` into the pipe, as many as `with` has room for; or says why not the first one.
-    fn small_moved(&mut self, at: usize, mut with: SmallPages) -> Result<Result<usize, usize>> {
-        let seat = match Seat::wait(self.pipe, self.request, What::Small(with.len()))? {
+    /// Gifts pages at `at`, at most as many as `with` has space for, and returns their number. The
+    /// inner error is the reason why the first of them was refused.
+    fn gift_small(&mut self, at: usize, mut with: SmallPages) -> Result<Result<usize, usize>> {
+        let seat = match Seat::wait(self.pipe, self.request, Payload::Small(with.len()))? {
             Ok(seat) => seat,
             Err(why) => return Ok(Err(why)),
         };
-        let (Some(mut slot), Some(mut scratch)) = (self.fresh.take(), self.scratch.take()) else {
+        let (Some(mut slot), Some(mut scratch)) = (self.empty_slot.take(), self.scratch.take())
+        else {
             seat.give_up();
             return Ok(Err(reason::MEMORY));
         };
@@ -137,7 +143,8 @@ impl Gift<'_> {
             return Ok(Err(why));
         }
 
-        // Only now, when they are counted: who waits has none.
+        // The replacements are allocated only when they are charged. So a writer that waits for a
+        // seat has none.
         let pages = with.fill(at);
         if pages == 0 {
             self.scratch = Some(scratch);

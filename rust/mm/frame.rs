@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Frames: huge pages of the module's own that are mapped into processes.
+//! Frames: huge pages that belong to the kernel module and are mapped into processes.
 
 use super::{Dest, Source};
 use crate::{sys, zcore::gift::HUGE_SIZE};
@@ -11,108 +11,118 @@ use kernel::{
     prelude::*,
 };
 
-/// Whether this kernel has pages of that size.
+/// True if this kernel supports huge pages, of which frames are made.
 pub(crate) fn has_frames() -> bool {
-    // SAFETY: No requirement.
+    // SAFETY: The function has no requirements.
     unsafe { sys::zpipe_has_frames() }
 }
 
-/// A page of [`Self::SIZE`] bytes, charged to the memory cgroup of who allocated it, which may be mapped into
-/// processes, for writing too: what is in it may change at any time, unless it is [alone](Self::is_alone).
+/// A huge page of [`Self::SIZE`] bytes that processes may map, for writing too.
+///
+/// It is charged to the memory cgroup of the task that allocated it. Its bytes may change at any
+/// time, unless it is [alone](Self::is_alone).
 ///
 /// # Invariants
 ///
-/// `folio` is a folio of that size, of which all was initialised, and one reference of it is ours. It is on no list
-/// of the kernel's.
+/// `folio` is a folio of [`Self::SIZE`] bytes, all of which were initialised. This object owns one
+/// reference to it. The folio is on none of the kernel's lists.
 pub(crate) struct Frame {
     folio: NonNull<bindings::folio>,
 }
 
 // SAFETY: A folio may be used and freed on any thread.
 unsafe impl Send for Frame {}
-// SAFETY: What is done to its bytes from `&self` is done by C, as to memory that user space may write.
+// SAFETY: Only C code accesses the bytes from `&self`. It treats them as memory that user space may
+// write at the same time.
 unsafe impl Sync for Frame {}
 
 impl Frame {
-    /// Bytes of a frame: what one entry of a PMD maps.
+    /// The size of a frame in bytes: what one PMD entry maps.
     pub(crate) const SIZE: usize = HUGE_SIZE;
 
-    /// A frame of zeros; [`None`] if there is no memory for it. Sleeps.
+    /// Allocates a frame of zeros. [`None`] if there is no memory for it. Sleeps.
     pub(crate) fn new() -> Option<Self> {
-        // SAFETY: It may sleep, says the caller.
+        // SAFETY: The caller may sleep.
         let folio = NonNull::new(unsafe { sys::zpipe_frame_alloc(true) })?;
 
-        // INVARIANT: It is new, of that size, and was cleared.
+        // INVARIANT: The folio is new, has that size, and was cleared.
         Some(Self { folio })
     }
 
-    /// A copy of this one, made when nobody writes to it. [`None`] if there is no memory for it, or bad
-    /// memory in it. Sleeps.
+    /// Copies this frame, to which nobody may write meanwhile.
+    ///
+    /// [`None`] if there is no memory for the copy, or if this frame has bad memory
+    /// (`copy_mc_to_kernel()` failed). Sleeps.
     pub(crate) fn copy(&self) -> Option<Self> {
-        // SAFETY: It may sleep, says the caller.
+        // SAFETY: The caller may sleep.
         let folio = NonNull::new(unsafe { sys::zpipe_frame_alloc(false) })?;
 
-        // SAFETY: Both are folios of the same size; the new one is ours alone.
-        if !unsafe { sys::zpipe_frame_copy(folio.as_ptr(), self.folio.as_ptr()) } {
-            // SAFETY: The reference is ours.
-            unsafe { sys::zpipe_huge_put(folio.as_ptr()) };
-            return None;
-        }
-        // INVARIANT: It is new, of that size, and all of it was written.
-        Some(Self { folio })
+        // INVARIANT: The folio is new and has that size. All of it is written below; if that fails,
+        // it is freed.
+        let mut copy = Self { folio };
+        copy.take_bytes(self, 0, Self::SIZE).then_some(copy)
     }
 
-    /// Copies the bytes of `from` between two offsets to the front of this one. False if there is bad memory.
+    /// Copies the bytes of `from` between the offsets `start` and `end` to the front of this frame.
+    ///
+    /// False if the copy met bad memory.
     pub(crate) fn take_bytes(&mut self, from: &Self, start: usize, end: usize) -> bool {
         let end = end.min(Self::SIZE);
         let start = start.min(end);
-        // SAFETY: Both are folios of that size, and two if this one is not `from` shared, which is no overlap
-        // worse than of user space's.
+        // SAFETY: Both folios are valid by the type invariants and have `SIZE` bytes, and `start +
+        // (end - start)` is at most that. The two may be one folio, if this frame is a
+        // [share](Self::share) of `from`. An overlapping copy then changes the bytes no worse than
+        // user space could at any time, and no Rust code borrows them.
         unsafe {
             sys::zpipe_frame_copy_part(self.folio.as_ptr(), from.folio.as_ptr(), start, end - start)
         }
     }
 
-    /// Another reference to the same frame.
+    /// Returns another reference to the same frame.
     pub(crate) fn share(&self) -> Self {
-        // SAFETY: By the type invariants there is a reference.
+        // SAFETY: The folio is valid, since by the type invariants there is a reference to it.
         unsafe { sys::zpipe_frame_get(self.folio.as_ptr()) };
 
-        // INVARIANT: It is the same folio, and the new reference is for this.
+        // INVARIANT: It is the same folio, and the new object owns the new reference.
         Self { folio: self.folio }
     }
 
-    /// Whether the two are the same.
+    /// True if both refer to the same frame.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.folio == other.folio
     }
 
-    /// Whether nobody else refers to it, maps it, or has a way to it that a processor remembers.
+    /// True if this is the only reference to the frame, no page table maps it, and no TLB entry for
+    /// it is left.
     ///
-    /// So it stays as long as nobody shares or places it.
+    /// It stays alone until [`Self::share`] or [`Fault::place`](super::Fault::place) is called with
+    /// it.
     pub(crate) fn is_alone(&self) -> bool {
         // SAFETY: By the type invariants the folio is valid.
         unsafe { sys::zpipe_frame_alone(self.folio.as_ptr()) }
     }
 
-    /// Whether nobody else refers to it but by mappings; may be stale, and false though it is so.
+    /// True if no reference to the frame exists except this one and those of mappings.
+    ///
+    /// The result may be stale. It may be false although no other reference exists.
     pub(crate) fn is_mapped_only(&self) -> bool {
         // SAFETY: By the type invariants the folio is valid.
         unsafe { sys::zpipe_frame_mapped_only(self.folio.as_ptr()) }
     }
 
-    /// Makes zeros of all bytes but those from `from` to `to`.
+    /// Clears all bytes before offset `from` and from offset `to` on.
     pub(crate) fn clear_around(&mut self, from: usize, to: usize) {
         let (from, to) = (from.min(Self::SIZE), to.min(Self::SIZE));
-        // SAFETY: The folio is valid, and has as many bytes.
+        // SAFETY: The folio is valid by the type invariants, and the offsets are at most its size.
         unsafe {
             sys::zpipe_frame_clear(self.folio.as_ptr(), 0, from);
             sys::zpipe_frame_clear(self.folio.as_ptr(), to, Self::SIZE);
         }
     }
 
-    /// Copies `bytes` bytes from `offset` to `dest`, as far as they are in the frame and as it goes
-    /// without a fault; returns how many.
+    /// Copies at most `bytes` bytes from `offset` to `dest`; returns how many.
+    ///
+    /// It stops at the end of the frame, at bad memory, and where the copy would need a page fault.
     pub(crate) fn drain_atomic(
         &self,
         offset: usize,
@@ -124,14 +134,17 @@ impl Frame {
             return 0;
         }
 
-        // SAFETY: By the type invariants the folio is valid and initialised, and the part is within its
-        // size. What user space writes to it meanwhile shows or does not, as in any copy from a user's
-        // memory, and no Rust code borrows it.
+        // SAFETY: By the type invariants the folio is valid and initialised, and the range is
+        // within its size. User space may write to it meanwhile. The copy then has the old or the
+        // new bytes, as any copy from user memory, and no Rust code borrows them.
         unsafe { dest.copy_from_folio_atomic(self.folio.as_ptr(), offset, bytes) }
     }
 
-    /// Has `read` read `bytes` bytes of frames one after the other, from `offset` in the first on, as far as they
-    /// are there. Sleeps. `ENOMEM`.
+    /// Calls `read` with a [`Source`] of at most `bytes` bytes of `frames`, which are read one
+    /// after the other.
+    ///
+    /// The source begins at `offset` in the first frame and ends with the last one at the latest.
+    /// Sleeps. Error: `ENOMEM`.
     pub(crate) fn read_all<R>(
         frames: &[Self],
         offset: usize,
@@ -149,17 +162,19 @@ impl Frame {
             vecs.push(frame.part(from, part), GFP_KERNEL_ACCOUNT)?;
             (from, left) = (0, left - part);
         }
-        // SAFETY: There is room for it; the vectors are as many, and have so many bytes in all.
+        // SAFETY: `iter` is memory for an iterator. `vecs` has as many vectors as its length says,
+        // and they have `bytes` bytes in all.
         unsafe {
             sys::zpipe_import_parts(iter.as_mut_ptr(), vecs.as_ptr(), vecs.len(), bytes, false);
         }
-        // SAFETY: It was initialised as one to read from. It and what it leads to stay here, and nobody else
-        // has it. For the bytes see `drain_atomic()`.
+        // SAFETY: The iterator was initialised as a source. It, the vectors and the frames outlive
+        // the call of `read`, and only `read` uses the iterator. User space may change the bytes
+        // meanwhile; see `drain_atomic()`.
         let iter = unsafe { IovIterSource::from_raw(iter.as_mut_ptr()) };
         Ok(read(&mut Source::new(iter)))
     }
 
-    /// Has `write` write at most `bytes` bytes from `offset` on.
+    /// Calls `write` with a [`Dest`] of at most `bytes` bytes from `offset` on.
     pub(crate) fn write<R>(
         &self,
         offset: usize,
@@ -171,20 +186,20 @@ impl Frame {
         let bytes = bytes.min(Self::SIZE - offset);
         let vec = self.part(offset, bytes);
 
-        // SAFETY: As in [`Self::read_all`], of one vector.
+        // SAFETY: `iter` is memory for an iterator. There is one vector, of `bytes` bytes.
         unsafe { sys::zpipe_import_parts(iter.as_mut_ptr(), &vec, 1, bytes, true) };
-        // SAFETY: As in [`Self::read_all`], of one to write to.
+        // SAFETY: As in [`Self::read_all`], but the iterator was initialised as a destination.
         let iter = unsafe { IovIterDest::from_raw(iter.as_mut_ptr()) };
         write(&mut Dest::new(iter))
     }
 
-    /// A part of it that is within its size, for an iterator.
+    /// Describes a range of the frame for an iterator. The range must be within the frame.
     fn part(&self, offset: usize, bytes: usize) -> bindings::bio_vec {
         // SAFETY: By the type invariants the folio is valid.
         unsafe { sys::zpipe_folio_part(self.folio.as_ptr(), offset, bytes) }
     }
 
-    /// The folio, for who maps it.
+    /// The folio, for the code that maps it.
     pub(super) fn as_ptr(&self) -> *mut bindings::folio {
         self.folio.as_ptr()
     }
@@ -192,7 +207,7 @@ impl Frame {
 
 impl Drop for Frame {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants there is a reference to give back.
+        // SAFETY: By the type invariants this object owns a reference, which it gives up here.
         unsafe { sys::zpipe_huge_put(self.folio.as_ptr()) };
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Huge pages that leave the memory of the current task, and such that come into it.
+//! Gifts and moves of huge pages: they leave the memory of the current task, or enter it.
 
 use super::HugePage;
 use crate::sys;
@@ -9,55 +9,61 @@ use kernel::{mm::Mm, prelude::*, sync::aref::ARef};
 
 const PFNS: usize = sys::ZPIPE_GIFT_PFNS as usize;
 
-/// What a gift takes beside the pages, for one after the other.
+/// Working memory for a gift or a move: the page frame numbers that `migrate_vma_setup()` collects.
+///
+/// One object serves any number of gifts and moves, one at a time.
 pub(crate) struct Scratch(KBox<[usize; PFNS]>);
 
 impl Scratch {
-    /// Sleeps.
+    /// Allocates working memory. Sleeps. Error: `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self(KBox::new([0; PFNS], GFP_KERNEL_ACCOUNT)?))
     }
 
-    /// Where there is room for `ZPIPE_GIFT_PFNS` numbers.
+    /// A pointer to `ZPIPE_GIFT_PFNS` numbers.
     pub(super) fn as_mut_ptr(&mut self) -> *mut usize {
         self.0.as_mut_ptr()
     }
 }
 
-/// Sets when all huge pages are refused, for tests: see `zpipe_refuse_moves()`.
+/// Makes the kernel refuse all moves of huge pages, for tests. `when` is as for
+/// `zpipe_refuse_moves()`.
 pub(crate) fn refuse_moves(when: u8) {
-    // SAFETY: It sets a flag.
+    // SAFETY: The function only sets a flag.
     unsafe { sys::zpipe_refuse_moves(when) };
 }
 
-/// Times that a page is tried again that was refused for what [may be over](may_be_over).
+/// Retry limit: how often a page is tried again after a refusal for a [transient](is_transient)
+/// reason.
 pub(crate) const TRIES: u32 = 2;
 
-/// Whether this reason may be none with the next try: somebody holds the page, or the address space, for
-/// a moment.
-pub(crate) fn may_be_over(why: usize) -> bool {
+/// True if the next attempt may succeed after a refusal for this reason. Another task holds the
+/// page or the lock of the address space, possibly for a moment only.
+pub(crate) fn is_transient(why: usize) -> bool {
     why == sys::ZPIPE_REASON_KERNEL as usize || why == sys::ZPIPE_REASON_PINNED as usize
 }
 
-/// Whether it seems that the huge page at `at` can leave the current task's memory; if not, the reason,
-/// one of the ABI's.
+/// Tests if the huge page at `at` can leave the current task's memory. If not, returns one of the
+/// ABI's reasons.
 ///
-/// Sleeps, and takes the mmap_lock: call it without locks.
+/// The answer is a hint: it may be stale at once. A page in memory that must stay movable is
+/// migrated out of it first. Sleeps, and takes the mmap_lock: call it without locks.
 pub(crate) fn is_giftable(at: usize) -> Result<(), usize> {
-    // SAFETY: No lock is held, says the caller.
+    // SAFETY: The caller holds no lock.
     match unsafe { sys::zpipe_gift_probe(at) } {
         0 => Ok(()),
         why => Err(why as usize),
     }
 }
 
-/// Takes the huge page at `at` out of the current task's memory, and puts `with` in its place: what a writer
-/// gifts, or what a reader lands.
+/// Takes the huge page at `at` out of the current task's memory and puts `with` in its place. Gifts
+/// and moves both use this.
 ///
-/// What comes back is mapped nowhere, nobody else has a reference, and it is charged to nobody. Or
-/// all is as it was, and the reason, one of the ABI's, comes back with the page.
+/// The returned page is mapped nowhere, has no other references, and is charged to nobody. On
+/// failure the memory is unchanged; `with` is returned with one of the ABI's reasons.
 ///
-/// Sleeps, and takes the mmap_lock for writing, for a moment, if it is free: call it without locks.
+/// It sleeps, so call it without locks. It takes the mmap_lock for writing, but only if that lock
+/// is free.
 pub(crate) fn exchange(
     at: usize,
     with: HugePage,
@@ -66,48 +72,53 @@ pub(crate) fn exchange(
     let with = with.into_raw();
     let mut out = ptr::null_mut();
 
-    // SAFETY: `with` is a page of that size with one reference, which is ours, that nothing maps;
-    // there is room for as many numbers; no lock is held, says the caller.
+    // SAFETY: `with` is a folio of that size that nothing maps. It has one reference, which is
+    // ours. `scratch` has space for `ZPIPE_GIFT_PFNS` numbers. The caller holds no lock.
     let why = unsafe { sys::zpipe_gift_page(at, with.as_ptr(), scratch.as_mut_ptr(), &mut out) };
     match NonNull::new(out) {
-        // SAFETY: It has one reference, now ours, was taken out of all page tables and off all lists, and
-        // held user memory, which is initialised.
+        // SAFETY: The folio has one reference, which is ours now. It was taken out of all page
+        // tables and off all lists. It held user memory, which is initialised.
         Some(folio) => Ok(unsafe { HugePage::from_raw(folio) }),
-        // SAFETY: With a reason, all is as it was: the reference is ours as before.
+        // SAFETY: On failure `with` is unchanged, and its reference is ours as before.
         None => Err((why as usize, unsafe { HugePage::from_raw(with) })),
     }
 }
 
-/// Whether it seems that a huge page can come to `at` in the current task's memory; if not, the reason, one
-/// of the ABI's. Where nothing is, the kernel puts a page first.
+/// Tests if a huge page can enter the current task's memory at `at`. If not, returns one of the
+/// ABI's reasons.
 ///
-/// Sleeps, faults, and takes the mmap_lock: call it without locks.
-pub(crate) fn can_land(at: usize) -> Result<(), usize> {
-    // SAFETY: No lock is held, says the caller.
-    match unsafe { sys::zpipe_land_probe(at) } {
+/// If nothing is mapped at `at`, the kernel faults in a page first, which the move then replaces.
+/// The answer is a hint: it may be stale at once. Sleeps, causes page faults, and takes the
+/// mmap_lock: call it without locks.
+pub(crate) fn can_move_in(at: usize) -> Result<(), usize> {
+    // SAFETY: The caller holds no lock.
+    match unsafe { sys::zpipe_move_probe(at) } {
         0 => Ok(()),
         why => Err(why as usize),
     }
 }
 
-/// An address space, to be known again: it is not used, nor kept from coming to its end.
+/// Identifies an address space.
+///
+/// It keeps the `mm_struct` allocated, so the address stays unique. It does not access the address
+/// space, and does not prevent its teardown.
 #[derive(Clone)]
 pub(crate) struct AddressSpace(ARef<Mm>);
 
 impl AddressSpace {
-    /// That of the current task, if it has one.
+    /// The address space of the current task, if it has one.
     pub(crate) fn of_current() -> Option<Self> {
         current!().mm().map(|mm| Self(ARef::from(&**mm)))
     }
 
-    /// Whether the two are the same.
+    /// True if both are the same address space.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.0.as_raw() == other.0.as_raw()
     }
 
-    /// Whether somebody still uses it.
+    /// True if a task still uses the address space.
     pub(crate) fn is_used(&self) -> bool {
-        // SAFETY: The struct is there as long as we have it.
+        // SAFETY: We hold a reference that keeps the `mm_struct` allocated.
         unsafe { sys::zpipe_mm_is_used(self.0.as_raw()) }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Huge pages that are in no process's memory.
+//! Huge pages that the kernel module owns and no process maps: gifts and replacements.
 
 use super::{Dest, UserPages};
 use crate::{sync::Word, sys, zcore::gift::HUGE_SIZE};
@@ -11,45 +11,51 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// Huge pages that pipes have.
+/// The number of huge pages in all pipes.
 static TOTAL: Atomic<u64> = Atomic::new(0);
 
-/// How many they may have.
-static TOTAL_MOST: Word = Word::new(0);
+/// The limit on [`TOTAL`].
+static TOTAL_MAX: Word = Word::new(0);
 
-/// Sets how many huge pages all pipes together may have; 0: a 64th of memory. Once, before there is a
-/// pipe.
-pub(crate) fn set_gifts_most(most: u32) {
-    // SAFETY: No requirement.
+/// Sets how many huge pages all pipes together may have. 0 means as many as make up 1/64 of the
+/// memory.
+///
+/// Called once, before the first pipe exists.
+pub(crate) fn set_gifts_max(max: u32) {
+    // SAFETY: The function has no requirements.
     let memory = unsafe { sys::zpipe_ram_pages() } as u64;
-    let most = u64::from(most);
+    let max = u64::from(max);
 
-    TOTAL_MOST.write(if most != 0 {
-        most
+    TOTAL_MAX.write(if max != 0 {
+        max
     } else {
         memory / 64 / u64::from(HugeCredit::PAGES)
     });
 }
 
-/// The right to have one huge page in a pipe: it is charged to no memory cgroup, so all that there are
-/// are counted, and those of each user among the pages that it has in pipes.
+/// The right to keep one huge page in a pipe.
+///
+/// A gifted huge page is charged to no memory cgroup. So all of them are counted in [`TOTAL`], and
+/// those of each user also count as pages that the user has in pipes.
 pub(crate) struct HugeCredit(
     #[expect(dead_code, reason = "counted as long as it is there")] UserPages,
 );
 
 impl HugeCredit {
-    /// What a huge page counts for.
+    /// The number of pages of [`PAGE_SIZE`] that one huge page counts as.
     const PAGES: u32 = (HUGE_SIZE / PAGE_SIZE) as u32;
 
-    /// For the user of the current task; [`None`] if there are too many, or the user has as many pages in pipes
-    /// as `above` says are too many.
+    /// Creates a credit for the user of the current task.
+    ///
+    /// [`None`] if the limit on all huge pages is reached, or if `above` says that the user now has
+    /// too many pages in pipes.
     pub(crate) fn new(above: impl FnOnce(u64) -> bool) -> Option<Self> {
         let before = TOTAL.fetch_add(1, Relaxed);
         let mut user = UserPages::of_current();
         let all = user.set(Self::PAGES);
         let credit = Self(user);
 
-        (before < TOTAL_MOST.read() && !above(all)).then_some(credit)
+        (before < TOTAL_MAX.read() && !above(all)).then_some(credit)
     }
 }
 
@@ -59,12 +65,12 @@ impl Drop for HugeCredit {
     }
 }
 
-/// A huge page of the module's own.
+/// A huge page that belongs to the kernel module.
 ///
 /// # Invariants
 ///
-/// * `folio` is a folio of [`Self::SIZE`] bytes, with one reference, which is ours; nothing maps it,
-///   and it is on no list of the kernel's.
+/// * `folio` is a folio of [`Self::SIZE`] bytes with one reference, which this object owns. Nothing
+///   maps it, and it is on none of the kernel's lists.
 /// * All of it is initialised, and nobody else writes to it.
 pub(crate) struct HugePage {
     folio: NonNull<bindings::folio>,
@@ -72,32 +78,37 @@ pub(crate) struct HugePage {
 
 // SAFETY: A folio may be used and freed on any thread.
 unsafe impl Send for HugePage {}
-// SAFETY: From `&self` its bytes are only read.
+// SAFETY: The bytes are only read from `&self`.
 unsafe impl Sync for HugePage {}
 
 impl HugePage {
-    /// Bytes of a huge page: what one entry of a PMD maps.
+    /// The size of a huge page in bytes: what one PMD entry maps.
     pub(crate) const SIZE: usize = HUGE_SIZE;
 
-    /// A page of zeros to take the place of that at `at` in the current task's memory: charged to nobody, as
-    /// its charge comes when it gets there. [`None`] if there is none to be had at once. Sleeps, and takes
-    /// the mmap_lock.
+    /// Allocates a replacement for the huge page at `at` in the current task's memory: a page of
+    /// zeros.
+    ///
+    /// It is charged to nobody: it inherits the charge of the page that it replaces. [`None`] if no
+    /// huge page is free at once, if the mmap_lock is not free, or if the mapping cannot be gifted
+    /// from. Sleeps.
     pub(crate) fn replacement(at: usize) -> Option<Self> {
-        // SAFETY: It may sleep, says the caller.
+        // SAFETY: The caller may sleep.
         let folio = NonNull::new(unsafe { sys::zpipe_gift_replacement(at) })?;
 
-        // INVARIANT: The page is new, of that size, and was cleared.
+        // INVARIANT: The page is new, has that size, and was cleared.
         Some(Self { folio })
     }
 
-    /// Whether it can come into a process's memory: not if it is charged to a memory cgroup, or bad memory.
+    /// True if the page can enter a process's memory: it is not charged to a memory cgroup, and has
+    /// no bad memory.
     pub(crate) fn fits(&self) -> bool {
         // SAFETY: By the type invariants the page is valid.
         unsafe { sys::zpipe_huge_fits(self.folio.as_ptr()) }
     }
 
-    /// Copies `bytes` bytes from `offset` to `dest`, as far as they are in the page and as it goes
-    /// without a fault; returns how many.
+    /// Copies at most `bytes` bytes from `offset` to `dest`; returns how many.
+    ///
+    /// It stops at the end of the page, at bad memory, and where the copy would need a page fault.
     pub(crate) fn drain_atomic(
         &self,
         offset: usize,
@@ -109,12 +120,12 @@ impl HugePage {
             return 0;
         }
 
-        // SAFETY: By the type invariants the page is valid, `offset + bytes` is at most its size, it is
-        // initialised and nobody writes it.
+        // SAFETY: By the type invariants the page is valid and initialised, and nobody writes to
+        // it. `offset + bytes` is at most its size.
         unsafe { dest.copy_from_folio_atomic(self.folio.as_ptr(), offset, bytes) }
     }
 
-    /// The folio, whose reference is the caller's from now on.
+    /// Returns the folio; the caller now owns its reference.
     pub(super) fn into_raw(self) -> NonNull<bindings::folio> {
         let folio = self.folio;
 
@@ -122,20 +133,20 @@ impl HugePage {
         folio
     }
 
-    /// Takes the reference over.
+    /// Makes a huge page of `folio` and takes over its reference.
     ///
     /// # Safety
     ///
-    /// What the type invariants say of it holds.
+    /// The type invariants hold for `folio`.
     pub(super) unsafe fn from_raw(folio: NonNull<bindings::folio>) -> Self {
-        // INVARIANT: Says the caller.
+        // INVARIANT: The caller guarantees it.
         Self { folio }
     }
 }
 
 impl Drop for HugePage {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants there is a reference to give back.
+        // SAFETY: By the type invariants this object owns a reference, which it gives up here.
         unsafe { sys::zpipe_huge_put(self.folio.as_ptr()) };
     }
 }

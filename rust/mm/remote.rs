@@ -1,23 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The memory of a task that waits, seen from another.
+//! The memory of a posted write or posted read, as another task accesses it.
 //!
-//! Nobody faults in somebody else's memory: pages are looked up only if they are there, with an
-//! mmap_lock that is only tried, and a batch of them is held only while it is copied. So all of
-//! this may be done under a lock that the memory's owner waits for.
+//! A task that copies from or to the owner's memory does so under the inner lock, for which the
+//! owner may wait. So it must not wait for anything that the owner might hold:
 //!
-//! Pages that are written to are pinned: that is case 5 of Documentation/core-api/pin_user_pages.rst.
-//! The same page would have pages pinned whose data is read, too. They are only referenced (FOLL_GET),
-//! because a pin takes more than is there, and does nothing for who only reads:
+//! - It looks up resident pages only, and causes no fault in the owner's memory.
+//! - It only tries the mmap_lock of the owner's address space.
+//! - It holds a batch of pages only while it copies them.
 //!
-//! - Anonymous memory can be pinned only where it is the task's alone. What it shares since a fork,
-//!   or with KSM, has to be unshared first, by a fault (`gup_must_unshare()`); and nobody faults
-//!   here. Such memory could not be read at all.
-//! - A pin tells a later fork to copy the page for the child at once, and write-back that the page
-//!   may change at any time. Neither matters to a reader, who wants what is there now.
-//! - That the page does not become somebody else's while it is read needs a reference only: as
-//!   long as there is one more than mappings, no other task that shares it may write to it in place
-//!   (`wp_can_reuse_anon_folio()`).
+//! A push pins the pages to which it writes (FOLL_PIN): that is case 5 of
+//! Documentation/core-api/pin_user_pages.rst. According to that document, pages whose data is only
+//! read should be pinned, too. A pull only takes references to them (FOLL_GET), because pins need
+//! more than resident pages, and a reader gains nothing from them:
+//!
+//! - Anonymous memory can be pinned only if it belongs to the task alone. Memory that is shared
+//!   since a fork, or by KSM, must first be unshared by a fault (`gup_must_unshare()`). A pull
+//!   causes no faults, so it could not read such memory at all.
+//! - A pin makes a later fork copy the page for the child at once. It tells write-back that the
+//!   page may change at any time. Neither matters to a reader, which wants the current bytes.
+//! - A reference is enough to keep the page from becoming another task's while it is read. While
+//!   there are more references than mappings, no other task that shares the page may write to it in
+//!   place (`wp_can_reuse_anon_folio()`).
 //!
 //! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h)
 
@@ -25,6 +29,7 @@ use super::{Dest, Source};
 use crate::{
     sync::Word,
     sys::{self, zpipe_span as Span},
+    zcore::outcome::{Miss, Outcome},
 };
 use core::ptr;
 use kernel::{
@@ -36,58 +41,39 @@ use kernel::{
     sync::aref::ARef,
 };
 
-/// What [`batch`] says.
+/// The value that [`batch`] returns.
 static BATCH: Word = Word::new(1);
 
-/// Sets how many pages are looked up, and held, at a time. Once, before there is a pipe.
+/// Sets how many pages a batch has at most. Called once, before the first pipe exists.
 pub(crate) fn set_batch(pages: u32) {
-    BATCH.write(u64::from(pages).clamp(1, Batch::MOST as u64));
+    BATCH.write(u64::from(pages).clamp(1, Batch::MAX as u64));
 }
 
-/// Pages that are looked up, and held, at a time.
+/// The maximal number of pages that are looked up and held at a time.
 fn batch() -> usize {
-    // CAST: At most `Batch::MOST`.
+    // CAST: The value is at most `Batch::MAX`.
     BATCH.read() as usize
 }
 
-/// Why bytes could not be had without their owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Miss {
-    /// The owner's address space is being changed.
-    Busy,
-    /// There is no mapping, or one that is left to its owner.
-    Mapping,
-    /// The page is not there.
-    Page,
-}
-
-/// Why a copy between a task's own memory and another's came to an end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// There is more, or all was copied.
-    All,
-    /// The next byte of the other's memory cannot be had.
-    Missed(Miss),
-    /// The next byte of the task's own cannot be had without a fault, or it is being killed.
-    Stopped,
-}
-
-/// A buffer of a task's, wherever it is in its memory.
+/// A buffer in the memory of a task, and a position in it.
 struct Remote {
-    /// Let go of asynchronously: the last reference tears the address space down, which takes long
-    /// and sleeps, and it may be dropped with a pipe's lock held.
+    /// The owner's address space. The reference is released asynchronously, so that this object
+    /// could be dropped anywhere: releasing the last reference tears down the address space, which
+    /// sleeps and takes long. Today only its owner drops it, without the inner lock.
     mm: ARef<MmWithUserAsync>,
-    /// None of them is empty.
+    /// The address ranges of the buffer. No range is empty.
     spans: KVec<Span>,
-    /// The spans before this one are done.
+    /// The index of the range that contains the position.
     next: usize,
-    /// So is so much of this one.
+    /// The offset of the position in that range.
     skip: usize,
 }
 
 impl Remote {
-    /// A buffer of the current task's: `list` writes its spans, as far as there is room, and
-    /// returns how many there are. [`None`] if there is none. Sleeps.
+    /// Creates a description of a buffer of the current task.
+    ///
+    /// `list` writes its ranges to the slice, as many as fit, and returns how many there are.
+    /// [`None`] if there are no ranges, or if the task has no address space. Sleeps.
     fn new(mut list: impl FnMut(&mut [Span]) -> usize) -> Result<Option<Self>, AllocError> {
         let task = current!();
         let Some(mm) = task.mm() else {
@@ -108,7 +94,7 @@ impl Remote {
         }))
     }
 
-    /// Skips `bytes` bytes, at most those there are.
+    /// Advances by `bytes` bytes, at most to the end.
     fn skip(&mut self, mut bytes: usize) {
         while let Some(span) = self.spans.get(self.next) {
             let step = bytes.min(span.bytes - self.skip);
@@ -142,27 +128,28 @@ impl Remote {
         (self.next, self.skip) = (0, 0);
     }
 
-    /// Copies at most `bytes` bytes, without a fault of anybody's; returns how many. `copy` does so
-    /// with what is held of them: a batch, an offset in it, and how many it may copy.
+    /// Copies at most `bytes` bytes and advances by the number of copied bytes, which it returns.
     ///
-    /// They are consumed: what was not copied is what a next call begins with.
+    /// For each batch of pages it calls `copy` with the batch, the offset in it, and the number of
+    /// bytes to copy; `copy` returns how many it copied. It causes no page fault in the owner's
+    /// memory. If the buffer ends before `bytes` bytes, the outcome is [`Miss::Mapping`].
     fn copy(
         &mut self,
-        kind: Access,
+        purpose: Purpose,
         bytes: usize,
         mut copy: impl FnMut(&mut Batch, usize, usize) -> usize,
-    ) -> (usize, Ended) {
+    ) -> (usize, Outcome) {
         let mut done = 0;
 
         while done < bytes {
             let Some(span) = self.spans.get(self.next) else {
-                return (done, Ended::Missed(Miss::Mapping));
+                return (done, Outcome::Missed(Miss::Mapping));
             };
             let start = span.start.wrapping_add(self.skip);
             let want = (span.bytes - self.skip).min(bytes - done);
-            let mut batch = match Batch::new(&self.mm, start, want, kind) {
+            let mut batch = match Batch::new(&self.mm, start, want, purpose) {
                 Ok(batch) => batch,
-                Err(end) => return (done, end),
+                Err(outcome) => return (done, outcome),
             };
             let offset = start % PAGE_SIZE;
             let held = want.min(batch.bytes(offset));
@@ -172,36 +159,39 @@ impl Remote {
             self.skip(copied);
             done += copied;
             if copied < held {
-                return (done, Ended::Stopped);
+                return (done, Outcome::Stopped);
             }
         }
-        (done, Ended::All)
+        (done, Outcome::All)
     }
 
-    /// Whether its memory is of a kind that only its owner may read.
-    fn is_private(&self) -> bool {
+    /// True if at the start of the buffer nothing is mapped, or only its owner may access the
+    /// mapping. False if the mmap_lock is not free.
+    fn only_owner_may_read(&self) -> bool {
         let first = self.spans.first().map_or(0, |span| span.start);
         matches!(
-            Batch::new(&self.mm, first, 1, Access::Read),
-            Err(Ended::Missed(Miss::Mapping))
+            Batch::new(&self.mm, first, 1, Purpose::Read),
+            Err(Outcome::Missed(Miss::Mapping))
         )
     }
 }
 
-/// What a task has to write.
+/// The memory of a posted write.
 pub(crate) struct RemoteSource(Remote);
 
 impl RemoteSource {
-    /// What is left of `source`, a source of the current task's. [`None`] if it is not user memory,
-    /// or of a kind that only its owner may read.
+    /// Describes what is left of `source`, which belongs to the current task.
     ///
-    /// Sleeps.
+    /// [`None`] if it is not user memory, or if only its owner may read it. Only the first page is
+    /// checked here. Sleeps.
     pub(crate) fn new(source: &mut Source<'_, '_>) -> Result<Option<Self>, AllocError> {
         let remote = Remote::new(|spans| source.user_spans(spans))?;
-        Ok(remote.filter(|remote| !remote.is_private()).map(Self))
+        Ok(remote
+            .filter(|remote| !remote.only_owner_may_read())
+            .map(Self))
     }
 
-    /// Skips `bytes` bytes, at most those there are.
+    /// Advances by `bytes` bytes, at most to the end.
     pub(crate) fn skip(&mut self, bytes: usize) {
         self.0.skip(bytes);
     }
@@ -211,93 +201,102 @@ impl RemoteSource {
         self.0.rewind(bytes);
     }
 
-    /// Copies at most `bytes` bytes to `dest`, without a fault of anybody's; returns how many.
-    ///
-    /// They are consumed: what did not come is what a next call begins with.
-    pub(crate) fn pull(&mut self, bytes: usize, dest: &mut Dest<'_, '_>) -> (usize, Ended) {
+    /// Copies at most `bytes` bytes to `dest` and advances by the number of copied bytes, which it
+    /// returns. It causes no page fault in the memory of either task.
+    pub(crate) fn pull(&mut self, bytes: usize, dest: &mut Dest<'_, '_>) -> (usize, Outcome) {
         let mut bad = false;
-        let (copied, end) = self.0.copy(Access::Read, bytes, |batch, offset, bytes| {
-            // SAFETY: The pages are valid, user memory, and have `bytes` bytes from there on.
+        let (copied, outcome) = self.0.copy(Purpose::Read, bytes, |batch, offset, bytes| {
+            // SAFETY: The batch holds the pages, so they are valid, and they are user memory. They
+            // have `bytes` bytes from `offset` on.
             let (copied, page_is_bad) =
                 unsafe { dest.copy_from_pages_atomic(batch.pages.as_mut_ptr(), offset, bytes) };
             bad = page_is_bad;
             copied
         });
-        // The owner finds it missing, and finds out why.
-        let end = if bad { Ended::Missed(Miss::Page) } else { end };
-        (copied, end)
+        // Bad memory counts as a miss. The owner then copies the page itself, and the kernel
+        // reports the bad memory to it.
+        let outcome = if bad {
+            Outcome::Missed(Miss::Page)
+        } else {
+            outcome
+        };
+        (copied, outcome)
     }
 }
 
-/// Where a task wants to read to.
+/// The memory of a posted read.
 pub(crate) struct RemoteDest(Remote);
 
 impl RemoteDest {
-    /// What is left of `dest`, a destination of the current task's. [`None`] if it is not user
-    /// memory.
+    /// Describes what is left of `dest`, which belongs to the current task.
     ///
-    /// Sleeps.
+    /// [`None`] if it is not user memory. Sleeps.
     pub(crate) fn new(dest: &mut Dest<'_, '_>) -> Result<Option<Self>, AllocError> {
         Ok(Remote::new(|spans| dest.user_spans(spans))?.map(Self))
     }
 
-    /// Copies at most `bytes` bytes of `source`, without a fault of anybody's; returns how many.
+    /// Copies at most `bytes` bytes of `source` to the start of the buffer; returns how many.
     ///
-    /// They go to the start of the memory, whatever was copied there before.
-    pub(crate) fn push(&mut self, bytes: usize, source: &mut Source<'_, '_>) -> (usize, Ended) {
+    /// It overwrites what an earlier push copied there. It causes no page fault in the memory of
+    /// either task.
+    pub(crate) fn push(&mut self, bytes: usize, source: &mut Source<'_, '_>) -> (usize, Outcome) {
         self.0.restart();
-        self.0.copy(Access::Write, bytes, |batch, offset, bytes| {
-            // SAFETY: The pages are valid, user memory, pinned for writing, and have room for `bytes`
-            // bytes from there on.
+        self.0.copy(Purpose::Write, bytes, |batch, offset, bytes| {
+            // SAFETY: The batch holds the pages, so they are valid. They are user memory, pinned
+            // for writing, and have space for `bytes` bytes from `offset` on.
             unsafe { source.copy_to_pages_atomic(batch.pages.as_mut_ptr(), offset, bytes) }
         })
     }
 }
 
-/// What is done with somebody's memory.
+/// What a batch of pages is used for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
+enum Purpose {
     Read,
     Write,
 }
 
-/// A few pages of somebody's memory, one after the other, held.
+/// Consecutive pages of a task's memory that another task holds for a copy.
 ///
 /// # Invariants
 ///
-/// Of `pages` the first `count` are valid, with a reference of ours each; a pin, if it is for
-/// writing.
+/// The first `count` of `pages` are valid. For each this object owns a reference if `purpose` is
+/// `Read`, and a pin if it is `Write`.
 struct Batch {
-    pages: [*mut bindings::page; Batch::MOST],
+    pages: [*mut bindings::page; Batch::MAX],
     count: usize,
-    access: Access,
+    purpose: Purpose,
 }
 
 impl Batch {
-    /// Pages that are looked up, and held, at a time, whatever the parameter says.
-    const MOST: usize = 64;
+    /// The maximal number of pages in a batch, whatever the module parameter says.
+    const MAX: usize = 64;
 
-    /// Holds the pages of `bytes` bytes at `start`, from the first on, at least that one and as
-    /// many as there are.
-    fn new(mm: &MmWithUser, start: usize, bytes: usize, access: Access) -> Result<Self, Ended> {
+    /// Holds the resident pages at `start`, as many as `bytes` bytes need, but no more than a batch
+    /// may have. It stops at the first page that is not resident, or at the end of the mapping.
+    ///
+    /// It only tries the mmap_lock. The error is a miss if not even the first page can be held, and
+    /// [`Outcome::Stopped`] if the current task is being killed.
+    fn new(mm: &MmWithUser, start: usize, bytes: usize, purpose: Purpose) -> Result<Self, Outcome> {
         let first = start & PAGE_MASK;
-        let guard = mm.mmap_read_trylock().ok_or(Ended::Missed(Miss::Busy))?;
+        let guard = mm.mmap_read_trylock().ok_or(Outcome::Missed(Miss::Busy))?;
         let vma = guard
             .vma_lookup(first)
-            .ok_or(Ended::Missed(Miss::Mapping))?;
-        // To write to a file may take more than the page.
-        if is_private(vma) || (access == Access::Write && !is_anonymous(vma)) {
-            return Err(Ended::Missed(Miss::Mapping));
+            .ok_or(Outcome::Missed(Miss::Mapping))?;
+        // Before a write to a file mapping the kernel has to notify the file system, so a push
+        // writes to anonymous memory only.
+        if is_owner_only(vma) || (purpose == Purpose::Write && !is_anonymous(vma)) {
+            return Err(Outcome::Missed(Miss::Mapping));
         }
 
         let end = start.saturating_add(bytes).min(vma.end());
         let wanted = (end - first).div_ceil(PAGE_SIZE).min(batch());
-        let mut pages = [ptr::null_mut(); Self::MOST];
-        // SAFETY: `mm` is valid, with its mmap_lock held for reading, and `pages` has room for
-        // `wanted` pointers.
+        let mut pages = [ptr::null_mut(); Self::MAX];
+        // SAFETY: `mm` is valid, and the guard holds its mmap_lock for reading. `pages` has space
+        // for `wanted` pointers.
         let got = unsafe {
-            match access {
-                Access::Read => bindings::get_user_pages_remote(
+            match purpose {
+                Purpose::Read => bindings::get_user_pages_remote(
                     mm.as_raw(),
                     first,
                     wanted,
@@ -305,7 +304,7 @@ impl Batch {
                     pages.as_mut_ptr(),
                     ptr::null_mut(),
                 ),
-                Access::Write => bindings::pin_user_pages_remote(
+                Purpose::Write => bindings::pin_user_pages_remote(
                     mm.as_raw(),
                     first,
                     wanted,
@@ -316,19 +315,20 @@ impl Batch {
             }
         };
         match usize::try_from(got) {
-            // INVARIANT: So many pages are valid and referenced, or pinned.
+            // INVARIANT: The kernel stored this many pages, and took a reference to each or pinned
+            // each.
             Ok(count @ 1..) => Ok(Self {
                 pages,
                 count,
-                access,
+                purpose,
             }),
             // The current task is being killed.
-            _ if got == -(bindings::EINTR as isize) => Err(Ended::Stopped),
-            _ => Err(Ended::Missed(Miss::Page)),
+            _ if got == -(bindings::EINTR as isize) => Err(Outcome::Stopped),
+            _ => Err(Outcome::Missed(Miss::Page)),
         }
     }
 
-    /// Bytes in these pages from `offset` in the first.
+    /// The number of bytes in these pages from `offset` in the first one on.
     fn bytes(&self, offset: usize) -> usize {
         self.count * PAGE_SIZE - offset
     }
@@ -336,29 +336,32 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        match self.access {
-            Access::Read => {
-                // SAFETY: By the type invariants there is a reference of ours to so many, and they
-                // go away with the batch.
+        match self.purpose {
+            Purpose::Read => {
+                // SAFETY: By the type invariants this object owns references to these pages. It
+                // gives them up here.
                 unsafe { sys::zpipe_put_pages(self.pages.as_mut_ptr(), self.count) };
             }
-            // SAFETY: By the type invariants so many pages are pinned by us, and the pins go away
-            // with the batch. They are anonymous memory's.
-            Access::Write => unsafe {
+            // SAFETY: By the type invariants this object owns pins of these pages. It gives them up
+            // here. `Batch::new` pins only pages of anonymous memory.
+            Purpose::Write => unsafe {
                 sys::zpipe_unpin_anonymous_dirty(self.pages.as_mut_ptr(), self.count)
             },
         }
     }
 }
 
-/// Whether it is of a kind that is left to its owner: who may access it depends on the accessing
-/// thread, or to look up its pages may sleep.
-fn is_private(vma: &VmaRef) -> bool {
-    // SAFETY: The mapping is valid, and its mm is locked for as long as it is borrowed.
-    unsafe { sys::zpipe_vma_is_private(vma.as_ptr()) }
+/// True if only the owner may access the mapping, for one of these reasons:
+///
+/// - Access depends on the protection keys of the accessing thread.
+/// - Looking up the pages may sleep (hugetlbfs).
+/// - There are no pages to look up (a device).
+fn is_owner_only(vma: &VmaRef) -> bool {
+    // SAFETY: The mapping is valid, and its mm is locked as long as it is borrowed.
+    unsafe { sys::zpipe_vma_is_owner_only(vma.as_ptr()) }
 }
 
-/// Whether it is memory of the task's alone.
+/// True if the mapping is of anonymous memory.
 fn is_anonymous(vma: &VmaRef) -> bool {
     // SAFETY: As above.
     unsafe { sys::zpipe_vma_is_anonymous(vma.as_ptr()) }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A few pages in reserve.
+//! A small stock of empty pages.
 
 use super::BufferPage;
 use core::array;
 
-/// Empty pages set aside, so that none need be allocated under a lock.
+/// Empty pages that were allocated in advance, so that no page is allocated under a lock.
 #[repr(C)]
 pub(crate) struct PageStock {
     len: usize,
@@ -13,10 +13,10 @@ pub(crate) struct PageStock {
 }
 
 impl PageStock {
-    /// Pages a stock holds at most.
+    /// The maximal number of pages in a stock.
     pub(crate) const MAX: usize = 16;
 
-    /// An empty stock.
+    /// Creates an empty stock.
     pub(crate) fn new() -> Self {
         Self {
             pages: array::from_fn(|_| None),
@@ -24,18 +24,18 @@ impl PageStock {
         }
     }
 
-    /// Pages in the stock.
+    /// The number of pages in the stock.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Takes a page out, the one put in last.
+    /// Takes out the page that was put in last.
     pub(crate) fn take(&mut self) -> Option<BufferPage> {
         self.len = self.len.checked_sub(1)?;
         self.pages.get_mut(self.len)?.take()
     }
 
-    /// Puts a page in, emptied. A full stock gives it back.
+    /// Clears `page` and puts it in. A full stock returns it unchanged.
     pub(crate) fn put(&mut self, mut page: BufferPage) -> Result<(), BufferPage> {
         let Some(free) = self.pages.get_mut(self.len) else {
             return Err(page);
@@ -47,11 +47,12 @@ impl PageStock {
         Ok(())
     }
 
-    /// Allocates until there are `want` pages, or [`Self::MAX`], or none is to be had. Sleeps.
+    /// Allocates pages until the stock has `want` or [`Self::MAX`] of them, or an allocation fails.
+    /// Sleeps.
     pub(crate) fn fill(&mut self, want: usize) {
         while self.len < want.min(Self::MAX) {
             let Ok(page) = BufferPage::new() else { return };
-            // There is room, says the loop's condition.
+            // By the loop's condition the stock is not full.
             let _ = self.put(page);
         }
     }

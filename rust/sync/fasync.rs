@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Files that want SIGIO.
+//! Lists of files whose owners get SIGIO.
 //!
-//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h), source `fs/fcntl.c`. The lists of a
-//! pipe are kept as `pipe_fasync()` in `fs/pipe.c` keeps them.
+//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h), source `fs/fcntl.c`. The two lists
+//! of a pipe are updated as `pipe_fasync()` in `fs/pipe.c` does it.
 
 use super::Event;
 use crate::zcore::state::Access;
 use core::{cell::UnsafeCell, ptr};
 use kernel::{bindings, error::Error, new_mutex, prelude::*, sync::Mutex};
 
-/// A list of files with O_ASYNC set, to be told of events by a signal.
+/// A list of files with O_ASYNC set. An event sends SIGIO to their owners.
 ///
 /// # Invariants
 ///
@@ -19,35 +19,40 @@ pub(crate) struct FasyncList {
     head: UnsafeCell<*mut bindings::fasync_struct>,
 }
 
-// SAFETY: `fasync_helper()` and `kill_fasync()` lock for themselves (fasync_lock, RCU).
+// SAFETY: `fasync_helper()` and `kill_fasync()` do their own locking (fasync_lock, RCU).
 unsafe impl Send for FasyncList {}
 // SAFETY: As above.
 unsafe impl Sync for FasyncList {}
 
 impl FasyncList {
-    /// An empty list.
+    /// Creates an empty list.
     const fn new() -> Self {
-        // INVARIANT: There is no list yet.
+        // INVARIANT: Null is the head of an empty list.
         Self {
             head: UnsafeCell::new(ptr::null_mut()),
         }
     }
 
-    /// True if no file is on the list. A file that the caller alone still uses is not on a list
-    /// that this says is empty.
+    /// True if no file is on the list.
+    ///
+    /// The result may be stale for files that others use. It is exact for a file that only the
+    /// caller still uses, since nobody else can put that file on the list.
     fn is_empty(&self) -> bool {
-        // SAFETY: By the type invariants; whether it is null may be read at any time, as
-        // `kill_fasync()` does.
+        // SAFETY: The head is valid by the type invariants. It may be compared with null at any
+        // time, as `kill_fasync()` does.
         unsafe { self.head.get().read_volatile() }.is_null()
     }
 
-    /// Puts `file` on the list, or takes it off; returns whether that changed anything. Sleeps.
+    /// Puts `file` on the list or takes it off; returns true if that changed the list. Sleeps.
+    ///
+    /// Error: `ENOMEM`, only when a file is put on the list.
     ///
     /// # Safety
     ///
-    /// `file` is valid, and stays so for as long as it is on the list.
+    /// `file` is valid, and stays valid as long as it is on the list.
     unsafe fn update(&self, fd: i32, file: *mut bindings::file, on: bool) -> Result<bool> {
-        // SAFETY: The caller vouches for the file, the type invariants for the list.
+        // SAFETY: The caller guarantees that the file is valid, the type invariants that the list
+        // is.
         let ret = unsafe { bindings::fasync_helper(fd, file, i32::from(on), self.head.get()) };
 
         if ret < 0 {
@@ -56,9 +61,9 @@ impl FasyncList {
         Ok(ret > 0)
     }
 
-    /// Sends SIGIO to whom it concerns. Does not sleep.
-    pub(crate) fn tell(&self, event: Event) {
-        // As `kill_fasync()` does first, but without the call.
+    /// Sends SIGIO to the owners of the files on the list. Does not sleep.
+    pub(crate) fn notify(&self, event: Event) {
+        // `kill_fasync()` begins with the same test. This saves the call.
         if self.is_empty() {
             return;
         }
@@ -67,29 +72,29 @@ impl FasyncList {
             Event::Output => bindings::POLL_OUT,
         };
 
-        // SAFETY: By the type invariants the list is valid; `kill_fasync()` walks it under RCU.
+        // SAFETY: By the type invariants the list is valid. `kill_fasync()` walks it under RCU.
         unsafe { bindings::kill_fasync(self.head.get(), bindings::SIGIO as c_int, band as c_int) };
     }
 }
 
 /// The two lists of a pipe.
 ///
-/// A file that is open for reading and writing is on both lists or on none, and FASYNC in its flags
-/// says which. The flag is one bit for two lists: so the lists are changed together, under a lock.
-/// Without it, the flag could be clear for a file that is still on a list.
+/// A file that is open for reading and writing is on both lists or on none. The FASYNC flag of the
+/// file says which. This one flag describes two lists, so the lists are changed together, under a
+/// lock. Without the lock the flag could be clear although the file is still on a list.
 #[pin_data]
 pub(crate) struct FasyncLists {
     /// Files open for reading.
     pub(crate) readers: FasyncList,
     /// Files open for writing.
     pub(crate) writers: FasyncList,
-    /// Held while the lists are changed. Signals are sent without it.
+    /// Protects changes of the lists. Signals are sent without it.
     #[pin]
     update: Mutex<()>,
 }
 
 impl FasyncLists {
-    /// Two empty lists.
+    /// Creates two empty lists.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             readers: FasyncList::new(),
@@ -100,12 +105,12 @@ impl FasyncLists {
 
     /// Puts `file`, which is open for `access`, on its lists or takes it off. Sleeps.
     ///
-    /// `fd` is what SIGIO tells of the file. Error: `ENOMEM`; then nothing has changed.
+    /// SIGIO names the file as descriptor `fd`. Error: `ENOMEM`; the lists are unchanged then.
     ///
     /// # Safety
     ///
-    /// `file` is valid, and [`Self::remove`] is called for it before it is freed, after the last
-    /// call of this function.
+    /// `file` is valid. After the last call of this function for `file`, and before `file` is
+    /// freed, [`Self::remove`] is called for it.
     pub(crate) unsafe fn update(
         &self,
         fd: i32,
@@ -117,15 +122,16 @@ impl FasyncLists {
         let mut added = false;
 
         if access.read {
-            // SAFETY: Says the caller.
+            // SAFETY: The caller guarantees that `file` is valid as long as it is on the list.
             added = unsafe { self.readers.update(fd, file, on)? };
         }
         if access.write {
-            // SAFETY: Says the caller.
+            // SAFETY: As above.
             let result = unsafe { self.writers.update(fd, file, on) };
             if result.is_err() && added {
-                // Only an entry that this call made: one that was there has its counterpart.
-                // SAFETY: Says the caller. It cannot fail.
+                // Undo only an entry that this call added. An older entry has its counterpart on
+                // the other list.
+                // SAFETY: The caller guarantees that `file` is valid. Removing it cannot fail.
                 let _ = unsafe { self.readers.update(-1, file, false) };
             }
             result?;
@@ -137,16 +143,16 @@ impl FasyncLists {
     ///
     /// # Safety
     ///
-    /// `file` is valid, and the caller is the last one to use it.
+    /// `file` is valid, and only the caller still uses it.
     pub(crate) unsafe fn remove(&self, file: *mut bindings::file) {
-        // Nobody else can put the file on a list.
+        // Only the caller still uses the file, so nobody puts it on a list after this test.
         if self.readers.is_empty() && self.writers.is_empty() {
             return;
         }
 
         let _guard = self.update.lock();
         for list in [&self.readers, &self.writers] {
-            // SAFETY: The file is valid, says the caller. To take it off cannot fail.
+            // SAFETY: The caller guarantees that the file is valid. Removing it cannot fail.
             let _ = unsafe { list.update(-1, file, false) };
         }
     }

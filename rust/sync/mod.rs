@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Waiting and telling, where the kernel crate has no safe type for it yet.
+//! Safe types for waiting, waking and signals, where the kernel crate does not have them yet.
 
 mod cstatic;
 mod fasync;

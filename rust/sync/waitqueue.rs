@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Wait queues with what [`CondVar`](kernel::sync::CondVar) lacks: a condition that is tested
-//! without a lock, exclusive and other waiters, wakeups that name the event so that epoll can
-//! filter them, and a wakeup that is passed on when its receiver is signalled instead.
+//! Wait queues with features that [`CondVar`](kernel::sync::CondVar) lacks:
 //!
-//! Who waits exclusively may spin for a moment before it sleeps: [`Backoff`] says when, the module's
-//! parameter `spin_us` for how long.
+//! - The waiter tests its condition without a lock.
+//! - Waiters can be exclusive or not.
+//! - Wakeups name the event, so that epoll can filter them.
+//! - If a signal interrupts a waiter, a wakeup goes to another waiter instead.
+//!
+//! An exclusive waiter may spin for a moment before it sleeps. [`Backoff`] decides when it does,
+//! and the module parameter `spin_us` limits for how long.
 //!
 //! C header: [`include/linux/wait.h`](srctree/include/linux/wait.h); the loop is that of
 //! `___wait_event()`.
@@ -24,17 +27,17 @@ use kernel::{
     types::Opaque,
 };
 
-/// What a wakeup is about.
+/// The event that a wakeup or a SIGIO announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// There is something to read.
+    /// A pipe has something to read.
     Input,
-    /// There is room to write.
+    /// A pipe can be written to.
     Output,
 }
 
 impl Event {
-    /// The event as poll's bits.
+    /// The event as a mask of poll(2).
     fn mask(self) -> u32 {
         match self {
             Event::Input => sys::ZPIPE_POLL_INPUT,
@@ -43,7 +46,7 @@ impl Event {
     }
 }
 
-/// Creates a [`WaitQueue`] initialiser with the given name and a newly-created lock class.
+/// Creates a [`WaitQueue`] initialiser with the given name and a newly created lock class.
 macro_rules! new_wait_queue {
     ($name:literal) => {
         $crate::sync::WaitQueue::new(kernel::c_str!($name), kernel::static_lock_class!())
@@ -51,35 +54,41 @@ macro_rules! new_wait_queue {
 }
 pub(crate) use new_wait_queue;
 
-/// Nanoseconds to spin for.
+/// How long a task may spin, in nanoseconds.
 static SPIN_NS: Word = Word::new(0);
 
-/// Microseconds that a task may spin at most, whatever the parameter says: to sleep and be woken
-/// costs some tens, and who spins for longer keeps a processor from idling.
-const SPIN_US_MOST: u32 = 1000;
+/// The maximal time for which a task may spin, in microseconds, whatever the parameter says. A
+/// sleep and a wakeup take some tens of microseconds, and a task that spins for longer keeps its
+/// processor from idling.
+const SPIN_US_MAX: u32 = 1000;
 
-/// Sets for how many microseconds who waits may spin, 0 for never. Once, before there is a queue.
+/// Sets for how many microseconds a task may spin before it sleeps; 0 turns spinning off.
+///
+/// Called once, before the first queue exists.
 pub(crate) fn set_spin_us(us: u32) {
-    SPIN_NS.write(u64::from(us.min(SPIN_US_MOST)) * 1000);
+    SPIN_NS.write(u64::from(us.min(SPIN_US_MAX)) * 1000);
 }
 
 /// A `wait_queue_head_t`.
 ///
-/// Everything it is woken for must be visible before the wakeup: change the state, then wake. The
-/// queue's own lock then makes sure that a waiter either sees the new state or gets the wakeup.
+/// Change the state first, then wake. A waiter then either sees the new state when it tests its
+/// condition, or is woken. The lock of the queue guarantees this. [`Self::wake_sync`] finds an
+/// empty queue without that lock; then a memory barrier guarantees it.
 #[pin_data]
 pub(crate) struct WaitQueue {
     #[pin]
     head: Opaque<bindings::wait_queue_head>,
-    /// How spinning has done here, a [`Backoff`]. Two who write it at once do no harm.
+    /// A packed [`Backoff`]: how successful spinning was on this queue lately. If two tasks write
+    /// it at the same time, one update is lost, which does no harm.
     backoff: Word,
-    /// Nanoseconds that were spent spinning, successful or not.
+    /// The time that tasks have spent spinning, in nanoseconds, whether successful or not.
     spun: Atomic<u64>,
 }
 
 // SAFETY: A wait queue head may be used on any thread.
 unsafe impl Send for WaitQueue {}
-// SAFETY: All that is done to the head from `&self` takes its lock.
+// SAFETY: All functions that change the head from `&self` take its lock. The test for waiters reads
+// it without the lock, which the C API allows.
 unsafe impl Sync for WaitQueue {}
 
 impl WaitQueue {
@@ -101,41 +110,45 @@ impl WaitQueue {
         self.head.get()
     }
 
-    /// Microseconds that tasks spun here instead of sleeping, in all.
+    /// The total time that tasks have spent spinning on this queue, in microseconds.
     pub(crate) fn spun_us(&self) -> u64 {
         self.spun.load(Relaxed) / 1000
     }
 
-    /// Waits, until `ready` says so or a signal comes, which is `ERESTARTSYS`.
+    /// Waits until `ready` returns true. Error: `ERESTARTSYS`, if a signal comes first.
     ///
-    /// Wakeups reach all waiters of this kind. Sleeps: call it without locks. `ready` is called
-    /// with the task already marked as sleeping and must not sleep.
+    /// The wait is not exclusive: each wakeup reaches all such waiters. Sleeps: call it without
+    /// locks. `ready` is called after the task has been marked as sleeping, so it must not sleep.
     pub(crate) fn wait(&self, ready: impl FnMut() -> bool) -> Result {
         self.wait_event(0, TASK_INTERRUPTIBLE, ready)?;
         Ok(())
     }
 
-    /// As [`Self::wait`], but only a signal that kills ends it: as waiting for a mutex, which nobody sees.
-    /// Only [`Self::wake_all`] wakes it.
+    /// As [`Self::wait`], but only a fatal signal interrupts it. Like a wait for a mutex, this is
+    /// not visible to user space.
+    ///
+    /// Only [`Self::wake_all`] wakes this waiter.
     pub(crate) fn wait_killable(&self, ready: impl FnMut() -> bool) -> Result {
-        // CAST: Bits of a task's state.
+        // CAST: These are bits of a task's state.
         let state = TASK_UNINTERRUPTIBLE | bindings::TASK_WAKEKILL as c_int;
         self.wait_event(0, state, ready)?;
         Ok(())
     }
 
-    /// The same, but nothing else ends it: for what is over soon, whatever others do.
+    /// As [`Self::wait_killable`], but no signal interrupts it. It is for a wait that ends when the
+    /// kernel has done some work, and that no other user of the pipe can delay.
     pub(crate) fn wait_for_others(&self, ready: impl FnMut() -> bool) {
-        // CAST: Bits of a task's state. Without signals it does not fail.
+        // CAST: These are bits of a task's state. A wait that no signal interrupts cannot fail.
         let _ = self.wait_event(0, TASK_UNINTERRUPTIBLE as c_int, ready);
     }
 
-    /// As [`Self::wait`], but a wakeup ends with the first waiter of this kind it wakes.
+    /// As [`Self::wait`], but exclusive: each wakeup reaches only one such waiter.
     ///
-    /// Who returns `Ok` may have consumed a wakeup, and passes it on if something is left. Returns
-    /// whether it slept: if not, others that wait may have been there before.
+    /// A caller that gets `Ok` may have used up a wakeup. If it leaves something for others, it
+    /// must wake the next one. `Ok(false)` means that it did not sleep; then other waiters may have
+    /// come before it.
     ///
-    /// May spin for a moment first, where that helped lately.
+    /// The task may spin for a moment first, if spinning was successful lately.
     pub(crate) fn wait_exclusive(&self, mut ready: impl FnMut() -> bool) -> Result<bool> {
         if ready() || self.spin(&mut ready) {
             return Ok(false);
@@ -143,7 +156,10 @@ impl WaitQueue {
         self.wait_event(bindings::WQ_FLAG_EXCLUSIVE, TASK_INTERRUPTIBLE, ready)
     }
 
-    /// Spins until `ready` says so; returns whether it did.
+    /// Spins until `ready` returns true or the time is over; returns true in the first case.
+    ///
+    /// It does not spin if spinning is off, if the queue has waiters, or if the [`Backoff`] says
+    /// so.
     fn spin(&self, ready: &mut impl FnMut() -> bool) -> bool {
         let limit = SPIN_NS.read();
         if limit == 0 || self.has_waiters() {
@@ -154,18 +170,19 @@ impl WaitQueue {
         let mut backoff = before;
         let mut done = false;
         if backoff.spins() {
-            // SAFETY: No requirement.
+            // SAFETY: The function has no requirements.
             let since = unsafe { sys::zpipe_clock() };
             let mut tried = false;
-            // SAFETY: There is a current task; no other requirement.
-            while !done && unsafe { sys::zpipe_spin(since, limit) } {
+            // SAFETY: There is a current task. The function has no other requirements.
+            while !done && unsafe { sys::zpipe_may_spin(since, limit) } {
                 tried = true;
                 done = ready();
             }
-            // To have been in another's way says nothing of how long there was to wait.
+            // The task may have to stop before its first test, for a signal or for another task.
+            // That does not show how long the wait would have been.
             if tried {
                 backoff.note(done);
-                // SAFETY: No requirement.
+                // SAFETY: The function has no requirements.
                 let now = unsafe { sys::zpipe_clock() };
                 self.spun.fetch_add(now.saturating_sub(since), Relaxed);
             }
@@ -184,23 +201,23 @@ impl WaitQueue {
     ) -> Result<bool> {
         let mut slept = false;
         let entry = Opaque::<bindings::wait_queue_entry>::uninit();
-        // SAFETY: `entry` is memory for an entry. It names the current task, which does not leave
-        // this function before the entry is off the queue.
+        // SAFETY: `entry` is memory for an entry. The entry names the current task, which does not
+        // leave this function before the entry is off the queue.
         unsafe { bindings::init_wait_entry(entry.get(), flags as c_int) };
 
         let result = loop {
-            // SAFETY: Both are initialised; the entry stays where it is until `finish_wait()`.
+            // SAFETY: Both are initialised. The entry stays at its address until `finish_wait()`.
             let signalled =
                 unsafe { bindings::prepare_to_wait_event(self.head.get(), entry.get(), state) };
             if ready() {
                 break Ok(slept);
             }
             if signalled != 0 {
-                // It took the entry off the queue: a wakeup that came before was seen by `ready`,
-                // one that comes now goes to somebody else.
+                // `prepare_to_wait_event()` took the entry off the queue. `ready` has seen the
+                // effect of each earlier wakeup; a later one goes to another waiter.
                 return Err(ERESTARTSYS);
             }
-            // SAFETY: No lock is held that forbids sleeping, says the caller.
+            // SAFETY: The caller holds no lock under which sleeping is forbidden.
             unsafe { bindings::schedule() };
             slept = true;
         };
@@ -209,24 +226,25 @@ impl WaitQueue {
         result
     }
 
-    /// Wakes whoever waits for `event`: all that do not wait exclusively, and one that does.
+    /// Wakes the waiters for `event` that a signal may interrupt: all that are not exclusive, and
+    /// one that is.
     ///
-    /// The current task hints that it is about to sleep, so that the other need not be sent to
-    /// another CPU.
+    /// This is a "sync" wakeup: it tells the scheduler that the current task is about to sleep. So
+    /// the woken task need not be moved to another CPU.
     pub(crate) fn wake_sync(&self, event: Event) {
         // SAFETY: The head is initialised.
         unsafe { sys::zpipe_wake_sync(self.head.get(), event.mask()) };
     }
 
-    /// Wakes everybody, whatever they wait for.
+    /// Wakes all waiters, for whatever event they wait.
     pub(crate) fn wake_all(&self) {
-        // SAFETY: The head is initialised, and there is no key.
+        // SAFETY: The head is initialised. The key may be null.
         unsafe {
             bindings::__wake_up(self.head.get(), TASK_NORMAL, 0, ptr::null_mut());
         }
     }
 
-    /// True if somebody is on the queue, pollers included; may be stale.
+    /// True if the queue has waiters, pollers included. Read without the lock; may be stale.
     pub(crate) fn has_waiters(&self) -> bool {
         // SAFETY: The head is initialised.
         unsafe { sys::zpipe_has_waiters(self.head.get()) }

@@ -1,41 +1,42 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Words that are written under a lock and read without it.
+//! Words of 64 bits that are read without a lock, and that most writers write under one.
 //!
-//! The kernel crate's atomics call a C function for every load and store, two dozen instructions
-//! in all; `fs/pipe.c` has one, by READ_ONCE() and WRITE_ONCE(), and so has this.
+//! The kernel crate's atomics call a C function for every load and store, which takes two dozen
+//! instructions in all. `fs/pipe.c` needs one instruction, with READ_ONCE() and WRITE_ONCE(). So
+//! does this module.
 
 use core::cell::UnsafeCell;
 
-/// A word that is written under a lock and read without it.
+/// A 64-bit word that is read without a lock.
 ///
-/// There is no order between two words, and none but what locks and wait queues give.
+/// Accesses to it are not ordered, not even to two such words, except by locks and wait queues.
 pub(crate) struct Word(UnsafeCell<u64>);
 
-// What follows needs it.
+// The `Sync` implementation below relies on this.
 const _: () = assert!(usize::BITS == 64);
 
-// SAFETY: On 64 bits an aligned u64 is loaded and stored whole, by volatile accesses, which are the
-// kernel's READ_ONCE() and WRITE_ONCE() and may race in its memory model.
+// SAFETY: On 64-bit machines an aligned `u64` is loaded and stored as a whole. The accesses are
+// volatile: they are the kernel's READ_ONCE() and WRITE_ONCE(), which may race in its memory model.
 unsafe impl Sync for Word {}
 
 impl Word {
-    /// A word with this value.
+    /// Creates a word with this value.
     pub(crate) const fn new(value: u64) -> Self {
         Self(UnsafeCell::new(value))
     }
 
-    /// The value it has or had a moment ago.
+    /// Reads the value. It may be stale.
     #[inline]
     pub(crate) fn read(&self) -> u64 {
-        // SAFETY: The word is valid; for races see `Sync`.
+        // SAFETY: The word is valid. See `Sync` for data races.
         unsafe { self.0.get().read_volatile() }
     }
 
-    /// Changes the value. Not by two at once, or one is lost.
+    /// Stores a value. The callers must not store at the same time, or one of the values is lost.
     #[inline]
     pub(crate) fn write(&self, value: u64) {
-        // SAFETY: The word is valid; for races see `Sync`.
+        // SAFETY: The word is valid. See `Sync` for data races.
         unsafe { self.0.get().write_volatile(value) };
     }
 }

@@ -1,13 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""guest.py NAME...: in the guest, runs programs that know nothing of zpipe,
-once with the kernel's pipes and once with zpipe's, and compares what they say.
+"""guest.py NAME...: runs unmodified programs in the guest, once with the kernel's
+pipes and once with zpipe's, and compares the results.
 
-A name is a module of CPython's test suite or one of the functions oracle_*.
-What is expected to differ stands in the file "differences" beside this one.
-Prints KTAP: a test for each name. Fails if anything else differs, if something
-listed does not, or if no pair of zpipe was made. What was run says more in
-/out/NAME.{pipe,zpipe}.*.
+A name is a module of CPython's test suite, or NAME of a function oracle_NAME here.
+The file "differences" in this directory lists the expected differences. Prints KTAP
+with one test for each name. A test fails if other results differ, if a listed result
+does not differ, or if the program made no zpipe pair. The full output of the programs
+is in /out/NAME.{pipe,zpipe}.*.
 """
 
 import os
@@ -26,17 +26,17 @@ TRACING = pathlib.Path("/sys/kernel/tracing")
 ZPIPE = str(HERE / "tools" / "zpipe")
 PYTHON = "/usr/bin/python3"
 KINDS = ("pipe", "zpipe")
-# For one program, seconds.
+# Time limit of one program in seconds.
 LIMIT = 1500
-# A test of CPython that hangs is shown after that many seconds.
+# Time limit of one CPython test in seconds. CPython reports a test that hangs.
 TEST_LIMIT = 300
-# How often what differs is run again, alone.
+# How often tests with different results are repeated without the other tests.
 AGAIN = 4
 
 
 class Pairs:
-    """Counts the pairs that are made, by the program that makes them: the
-    kernel's own counting of the ioctl."""
+    """Counts the zpipe pairs that each program makes. A hist trigger of the kernel
+    counts the ioctl."""
 
     event = TRACING / "events/syscalls/sys_enter_ioctl"
     trigger = "hist:keys=common_comm:size=4096 if cmd == 0xe900"
@@ -47,7 +47,7 @@ class Pairs:
         (self.event / "trigger").write_text(self.trigger)
 
     def taken(self):
-        """What was counted since the last time: a dictionary."""
+        """The counts since the previous call, as a dictionary by program."""
         counts = {}
         for line in (self.event / "hist").read_text().splitlines():
             match = re.match(r"\{ common_comm: (.*?) *\}.*hitcount: *(\d+)", line)
@@ -59,7 +59,7 @@ class Pairs:
 
 
 def started(kind, name, command, cwd):
-    """Starts a command with one kind of pipes, its output in /out/NAME.KIND.log."""
+    """Starts a command with one kind of pipes. Its output goes to /out/NAME.KIND.log."""
     if kind == "zpipe":
         command = [ZPIPE, "run", "--require", "--", *command]
     with open(OUT / f"{name}.{kind}.log", "ab") as log:
@@ -70,7 +70,7 @@ def started(kind, name, command, cwd):
 
 
 def ended(process):
-    """The exit status of a process, which has LIMIT seconds."""
+    """Waits for a process and returns its exit status. Kills it after LIMIT seconds."""
     try:
         return process.wait(LIMIT)
     except subprocess.TimeoutExpired:
@@ -79,7 +79,7 @@ def ended(process):
 
 
 def junit_results(path, status):
-    """The result of each test, of a file as CPython's test runner writes it."""
+    """The result of each test in a JUnit file of CPython's test runner."""
     results = {}
     try:
         tree = xml.etree.ElementTree.parse(path)
@@ -94,7 +94,7 @@ def junit_results(path, status):
             result = "skipped"
         else:
             result = case.get("result", "completed")
-        # Subtests have the same name; the worst is what it came to.
+        # Subtests share the name of their test. The worst result counts.
         before = results.get(case.get("name"))
         if before not in ("error", "failed"):
             results[case.get("name")] = result
@@ -102,13 +102,14 @@ def junit_results(path, status):
 
 
 def cpython(module, tests=()):
-    """Runs a module of CPython's test suite, or only some of its tests, with both
-    kinds at the same time. Returns the results by kind."""
+    """Runs a module of CPython's test suite with both kinds at the same time. If tests
+    are given, runs only these, and one kind after the other. Returns the results by
+    kind."""
     processes, results = {}, {}
-    # Alone, what is run again is not disturbed by the other.
+    # Repeated tests must not be disturbed by the other kind.
     together = not tests
     for kind in KINDS:
-        # A path as short as a UNIX socket in there needs.
+        # The path must be short, since tests make UNIX sockets in there.
         cwd = tempfile.mkdtemp(prefix=kind[0], dir="/tmp")
         junit = OUT / f"{module}.{kind}.xml"
         command = [PYTHON, "-m", "test", "-v", "--timeout", str(TEST_LIMIT),
@@ -124,8 +125,8 @@ def cpython(module, tests=()):
 
 
 def scripted(name, script):
-    """Runs a shell script with one kind after the other. Its lines are results:
-    what is before a colon is the name of one."""
+    """Runs a shell script with one kind after the other. Each line "= NAME: VALUE" of
+    its output is a result."""
     results = {}
     for kind in KINDS:
         cwd = tempfile.mkdtemp(dir="/tmp")
@@ -142,7 +143,7 @@ def scripted(name, script):
 
 
 def oracle_tar():
-    """Archives of a tree, compressed and unpacked again."""
+    """tar and zstd: packs a tree, compresses it and unpacks it again."""
     return scripted("tar", r"""
         set -o pipefail
         tree=/usr/lib/python3.13/asyncio
@@ -157,7 +158,7 @@ def oracle_tar():
 
 
 def oracle_make():
-    """make -j, whose jobserver is a pipe that all its descendants share."""
+    """make -j with a jobserver, which is a pipe that all sub-makes share."""
     return scripted("make", r"""
         cp /oracles/jobs.mk . && mkdir running
         make -s --jobserver-style=pipe -j4 -f jobs.mk all >log 2>&1
@@ -171,7 +172,7 @@ def oracle_make():
 
 
 def oracle_stress_ng():
-    """stress-ng's stressors that are about pipes, which verify what they read."""
+    """The stressors of stress-ng for pipes, which verify the bytes that they read."""
     return scripted("stress_ng", r"""
         # sigio itself has a race: where its child fills the pipe before O_ASYNC is set, nothing
         # ever happens, in either kind of pipe. So it has some more tries.
@@ -193,7 +194,7 @@ def oracle_stress_ng():
 
 
 def oracle_fio():
-    """fio, reading back and verifying what it wrote, in threads and processes."""
+    """fio, which reads its data back and verifies it, in threads and processes."""
     return scripted("fio", r"""
         for engine in sync psync vsync; do
             for thread in 0 1; do
@@ -207,7 +208,7 @@ def oracle_fio():
 
 
 def oracle_perf():
-    """perf bench: two tasks and many tasks that wake each other."""
+    """perf bench: two tasks, and then many, that wake each other through pipes."""
     return scripted("perf", r"""
         perf bench sched pipe -l 1000 >log 2>&1
         echo "= pipe: $? $(grep -c 'Executed 1000 pipe operations' log)"; cat log
@@ -221,14 +222,15 @@ def oracle_perf():
 
 
 def differing(results):
-    """What both kinds say of what they do not say the same of."""
+    """The results that differ, by test: a tuple with the result of each kind."""
     names = results["pipe"].keys() | results["zpipe"].keys()
     said = {name: tuple(results[kind].get(name, "absent") for kind in KINDS) for name in names}
     return {name: pair for name, pair in sorted(said.items()) if pair[0] != pair[1]}
 
 
 def listed(name):
-    """What may differ of an oracle: the file has lines NAME: TEST: PIPE -> ZPIPE: WHY."""
+    """The expected differences of an oracle. The file has lines
+    NAME: TEST: PIPE -> ZPIPE: WHY."""
     lines = {}
     for line in (HERE / "differences").read_text().splitlines():
         match = re.match(r"(\S+): (.+?): (.+?) -> (.+?): ", line)
@@ -238,14 +240,14 @@ def listed(name):
 
 
 def judge(name, pairs):
-    """Runs an oracle and says what came of it. Returns whether that is well."""
+    """Runs an oracle and prints its result. Returns True if it passed."""
     start = time.monotonic()
     function = globals().get("oracle_" + name)
     pairs.taken()
     results = function() if function else cpython(name)
     differ = differing(results)
     expected = listed(name)
-    # Those that depend on time are not the pipe's.
+    # Tests that depend on timing may differ by chance, so repeat them.
     for _ in range(AGAIN):
         odd = [test for test, pair in differ.items() if expected.get(test) != pair]
         if function or not odd or "(all of it)" in odd:
@@ -257,7 +259,7 @@ def judge(name, pairs):
             results[kind].update({test: again[kind].get(test, "absent") for test in odd})
         differ = differing(results)
     made = pairs.taken()
-    # Its own pair, with which it sees whether there is a device.
+    # The tool zpipe makes a pair to check for the device.
     made.pop("zpipe", None)
     counts = {}
     for result in results["zpipe"].values():
@@ -285,7 +287,7 @@ def judge(name, pairs):
 
 
 def main():
-    """Everything named on the command line."""
+    """Runs the oracles on the command line. Returns True if any failed."""
     sys.stdout.reconfigure(line_buffering=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=False)
     pathlib.Path("/etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")

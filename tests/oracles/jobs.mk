@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Forty short jobs, half of them of makes below, for the oracle "make": each says
-# how many ran beside it.
+# Makefile of the oracle "make": sixty short jobs, forty of them in two sub-makes. Each
+# job logs how many jobs run at the same time.
 
 jobs := $(shell seq 20)
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The calls of a program about its pipes, as tests/preload.sh runs it: without
- * libzpipe_preload.so and with it. What it asserts is the same for both but
- * where a comment starting with DIFFERENCE: names what docs/zpipe-preload.7
- * lists. ZPIPE_EXPECT=zpipe says that private pairs of zpipe are expected.
+ * The calls that a program makes on its pipes. tests/preload.sh runs this program
+ * without libzpipe_preload.so and with it.
+ *
+ * The assertions are the same for both. Where the results differ, a comment starting
+ * with DIFFERENCE: names the difference, which docs/zpipe-preload.7 lists. With
+ * ZPIPE_EXPECT=zpipe pipes are expected to be private pairs of zpipe.
  */
 #include "kselftest_harness.h"
 
@@ -70,7 +72,7 @@ static int buffered(int fd)
 	return ioctl(fd, FIONREAD, &bytes) ? -errno : bytes;
 }
 
-/* A byte that says where in a stream it belongs. */
+/* The byte that the stream has at @off. */
 static char byte_at(long off)
 {
 	return off * 7 + off / 251;
@@ -226,7 +228,7 @@ TEST(few_descriptors)
 			EXPECT_EQ(0, pipe(fd));
 			EXPECT_EQ(10, fd[0]);
 			EXPECT_EQ(11, fd[1]);
-			/* DIFFERENCE: one more is needed for a while. */
+			/* DIFFERENCE: the library needs a third descriptor for a moment. */
 			EXPECT_EQ(free_ones < 3 ? PIPEFS_MAGIC : expected_file_system(),
 				  file_system(10));
 			close(10);
@@ -279,7 +281,7 @@ TEST_F(pipe, capacity_without_privileges)
 	EXPECT_EQ(-EPERM, sys(fcntl(self->fd[1], F_SETPIPE_SZ, 1 << 21)));
 }
 
-TEST_F(pipe, capacity_of_what_is_no_pipe)
+TEST_F(pipe, capacity_of_other_files)
 {
 	char path[64];
 	int fd;
@@ -303,7 +305,7 @@ TEST(capacity_of_the_node)
 {
 	int fd = open("/dev/zpipe", O_RDWR);
 
-	/* DIFFERENCE: without the library a device has no such thing, nor has none. */
+	/* DIFFERENCE: F_GETPIPE_SZ fails without the library, and without the device. */
 	EXPECT_EQ(zpipe_expected() ? FULL : -EBADF, sys(fcntl(fd, F_GETPIPE_SZ)));
 }
 
@@ -344,7 +346,7 @@ TEST_F(pipe, splice_from_a_file)
 	EXPECT_EQ(5000, read(r, self->buf, FULL));
 	EXPECT_TRUE(is_stream(self->buf, 0, 5000));
 
-	/* What there is room for, and no waiting for more. */
+	/* The call writes what fits and does not wait for more. */
 	off = 0;
 	EXPECT_EQ(FULL, splice(file, &off, w, NULL, 3 * FULL, 0));
 	EXPECT_EQ(FULL, off);
@@ -380,7 +382,7 @@ TEST_F(pipe, splice_to_a_file)
 	bool zpipe = zpipe_expected();
 
 	ASSERT_EQ(10, write(self->fd[1], "0123456789", 10));
-	/* DIFFERENCE: refused, and nothing is lost. */
+	/* DIFFERENCE: the library refuses this, and no bytes are lost. */
 	EXPECT_EQ(zpipe ? -EINVAL : 4, sys(splice(self->fd[0], NULL, file, NULL, 4, 0)));
 	EXPECT_EQ(zpipe ? -EINVAL : 4, sys(splice(self->fd[0], NULL, file, &off, 4, 0)));
 	EXPECT_EQ(zpipe ? 10 : 2, buffered(self->fd[0]));
@@ -393,7 +395,7 @@ TEST_F(pipe, splice_and_tee_between_pipes)
 
 	ASSERT_EQ(0, pipe(fd));
 	ASSERT_EQ(10, write(self->fd[1], "0123456789", 10));
-	/* DIFFERENCE: refused, and nothing is lost. */
+	/* DIFFERENCE: the library refuses this, and no bytes are lost. */
 	EXPECT_EQ(zpipe ? -EINVAL : 10, sys(tee(self->fd[0], fd[1], 20, 0)));
 	EXPECT_EQ(10, buffered(self->fd[0]));
 	EXPECT_EQ(zpipe ? -EINVAL : 4, sys(splice(self->fd[0], NULL, fd[1], NULL, 4, 0)));
@@ -447,7 +449,7 @@ TEST_F(pipe, vmsplice_both_ways)
 	EXPECT_EQ(0, vmsplice(self->fd[1], in, 0, 0));
 }
 
-TEST_F(pipe, vmsplice_takes_what_fits)
+TEST_F(pipe, vmsplice_writes_what_fits)
 {
 	char *buf = mmap(NULL, 2 * FULL, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
@@ -505,7 +507,7 @@ TEST_F(pipe, splicing_to_an_end_opened_again)
 	EXPECT_EQ(-EAGAIN, sys(splice(file, NULL, w, NULL, 1, SPLICE_F_NONBLOCK)));
 }
 
-/* What is spliced into a packet pipe are no packets. */
+/* Bytes that are spliced into a packet pipe are not packets. */
 TEST(packet_pipe)
 {
 	struct iovec iov = { "vmsplice", 8 };
@@ -533,7 +535,10 @@ static void nothing(int sig)
 {
 }
 
-/* A child that sleeps in a vmsplice of a full pipe; its exit status is ours. */
+/*
+ * Starts a child that blocks in a vmsplice to a full pipe. It exits with 100 if the
+ * vmsplice wrote a page, 101 for EINTR, or 102 otherwise.
+ */
 static pid_t vmsplice_later(int fd[2], int sa_flags)
 {
 	struct sigaction sa = { .sa_handler = nothing, .sa_flags = sa_flags };
@@ -550,7 +555,10 @@ static pid_t vmsplice_later(int fd[2], int sa_flags)
 	_exit(ret == PAGE ? 100 : ret == -EINTR ? 101 : 102);
 }
 
-/* Until it sleeps in a system call that may be a part of vmsplice(2), or in poll(2). */
+/*
+ * Waits until the child sleeps in poll(2), or, with @polls unset, also in a call that
+ * may implement vmsplice(2). Returns 0 or -1.
+ */
 static int wait_asleep(pid_t pid, bool polls)
 {
 	char path[64], line[64], *end;
@@ -588,7 +596,7 @@ TEST_F(pipe, vmsplice_waits_and_signals)
 			usleep(50000);
 			EXPECT_EQ(FULL, read(self->fd[0], self->buf, FULL));
 			ASSERT_EQ(pid, waitpid(pid, &status, 0));
-			/* DIFFERENCE: on O_NONBLOCK the waiting is a poll(2). */
+			/* DIFFERENCE: with O_NONBLOCK the library waits in poll(2). */
 			EXPECT_EQ(restart && !(nonblock && zpipe_expected()) ? 100 : 101,
 				  WEXITSTATUS(status));
 			while (buffered(self->fd[0]) > 0)
@@ -641,7 +649,7 @@ TEST(cancelled_threads)
 	EXPECT_EQ(PTHREAD_CANCELED, result);
 }
 
-/* A pending cancellation is no reason for pipe(2) to end a thread. */
+/* A pending cancellation must not end the thread in pipe(2). */
 static void *pipe_while_cancelled(void *arg)
 {
 	int fd[2];
@@ -779,7 +787,7 @@ TEST(popen_works)
 	ASSERT_NE(NULL, out);
 	EXPECT_NE(NULL, fgets(line, sizeof(line), out));
 	EXPECT_STREQ("hello\n", line);
-	/* DIFFERENCE: the C library does not call pipe2(2) by its name. */
+	/* DIFFERENCE: the C library does not call pipe2(2) through its public name. */
 	EXPECT_EQ(PIPEFS_MAGIC, file_system(fileno(out)));
 	EXPECT_EQ(0, pclose(out));
 }

@@ -1,65 +1,63 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A reader's claim: a slot that it has for itself without the lock, while it has its page tables
-//! changed.
+//! Claims in the model: a reader claims the first slot and moves its huge page without the lock.
 
 use super::{
-    super::turn::{Left, Wakes},
+    super::wakeup::{Remaining, Wakes},
     world::{At, Job, Queue, World},
 };
 
-/// How a reader comes to the lock.
+/// The intent with which a reader takes the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Comes {
-    /// To read what there is.
-    ToRead,
-    /// To claim the first slot, if that is possible then.
-    ToClaim,
-    /// To take so many slots out and show them, if there are any then.
-    ToPeek(usize),
-    /// With its claim: the page has landed, or was refused.
-    WithClaim(bool),
+pub(super) enum Intent {
+    /// Read what is in the pipe.
+    Read,
+    /// Claim the first slot, if it can be claimed.
+    Claim,
+    /// Take up to this number of slots out of the ring and show them, if there are any.
+    Peek(usize),
+    /// End the claim. The value says whether the page was moved; else it was refused.
+    EndClaim(bool),
 }
 
 impl World {
-    /// Whether the first slot may be claimed, one of two units, by who wants so many more.
+    /// True if the first slot can be claimed: it has two units, and the reader wants at least two.
     pub(super) fn claimable(&self, left: usize) -> bool {
         left >= 2 && self.slots.first().is_some_and(|slot| slot.len() == 2)
     }
 
-    /// Whether a reader may come to claim now.
+    /// True if a reader may now take the lock to claim a slot.
     pub(super) fn may_claim(&self, who: usize) -> bool {
         matches!(self.processes[who].job, Job::Read { done: 0, want, .. } if self.claimable(want))
             && !self.claimed
     }
 
-    /// A reader claims the first slot, which stays where it is.
+    /// A reader claims the first slot, which stays in the ring.
     pub(super) fn claim(&mut self, who: usize) {
         self.claimed = true;
-        // It keeps the wakeup that it got.
+        // The reader keeps the wakeup that it consumed.
         self.processes[who].at = At::Claiming;
         self.unlock(who, Wakes::default());
     }
 
-    /// A reader has the lock, and finds the first slot claimed by another.
+    /// A reader holds the lock and finds that another reader has claimed the first slot.
     pub(super) fn wait_for_claim(&mut self, who: usize) {
         self.processes[who].queue = Queue::Claim;
         self.leave_lock(who, At::Enqueue);
     }
 
-    /// Drops the lock, as `Pipe::leave()` does.
+    /// A reader drops the lock, as in `Pipe::unlock_and_wake()`.
     pub(super) fn leave_lock(&mut self, who: usize, at: At) {
-        let offered = self.offered();
+        let posted_state = self.posted_state();
         let slots = !self.slots.is_empty();
-        let Job::Read { turn, .. } = &mut self.processes[who].job else {
+        let Job::Read { policy, .. } = &mut self.processes[who].job else {
             unreachable!()
         };
-        let mut wakes = turn.pause(Left {
+        let wakes = policy.pause(Remaining {
             slots,
-            offered: offered.takeable,
-            due: offered.due,
+            pullable: posted_state.pullable,
+            must_withdraw: posted_state.must_withdraw,
         });
-        wakes.output = wakes.writer;
         self.processes[who].at = at;
         self.unlock(who, wakes);
     }

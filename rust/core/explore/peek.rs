@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A read window: slots that are out of the ring, with their places held, until they are read or come
-//! back to the front.
+//! Read windows in the model: slots are in view and held, and so out of the ring. The reader
+//! consumes them, or they return to the front of the ring.
 
 use super::{
-    super::turn::{Left, ReaderTurn, Wakes},
+    super::wakeup::{ReaderPolicy, Remaining, Wakes},
     world::{At, Job, World},
 };
 use std::mem;
 
 impl World {
-    /// Whether a reader may take the first slot out now, to show it.
+    /// True if a reader may now take the first slot out of the ring to show it.
     pub(super) fn may_peek(&self, who: usize) -> bool {
         matches!(self.processes[who].job, Job::Read { done: 0, .. })
             && !self.slots.is_empty()
             && !self.claimed
     }
 
-    /// A reader takes the first slots out, as `Pipe::claim()` does.
+    /// A reader takes the first slots out of the ring, as in `Pipe::hold()`.
     pub(super) fn peek(&mut self, who: usize, slots: usize) {
         for slot in self.slots.drain(..slots.min(self.slots.len())) {
             self.seats.hold();
@@ -26,41 +26,36 @@ impl World {
         self.leave_lock(who, At::Peeking);
     }
 
-    /// It has read them, as `Pipe::consumed()` has it; that was one call.
+    /// The reader consumes the slots in view, as in `Pipe::consumed()`. This counts as one call.
     pub(super) fn consume(&mut self, who: usize) {
-        let mut turn = ReaderTurn::default();
-        turn.locked(self.announced());
+        let mut policy = ReaderPolicy::default();
+        policy.locked(self.announced());
         for slot in mem::take(&mut self.processes[who].peeked) {
-            turn.emptied(self.full());
-            assert!(self.seats.let_go());
+            policy.slot_emptied(self.full());
+            assert!(self.seats.release_held());
             for unit in slot {
                 self.delivered(unit);
             }
         }
-        let offered = self.offered();
-        let mut wakes = turn.pause(Left {
+        let posted_state = self.posted_state();
+        let wakes = policy.end(Remaining {
             slots: !self.slots.is_empty(),
-            offered: offered.takeable,
-            due: offered.due,
+            pullable: posted_state.pullable,
+            must_withdraw: posted_state.must_withdraw,
         });
-        wakes.output = true;
         self.processes[who].at = At::Lock;
         self.next_call(who);
         self.unlock(who, wakes);
     }
 
-    /// Its window is closed, as by `Pipe::close_window()`; it reads on without.
-    pub(super) fn give_back(&mut self, who: usize) {
+    /// The reader closes its window, as in `Pipe::close_window()`, and goes on reading without it.
+    pub(super) fn return_held(&mut self, who: usize) {
+        let any = !self.processes[who].peeked.is_empty();
         while let Some(slot) = self.processes[who].peeked.pop() {
-            assert!(self.seats.let_go());
+            assert!(self.seats.release_held());
             self.slots.insert(0, slot);
         }
         self.processes[who].at = At::Lock;
-        let wakes = Wakes {
-            reader: true,
-            input: true,
-            ..Wakes::default()
-        };
-        self.unlock(who, wakes);
+        self.unlock(who, Wakes::returned(any));
     }
 }

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A writer's seat: a slot that it keeps without the lock, while it has its page tables changed.
+//! Seats in the model: a writer reserves a slot and takes a huge page from its memory without the
+//! lock.
 
 use super::{
-    super::turn::{Wakes, WriterTurn},
+    super::wakeup::{Wakes, WriterPolicy},
     world::{At, Job, Observer, World},
 };
 
 impl World {
-    /// Whether a writer may reserve a seat now, for a slot of two units.
+    /// True if a writer may now reserve a seat, which takes two units.
     pub(super) fn may_reserve(&self, who: usize) -> bool {
-        matches!(self.processes[who].job, Job::Write { left, offered: None, .. } if left >= 2)
+        matches!(self.processes[who].job, Job::Write { left, posted_units: None, .. } if left >= 2)
             && self.ends.readers != 0
             && !self.full()
     }
@@ -19,7 +20,7 @@ impl World {
     pub(super) fn reserve(&mut self, who: usize) {
         let empty = self.empty();
         let Job::Write {
-            turn,
+            policy,
             done,
             standing,
             waits,
@@ -33,32 +34,32 @@ impl World {
             self.waiting_writers -= 1;
             *standing = standing.waited(self.waiting_writers, true, *others);
         }
-        let mut owed = turn.unwrap_or(WriterTurn::new(empty));
-        owed.resume(empty);
-        *turn = Some(owed);
+        let mut pending = policy.unwrap_or(WriterPolicy::new(empty));
+        pending.resume(empty);
+        *policy = Some(pending);
         let done = *done;
         assert!(self.seats.reserve(self.slots.len() as u32));
         let wakes = if self.full() {
             Wakes::default()
         } else {
-            owed.pause(done, false)
+            pending.pause(done, false)
         };
-        self.write_goes_on(who, At::Seated, owed);
+        self.continue_write(who, At::Seated, pending);
         self.unlock(who, wakes);
     }
 
-    fn write_goes_on(&mut self, who: usize, at: At, owed: WriterTurn) {
+    fn continue_write(&mut self, who: usize, at: At, pending: WriterPolicy) {
         self.processes[who].at = at;
-        if let Job::Write { turn, .. } = &mut self.processes[who].job {
-            *turn = Some(owed);
+        if let Job::Write { policy, .. } = &mut self.processes[who].job {
+            *policy = Some(pending);
         }
     }
 
-    /// The page was taken, and is put into the seat; or it was refused, and the seat is given up.
-    pub(super) fn leave_seat(&mut self, who: usize, taken: bool) {
+    /// The writer fills its seat if the page was `gifted`, else it gives up the seat.
+    pub(super) fn leave_seat(&mut self, who: usize, gifted: bool) {
         let empty = self.empty();
         let Job::Write {
-            turn: Some(mut owed),
+            policy: Some(mut pending),
             mut done,
             mut left,
             ..
@@ -66,9 +67,9 @@ impl World {
         else {
             unreachable!()
         };
-        owed.resume(empty);
+        pending.resume(empty);
         assert!(self.seats.release());
-        if taken {
+        if gifted {
             let sent = self.sent[who];
             self.slots.push(vec![(who, sent), (who, sent + 1)]);
             self.sent[who] += 2;
@@ -82,23 +83,23 @@ impl World {
             }
         }
         let (full, polled) = (self.full(), self.polled);
-        let wakes = if !taken {
-            let offered = self.offered();
-            if offered.takeable {
-                self.owe(Observer::InputSignal);
+        let wakes = if !gifted {
+            let posted_state = self.posted_state();
+            if posted_state.pullable {
+                self.expect(Observer::InputSignal);
             }
-            self.write_goes_on(who, At::Lock, WriterTurn::new(empty));
-            owed.give_up_seat(full, offered)
+            self.continue_write(who, At::Lock, WriterPolicy::new(empty));
+            pending.release_seat(full, posted_state)
         } else if left == 0 {
             let process = &mut self.processes[who];
             process.at = At::Lock;
             process.written += done;
             process.signal = false;
             self.next_call(who);
-            owed.end(done, full, polled)
+            pending.end(done, full, polled)
         } else {
-            let wakes = owed.pause(done, full);
-            self.write_goes_on(who, At::Lock, owed);
+            let wakes = pending.pause(done, full);
+            self.continue_write(who, At::Lock, pending);
             wakes
         };
         self.unlock(who, wakes);

@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the processes do in one step: the loops of `read.rs` and `write.rs`.
+//! The steps of the processes, which follow the loops of `read.rs` and `write.rs`.
 
 use super::{
     super::{
-        offer::{part, Offer, Standing},
-        posted_read::{PostedRead, PushEnd},
-        turn::{Left, ReaderTurn, Wakes, WriterTurn},
+        outcome::{self, Outcome},
+        posted_read::PostedSpace,
+        posted_write::{partial_slot, PostedBytes, Standing},
+        wakeup::{ReaderPolicy, Remaining, Wakes, WakesAll, WriterPolicy},
         PAGE_SIZE,
     },
-    claim::Comes,
-    world::{At, Demand, Job, Miss, Observer, Queue, World, UNIT},
+    claim::Intent,
+    world::{At, Job, Observer, Obstacle, Queue, WaitingRead, World, UNIT},
 };
 
 impl World {
-    /// Writes what fits; returns how many units.
-    pub(super) fn fill(&mut self, who: usize, mut left: usize, phase: &mut usize) -> usize {
+    /// Fills free slots from a writer with `left` units. Returns the number of units written.
+    pub(super) fn fill(&mut self, who: usize, mut left: usize, slot_offset: &mut usize) -> usize {
         let before = left;
         while left > 0 && !self.full() {
-            // What was taken of a slot counts as there.
-            let units = left.min(2 - *phase / UNIT);
-            *phase = 0;
+            // Units that were pulled from this slot still take up a part of it.
+            let units = left.min(2 - *slot_offset / UNIT);
+            *slot_offset = 0;
             self.slots
                 .push((0..units).map(|n| (who, self.sent[who] + n)).collect());
             self.sent[who] += units;
@@ -29,59 +30,67 @@ impl World {
         before - left
     }
 
-    /// Whether a writer with so many units left offers them: they would have to wait.
-    pub(super) fn offers(&self, left: usize, standing: Standing) -> bool {
+    /// True if a writer posts its `left` units, because it would have to wait otherwise.
+    pub(super) fn posts(&self, left: usize, standing: Standing) -> bool {
         left > 2
             && !self.windows
-            && self.offer.is_none()
-            && standing.may_offer(self.waiting_writers)
+            && self.posted.is_none()
+            && standing.allows_post(self.waiting_writers)
             && left * UNIT > self.free() * PAGE_SIZE
     }
 
-    /// Gives units to a reader that waits; returns how many, and why not more.
-    pub(super) fn push(&mut self, who: usize, left: usize, miss: Option<Miss>) -> (usize, PushEnd) {
-        let occupied = self.occupied();
-        let Some(demand) = self.demand.as_mut().filter(|d| d.rules.is_open()) else {
-            return (0, PushEnd::All);
+    /// Pushes units to the posted read. Returns their number and the outcome.
+    pub(super) fn push(
+        &mut self,
+        who: usize,
+        left: usize,
+        obstacle: Option<Obstacle>,
+    ) -> (usize, Outcome) {
+        let has_pullable = self.has_pullable();
+        let Some(posted_read) = self.posted_read.as_mut().filter(|d| d.space.is_open()) else {
+            return (0, Outcome::All);
         };
-        if left <= 2 || !self.slots.is_empty() || occupied {
-            return (0, PushEnd::All);
+        if left <= 2 || !self.slots.is_empty() || has_pullable {
+            return (0, Outcome::All);
         }
-        let most = left.min(demand.rules.room());
-        let (units, end) = match miss {
-            Some(Miss::Own(units)) if units < most => (units, PushEnd::Writer),
-            Some(Miss::Page) => (0, PushEnd::Reader),
-            _ => (most, PushEnd::All),
+        let max = left.min(posted_read.space.space());
+        let (units, outcome) = match obstacle {
+            Some(Obstacle::OwnMemory(units)) if units < max => (units, Outcome::Stopped),
+            Some(Obstacle::Page) => (0, Outcome::Missed(outcome::Miss::Page)),
+            _ => (max, Outcome::All),
         };
-        // To the start of the memory: what is behind stays.
+        // Each push begins at the start of the reader's memory. Older units behind the new ones
+        // stay.
         for n in 0..units {
             let unit = (who, self.sent[who] + n);
-            match demand.memory.get_mut(n) {
-                Some(place) => *place = unit,
-                None => demand.memory.push(unit),
+            match posted_read.memory.get_mut(n) {
+                Some(old) => *old = unit,
+                None => posted_read.memory.push(unit),
             }
         }
-        let undone = demand.rules.settle(units * UNIT, 0, end) / UNIT;
+        let undone = posted_read.space.settle(units * UNIT, 0, outcome) / UNIT;
         let units = units - undone;
-        assert_eq!(units, demand.rules.filled() / UNIT);
+        assert_eq!(units, posted_read.space.pushed() / UNIT);
         for _ in 0..units {
             let unit = (who, self.sent[who]);
             self.sent[who] += 1;
-            if let Some(demand) = &mut self.demand {
-                demand.given.push(unit);
+            if let Some(posted_read) = &mut self.posted_read {
+                posted_read.received.push(unit);
             }
             self.delivered(unit);
         }
-        (units, end)
+        (units, outcome)
     }
 
-    pub(super) fn write(&mut self, who: usize, miss: Option<Miss>) {
+    /// A writer takes the lock and writes what it can, as in `Write::run()`. An owner first
+    /// withdraws its posted write. `obstacle` limits the push.
+    pub(super) fn write(&mut self, who: usize, obstacle: Option<Obstacle>) {
         let process = self.processes[who].clone();
         let Job::Write {
-            turn,
+            policy,
             mut done,
             mut left,
-            offered,
+            posted_units,
             mut standing,
             waits,
             mut others,
@@ -90,53 +99,56 @@ impl World {
             unreachable!()
         };
         let before = done;
-        let mut phase = 0;
-        let owner = offered.is_some();
-        let mut in_the_way = false;
-        if let Some(offered) = offered {
-            // Nobody else withdraws it.
-            let (_, offer) = self.offer.take().expect("an offer is lost");
-            let taken = offered - offer.left() / UNIT;
-            done += taken;
-            left -= taken;
-            phase = offer.phase();
-            standing = Standing::after(&offer);
+        let mut slot_offset = 0;
+        let owner = posted_units.is_some();
+        let mut blocked_others = false;
+        if let Some(posted_units) = posted_units {
+            // Only its owner withdraws a posted write.
+            let (_, posted) = self.posted.take().expect("a posted write is lost");
+            let pulled = posted_units - posted.left() / UNIT;
+            done += pulled;
+            left -= pulled;
+            slot_offset = posted.slot_offset();
+            standing = Standing::after(&posted);
             others = false;
-            in_the_way = offer.takeable();
+            blocked_others = posted.pullable();
         }
         if waits {
             self.waiting_writers -= 1;
             standing = standing.waited(self.waiting_writers, true, others);
         }
-        let mut turn = turn.map_or(WriterTurn::new(self.empty()), |mut turn| {
+        let mut policy = policy.map_or(WriterPolicy::new(self.empty()), |mut policy| {
             if owner {
-                turn.withdrew(done, in_the_way);
+                policy.withdrew(done, blocked_others);
             }
-            turn.resume(self.empty());
-            turn
+            policy.resume(self.empty());
+            policy
         });
 
         let mut stopped = false;
-        let mut taker = None;
+        let mut reader = None;
         if self.ends.readers != 0 {
-            let (units, end) = self.push(who, left, miss);
+            let (units, outcome) = self.push(who, left, obstacle);
             done += units;
             left -= units;
             if units != 0 {
-                turn.pushed(units);
-                taker = self.demand.as_ref().map(|demand| demand.reader);
+                policy.pushed(units);
+                reader = self
+                    .posted_read
+                    .as_ref()
+                    .map(|posted_read| posted_read.reader);
             }
-            stopped = end == PushEnd::Writer;
+            stopped = outcome == Outcome::Stopped;
         }
-        // What is withdrawn goes into slots first, as if it had been there all the time.
-        let offers = !owner && !process.signal && self.offers(left, standing);
-        if !stopped && !offers && (owner || self.ends.readers != 0) {
-            let units = self.fill(who, left, &mut phase);
+        // Units that were withdrawn go into slots first, as if they had always been there.
+        let posts = !owner && !process.signal && self.posts(left, standing);
+        if !stopped && !posts && (owner || self.ends.readers != 0) {
+            let units = self.fill(who, left, &mut slot_offset);
             done += units;
             left -= units;
         }
         let mut queue = Queue::Writers;
-        let mut now_offered = None;
+        let mut now_posted = None;
         let at = if self.ends.readers == 0 && left > 0 {
             At::Close
         } else if left > 0 && stopped {
@@ -144,59 +156,59 @@ impl World {
         } else if left == 0 || process.signal {
             At::Lock
         } else {
-            if self.offers(left, standing) {
+            if self.posts(left, standing) {
                 queue = Queue::Owner;
-                let units = left.min(self.look);
+                let units = left.min(self.resident);
                 let whole = if units < left {
-                    units - part(phase, units * UNIT) / UNIT
+                    units - partial_slot(slot_offset, units * UNIT) / UNIT
                 } else {
                     units
                 };
-                let offer = Offer::new(whole * UNIT, phase);
-                if offer.fits(self.free()) {
+                let posted = PostedBytes::new(whole * UNIT, slot_offset);
+                if posted.fits(self.free()) {
                     queue = Queue::Writers;
                 } else {
-                    now_offered = Some(whole);
-                    standing = Standing::Fresh;
-                    self.offer = Some((who, offer));
+                    now_posted = Some(whole);
+                    standing = Standing::New;
+                    self.posted = Some((who, posted));
                 }
             }
             At::Enqueue
         };
         if waits && done > before {
-            self.had_turn(who);
+            self.made_progress(who);
         }
-        let over = matches!(at, At::Lock | At::Close);
+        let call_ends = matches!(at, At::Lock | At::Close);
         let waits = at == At::Enqueue && queue == Queue::Writers;
         let mut recalled = false;
         if waits {
             self.waiting_writers += 1;
-            recalled = self.recall_spent(true);
+            recalled = self.recall_used_share(true);
         }
         let (free, full, polled) = (self.free(), self.full(), self.polled);
         let process = &mut self.processes[who];
         process.at = at;
         process.queue = queue;
-        let wakes = if over {
+        let wakes = if call_ends {
             process.written += done;
             process.signal = false;
             self.next_call(who);
-            turn.end(done, full, polled)
+            policy.end(done, full, polled)
         } else {
-            let paid = if now_offered.is_some() {
-                turn.pause_to_offer(done, free != 0)
+            let pending = if now_posted.is_some() {
+                policy.pause_to_post(done, free != 0)
             } else {
-                turn.pause(done, full)
+                policy.pause(done, full)
             };
             let wakes = Wakes {
                 owner: recalled,
-                ..paid
+                ..pending
             };
             process.job = Job::Write {
-                turn: Some(turn),
+                policy: Some(policy),
                 done,
                 left,
-                offered: now_offered,
+                posted_units: now_posted,
                 standing,
                 waits,
                 others,
@@ -204,14 +216,14 @@ impl World {
             wakes
         };
         self.unlock(who, wakes);
-        // With the lock still held, in the module.
-        if let Some(taker) = taker {
-            self.wake_task(taker);
+        // The kernel module does this with the lock still held.
+        if let Some(reader) = reader {
+            self.wake_task(reader);
         }
     }
 
-    /// A writer that had waited has written something.
-    fn had_turn(&mut self, who: usize) {
+    /// Notes for the other writers that a writer that had waited has written something.
+    fn made_progress(&mut self, who: usize) {
         for (n, process) in self.processes.iter_mut().enumerate() {
             if let Job::Write { others, .. } = &mut process.job {
                 *others |= n != who;
@@ -219,14 +231,14 @@ impl World {
         }
     }
 
-    /// A writer that faulted has bad memory: it takes the lock, and returns what it has written.
-    pub(super) fn give_up(&mut self, who: usize) {
-        let Job::Write { turn, done, .. } = self.processes[who].job else {
+    /// A writer whose page fault failed takes the lock and returns the number of units written.
+    pub(super) fn end_with_fault(&mut self, who: usize) {
+        let Job::Write { policy, done, .. } = self.processes[who].job else {
             unreachable!()
         };
-        let mut turn = turn.expect("a fault without a turn");
-        turn.resume(self.empty());
-        let wakes = turn.end(done, self.full(), self.polled);
+        let mut policy = policy.expect("a fault without a wakeup policy");
+        policy.resume(self.empty());
+        let wakes = policy.end(done, self.full(), self.polled);
         let process = &mut self.processes[who];
         process.at = At::Lock;
         process.written += done;
@@ -235,12 +247,12 @@ impl World {
         self.unlock(who, wakes);
     }
 
-    /// The capacity changes, as by `Pipe::set_capacity()`.
+    /// Changes the capacity, as in `Pipe::set_capacity()`.
     pub(super) fn resize(&mut self) {
         let limit = self.resizes.remove(0);
         let behind = self
-            .offer
-            .map_or(0, |(_, offer)| offer.slots().min(self.free()));
+            .posted
+            .map_or(0, |(_, posted)| posted.slots().min(self.free()));
         let used = (self.slots.len() + behind) as u32;
         let Some(seats) = self.seats.resized(limit as u32, used) else {
             return;
@@ -248,102 +260,108 @@ impl World {
         let grows = limit as u32 > self.seats.slots();
         self.seats = seats;
         self.publish();
-        self.resized = self.signal(Wakes {
-            owner: true,
-            writer: true,
-            input: grows && self.occupied(),
-            ..Wakes::default()
-        });
-        // Nor does fs/pipe.c send SIGIO then.
-        self.told(Observer::OutputSignal);
+        let refilled = grows && self.has_pullable();
+        self.resize_wakes = self.issue_sigio(Wakes::resized(refilled));
+        // As in fs/pipe.c, a change of the capacity sends no SIGIO to writers.
+        self.notified(Observer::OutputSignal);
     }
 
-    /// The owner of an offer has found the rest present: it offers that, too.
+    /// The owner of a posted write has found that its other memory is resident, too, and posts the
+    /// rest.
     pub(super) fn extend(&mut self, who: usize) {
         let free = self.free();
-        if let (Job::Write { left, offered, .. }, Some((_, offer))) =
-            (&mut self.processes[who].job, &mut self.offer)
+        if let (
+            Job::Write {
+                left, posted_units, ..
+            },
+            Some((_, posted)),
+        ) = (&mut self.processes[who].job, &mut self.posted)
         {
-            let more = *left - offered.unwrap_or(*left);
-            if offer.extend(more * UNIT, free) != 0 {
-                *offered = Some(*left);
+            let more = *left - posted_units.unwrap_or(*left);
+            if posted.extend(more * UNIT, free) != 0 {
+                *posted_units = Some(*left);
             }
         }
         self.publish();
     }
 
-    /// Whether a process has an offer out with more to come.
+    /// True if a process has posted a part of its write and may extend it.
     pub(super) fn can_extend(&self, who: usize) -> bool {
         matches!(self.processes[who].job,
-            Job::Write { left, offered: Some(offered), .. } if offered < left)
+            Job::Write { left, posted_units: Some(units), .. } if units < left)
     }
 
-    pub(super) fn read(&mut self, who: usize, miss: Option<Miss>, comes: Comes) {
+    /// A reader takes the lock and acts by its `intent`, as in `Read::run()`. `obstacle` limits the
+    /// pull.
+    pub(super) fn read(&mut self, who: usize, obstacle: Option<Obstacle>, intent: Intent) {
         self.processes[who].queue = Queue::Readers;
         let process = self.processes[who].clone();
         let Job::Read {
-            mut turn,
+            mut policy,
             mut done,
             want,
-            demands,
+            posts,
             waits,
             interrupted,
         } = process.job
         else {
             unreachable!()
         };
-        let own = if demands { self.demand.take() } else { None };
+        let own = if posts { self.posted_read.take() } else { None };
         if let Some(ticket) = waits {
-            let others = self.demand.as_mut().map(|demand| &mut demand.rules);
-            self.waiting_readers.leave(ticket, others);
+            let posted_space = self
+                .posted_read
+                .as_mut()
+                .map(|posted_read| &mut posted_read.space);
+            self.waiting_readers.leave(ticket, posted_space);
         }
-        if demands {
-            let demand = own.expect("a demand is lost");
-            let filled = demand.rules.filled() / UNIT;
+        if posts {
+            let posted_read = own.expect("a posted read is lost");
+            let pushed = posted_read.space.pushed() / UNIT;
             assert_eq!(
-                demand.memory[..filled],
-                demand.given[..],
-                "others' units: {self:#?}"
+                posted_read.memory[..pushed],
+                posted_read.received[..],
+                "the pushed units are not in the reader's memory: {self:#?}"
             );
-            done += filled;
+            done += pushed;
         }
         if interrupted && done == 0 {
-            // Called again.
+            // The reader makes the same call again.
             self.processes[who].job = Job::Read {
-                turn: ReaderTurn::default(),
+                policy: ReaderPolicy::default(),
                 done,
                 want,
-                demands: false,
+                posts: false,
                 waits: None,
                 interrupted: false,
             };
             self.publish();
             return;
         }
-        let given = done > 0;
-        let own_claim = matches!(comes, Comes::WithClaim(_));
+        let received = done > 0;
+        let own_claim = matches!(intent, Intent::EndClaim(_));
         if !own_claim {
             let now = Job::Read {
-                turn,
+                policy,
                 done,
                 want,
-                demands: false,
+                posts: false,
                 waits: None,
                 interrupted: false,
             };
-            turn.locked(self.announced());
-            if self.claimed && !given {
+            policy.locked(self.announced());
+            if self.claimed && !received {
                 self.processes[who].job = now;
                 self.wait_for_claim(who);
                 return;
             }
-            if comes == Comes::ToClaim && !given && self.claimable(want) {
+            if intent == Intent::Claim && !received && self.claimable(want) {
                 self.processes[who].job = now;
                 self.claim(who);
                 return;
             }
-            if let Comes::ToPeek(slots) = comes {
-                if !given && !self.slots.is_empty() {
+            if let Intent::Peek(slots) = intent {
+                if !received && !self.slots.is_empty() {
                     self.processes[who].job = now;
                     self.peek(who, slots);
                     return;
@@ -351,124 +369,131 @@ impl World {
             }
         }
         let mut busy = false;
-        // What others could see before, and how much of it is left.
+        // Units that other processes could see in the pipe before this read, less those read since.
         let announced = self.announced();
-        let mut seen = self.slots.iter().map(Vec::len).sum::<usize>() + announced / UNIT;
+        let mut visible_units = self.slots.iter().map(Vec::len).sum::<usize>() + announced / UNIT;
         let mut freed = false;
-        turn.locked(announced);
+        policy.locked(announced);
         if own_claim {
             self.claimed = false;
-            self.processes[who].unclaimed = true;
+            self.processes[who].wakes_claim_queue = true;
         }
-        if comes == Comes::WithClaim(true) {
+        if intent == Intent::EndClaim(true) {
             let was_full = self.full();
             for unit in self.slots.remove(0) {
                 self.delivered(unit);
             }
-            turn.emptied(was_full);
+            policy.slot_emptied(was_full);
             freed |= was_full;
-            seen = seen.saturating_sub(2);
+            visible_units = visible_units.saturating_sub(2);
             done += 2;
         }
-        while done < want && !given {
+        while done < want && !received {
             if let Some(slot) = self.slots.first_mut() {
                 let unit = slot.remove(0);
                 if slot.is_empty() {
                     let was_full = self.full();
                     self.slots.remove(0);
-                    turn.emptied(was_full);
+                    policy.slot_emptied(was_full);
                     freed |= was_full;
                 }
                 self.delivered(unit);
-            } else if let Some((owner, offer)) = self.offer.filter(|(_, o)| o.takeable()) {
-                let mut offer = offer;
-                match miss {
-                    Some(Miss::Page) => {
-                        offer.miss();
-                        turn.missed();
+            } else if let Some((owner, posted)) = self.posted.filter(|(_, o)| o.pullable()) {
+                let mut posted = posted;
+                match obstacle {
+                    Some(Obstacle::Page) => {
+                        posted.close();
+                        policy.post_changed();
                     }
                     Some(_) => {
-                        turn.missed();
+                        policy.post_changed();
                         busy = true;
                     }
                     None => {
-                        let frees = offer.frees_slot(UNIT);
-                        turn.took(UNIT, frees);
+                        let frees = posted.frees_slot(UNIT);
+                        policy.pulled(UNIT, frees);
                         freed |= frees;
-                        offer.take(UNIT);
+                        posted.count_pulled(UNIT);
                         let unit = (owner, self.sent[owner]);
                         self.sent[owner] += 1;
                         self.delivered(unit);
                     }
                 }
-                self.offer = Some((owner, offer));
-                if miss.is_some() {
+                self.posted = Some((owner, posted));
+                if obstacle.is_some() {
                     break;
                 }
             } else {
                 break;
             }
             done += 1;
-            seen = seen.saturating_sub(1);
+            visible_units = visible_units.saturating_sub(1);
         }
-        if freed && self.occupied() {
-            self.owe(Observer::InputSignal);
-            if seen == 0 {
-                self.owe(Observer::InputPoll);
+        if freed && self.has_pullable() {
+            self.expect(Observer::InputSignal);
+            if visible_units == 0 {
+                self.expect(Observer::InputPoll);
             }
         }
-        if self.recall_spent(self.observed) {
-            turn.missed();
+        if self.recall_used_share(self.output_polled) {
+            policy.post_changed();
         }
-        let offered = self.offered();
-        let mut wakes = turn.pause(Left {
+        let posted_state = self.posted_state();
+        let remaining = Remaining {
             slots: !self.slots.is_empty(),
-            offered: offered.takeable,
-            due: offered.due,
-        });
-        let over = done > 0 || (!busy && self.ends.writers == 0);
-        // At the end it is told in any case, as by fs/pipe.c.
-        wakes.output |= over;
+            pullable: posted_state.pullable,
+            must_withdraw: posted_state.must_withdraw,
+        };
+        let call_ends = done > 0 || (!busy && self.ends.writers == 0);
+        let wakes = if call_ends {
+            policy.end(remaining)
+        } else {
+            policy.pause(remaining)
+        };
         let process = &mut self.processes[who];
-        if over {
+        if call_ends {
             process.at = if done == 0 { At::Close } else { At::Lock };
             process.signal = false;
             self.next_call(who);
         } else {
-            let demands = !busy && want > 2 && self.demand.is_none() && !self.windows;
-            let mut rules = PostedRead::new(want * UNIT);
+            let posts = !busy && want > 2 && self.posted_read.is_none() && !self.windows;
+            let mut space = PostedSpace::new(want * UNIT);
             let waits = (!busy).then(|| {
-                let posts = Some(&mut rules).filter(|_| demands);
-                self.waiting_readers.enter(posts)
+                let posted = Some(&mut space).filter(|_| posts);
+                self.waiting_readers.enter(posted)
             });
             process.at = if busy { At::Lock } else { At::Enqueue };
             process.job = Job::Read {
-                turn,
+                policy,
                 done,
                 want,
-                demands,
+                posts,
                 waits,
                 interrupted: false,
             };
-            if demands {
-                self.demand = Some(Demand {
+            if posts {
+                self.posted_read = Some(WaitingRead {
                     reader: who,
-                    rules,
+                    space,
                     memory: Vec::new(),
-                    given: Vec::new(),
+                    received: Vec::new(),
                 });
             }
         }
         self.unlock(who, wakes);
     }
 
-    /// The call has returned.
+    /// Ends a call of a process and begins the next one.
     pub(super) fn next_call(&mut self, who: usize) {
         let process = &mut self.processes[who];
         let reads = matches!(process.job, Job::Read { .. });
         let size = match process.calls.len() {
-            0 if !reads || process.leaves => {
-                process.at = if self.stays { At::Through } else { At::Close };
+            0 if !reads || process.leaves_early => {
+                process.at = if self.ends_stay_open {
+                    At::Finished
+                } else {
+                    At::Close
+                };
                 return;
             }
             0 => 3,
@@ -476,88 +501,92 @@ impl World {
         };
         process.job = if reads {
             Job::Read {
-                turn: ReaderTurn::default(),
+                policy: ReaderPolicy::default(),
                 done: 0,
                 want: size,
-                demands: false,
+                posts: false,
                 waits: None,
                 interrupted: false,
             }
         } else {
             Job::Write {
-                turn: None,
+                policy: None,
                 done: 0,
                 left: size,
-                offered: None,
-                standing: Standing::Fresh,
+                posted_units: None,
+                standing: Standing::New,
                 waits: false,
                 others: false,
             }
         };
     }
 
+    /// A process closes its end.
     pub(super) fn close(&mut self, who: usize) {
         if matches!(self.processes[who].job, Job::Read { .. }) {
             self.ends.readers -= 1;
         } else {
             self.ends.writers -= 1;
         }
-        self.processes[who].at = At::Through;
+        self.processes[who].at = At::Finished;
         self.publish();
-        if self.ends.readers == 0 || self.ends.writers == 0 {
+        if WakesAll::closed(self.ends).owner {
             self.wake_all();
         }
     }
 
-    /// The lock was taken, and a copy stopped short: with a writer the one after `first` slots.
+    /// A process takes the lock, and its copy stops short. A writer fills `first` slots before
+    /// that.
     pub(super) fn fault(&mut self, who: usize, first: usize) {
         let empty = self.empty();
-        let offered = self.offered();
+        let posted_state = self.posted_state();
         let mut job = self.processes[who].job;
         match &mut job {
             Job::Write {
-                turn,
+                policy,
                 done,
                 left,
-                offered: None,
+                posted_units: None,
                 standing,
                 waits,
                 others,
-            } if self.ends.readers != 0 && !self.occupied() && self.free() > first => {
+            } if self.ends.readers != 0 && !self.has_pullable() && self.free() > first => {
                 if std::mem::take(waits) {
                     self.waiting_writers -= 1;
                     *standing = standing.waited(self.waiting_writers, true, *others);
                 }
-                let mut paid = turn.unwrap_or(WriterTurn::new(empty));
-                paid.resume(empty);
+                let mut pending = policy.unwrap_or(WriterPolicy::new(empty));
+                pending.resume(empty);
                 if first != 0 && *left > 2 {
                     let units = self.fill(who, 2, &mut 0);
                     *done += units;
                     *left -= units;
                 }
-                let wakes = paid.pause(*done, false);
-                *turn = Some(paid);
+                let wakes = pending.pause(*done, false);
+                *policy = Some(pending);
                 self.processes[who].at = At::Fault;
                 self.processes[who].job = job;
                 self.unlock(who, wakes);
             }
             Job::Read {
-                turn,
-                demands: false,
+                policy,
+                posts: false,
                 waits,
                 ..
             } if !empty && first == 0 => {
                 if let Some(ticket) = waits.take() {
-                    let others = self.demand.as_mut().map(|demand| &mut demand.rules);
-                    self.waiting_readers.leave(ticket, others);
+                    let posted_space = self
+                        .posted_read
+                        .as_mut()
+                        .map(|posted_read| &mut posted_read.space);
+                    self.waiting_readers.leave(ticket, posted_space);
                 }
-                turn.locked(self.announced());
-                let mut wakes = turn.pause(Left {
+                policy.locked(self.announced());
+                let wakes = policy.pause(Remaining {
                     slots: !self.slots.is_empty(),
-                    offered: offered.takeable,
-                    due: offered.due,
+                    pullable: posted_state.pullable,
+                    must_withdraw: posted_state.must_withdraw,
                 });
-                wakes.output = wakes.writer;
                 self.processes[who].at = At::Fault;
                 self.processes[who].job = job;
                 self.unlock(who, wakes);
@@ -566,8 +595,8 @@ impl World {
         }
     }
 
-    /// Looks, on the queue, whether to sleep.
-    pub(super) fn look(&mut self, who: usize) {
+    /// A process on a wait queue checks whether it has to sleep.
+    pub(super) fn check_wait(&mut self, who: usize) {
         let queue = self.processes[who].queue;
         let ready = self.ready(who);
         let process = &mut self.processes[who];
@@ -575,10 +604,11 @@ impl World {
         if ready || process.signal {
             process.at = At::Lock;
             match &mut process.job {
-                Job::Write { turn, .. } => turn.iter_mut().for_each(WriterTurn::waited),
-                // Who waits for a claim got no wakeup that others could have.
+                Job::Write { policy, .. } => policy.iter_mut().for_each(WriterPolicy::waited),
+                // The end of a claim wakes all waiting readers, so this wakeup need not be passed
+                // on.
                 Job::Read { .. } if queue == Queue::Claim => (),
-                Job::Read { turn, .. } if ready => turn.waited(),
+                Job::Read { policy, .. } if ready => policy.waited(),
                 Job::Read { interrupted, .. } => {
                     *interrupted = true;
                     process.signal = false;
@@ -586,7 +616,8 @@ impl World {
             }
             self.queues[queue as usize].retain(|other| *other != who);
         } else {
-            // A wakeup since it got onto the queue: the state is not that of a sleeper.
+            // A wakeup since the process joined the queue has made it runnable, so it does not
+            // sleep.
             process.at = if woken { At::Enqueue } else { At::Asleep };
         }
     }

@@ -1,35 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The pipe and its processes, what can happen to them next, and what must be so at the end.
+//! The state of the model: the pipe, its processes, their possible next steps and the checks at the
+//! end.
 
 use super::super::{
-    offer::{Offer, Standing},
-    posted_read::{PostedRead, Ticket, WaitingReaders},
+    posted_read::{PostedSpace, Ticket, WaitingReaders},
+    posted_write::{PostedBytes, Standing},
     seats::Seats,
-    state::{Ends, Offered, Room, State},
-    turn::{ReaderTurn, Wakes, WriterTurn},
+    state::{Ends, Occupancy, PostedState, State},
+    wakeup::{ReaderPolicy, Wakes, WriterPolicy},
     PAGE_SIZE,
 };
-use super::claim::Comes;
+use super::claim::Intent;
 
-/// Bytes in what is counted as one here: two to a slot, so that slots are read in parts.
+/// The model counts units instead of bytes. A slot has two units, so it can be read in parts.
 pub(super) const UNIT: usize = PAGE_SIZE / 2;
 
-/// One unit: whose it is and which one of its.
+/// One unit: the number of its writer, and the position of the unit in the data of that writer.
 pub(super) type Unit = (usize, usize);
 
-/// Where a process is in its code.
+/// The position of a process in its code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum At {
     /// About to take the lock.
     Lock,
-    /// About to get onto its wait queue.
+    /// About to join its wait queue.
     Enqueue,
-    /// On the queue, about to look.
-    Look,
+    /// On the wait queue, about to check whether it has to sleep.
+    Check,
     /// Asleep.
     Asleep,
-    /// Faulting, without the lock.
+    /// In a page fault, without the lock.
     Fault,
     /// With a seat, without the lock.
     Seated,
@@ -37,150 +38,167 @@ pub(super) enum At {
     Claiming,
     /// With slots in view, without the lock.
     Peeking,
-    /// About to close.
+    /// About to close its end.
     Close,
-    /// Through.
-    Through,
+    /// Finished.
+    Finished,
 }
 
-/// What a process waits for.
+/// The wait queue that a process uses next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Queue {
     Readers,
     Writers,
     Owner,
-    /// Readers that wait for another's claim.
+    /// Readers that wait for the end of another reader's claim.
     Claim,
 }
 
+/// The current call of a process. Counts are in units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Job {
     Write {
-        turn: Option<WriterTurn>,
+        policy: Option<WriterPolicy>,
         done: usize,
         left: usize,
-        /// Units that were offered, of an offer that is out.
-        offered: Option<usize>,
+        /// The number of units posted, while the write is posted.
+        posted_units: Option<usize>,
         standing: Standing,
-        /// It waits for room, and is counted.
+        /// The writer waits for a free slot, and `waiting_writers` counts it.
         waits: bool,
-        /// Another that had waited has written something since it withdrew an offer.
+        /// Another writer that had waited has written something since this write withdrew its post.
         others: bool,
     },
     Read {
-        turn: ReaderTurn,
+        policy: ReaderPolicy,
         done: usize,
         want: usize,
-        /// The demand is its own.
-        demands: bool,
-        /// It waits for data, and has this place.
+        /// This read is the posted one.
+        posts: bool,
+        /// The ticket of the reader while it waits for data.
         waits: Option<Ticket>,
-        /// The wait ended with a signal.
+        /// A signal ended the wait for data.
         interrupted: bool,
     },
 }
 
+/// A process, which makes calls on one end of the pipe.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Process {
     pub(super) at: At,
     pub(super) job: Job,
     pub(super) queue: Queue,
+    /// The wakeups that the process has to issue.
     pub(super) wakes: Wakes,
-    /// It owes a wakeup to those that wait for its claim.
-    pub(super) unclaimed: bool,
+    /// The process has ended its claim and has to wake the readers that wait for that.
+    pub(super) wakes_claim_queue: bool,
+    /// A signal is pending.
     pub(super) signal: bool,
-    /// Sizes of calls still to come; a reader with none left reads on until the end.
+    /// The sizes of the next calls. A reader without further sizes goes on reading until the end.
     pub(super) calls: Vec<usize>,
-    /// Ends after the calls, though there may be more to read.
-    pub(super) leaves: bool,
-    /// Writer: units that calls said were written.
+    /// The reader closes after its calls, even if there is more to read.
+    pub(super) leaves_early: bool,
+    /// Of a writer: units written, as returned by its calls.
     pub(super) written: usize,
-    /// Writer: how far its units were read.
+    /// Of a writer: the number of its units that were read.
     pub(super) next_read: usize,
-    /// Reader: slots that it took out and shows.
+    /// Of a reader: the slots that it has in view.
     pub(super) peeked: Vec<Vec<Unit>>,
 }
 
-/// Where a waiting reader wants its units.
+/// The posted read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Demand {
+pub(super) struct WaitingRead {
     pub(super) reader: usize,
-    pub(super) rules: PostedRead,
-    /// The reader's memory, as far as writers wrote to it.
+    pub(super) space: PostedSpace,
+    /// The reader's memory, as far as writers have filled it.
     pub(super) memory: Vec<Unit>,
-    /// The units that writers count as written to it.
-    pub(super) given: Vec<Unit>,
+    /// The units that pushes have delivered, as counted by the writers.
+    pub(super) received: Vec<Unit>,
 }
 
-/// Who is to be told when something can be read, or written, that could not be before.
+/// An observer of the pipe that has to be notified when the pipe becomes readable or writable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Observer {
-    /// SIGIO for readers.
+    /// A reader that asked for SIGIO.
     InputSignal,
-    /// Edge-triggered epoll at the read end.
+    /// A task that polls the read end, by edge-triggered epoll.
     InputPoll,
-    /// SIGIO for writers.
+    /// A writer that asked for SIGIO.
     OutputSignal,
-    /// Edge-triggered epoll at the write end.
+    /// A task that polls the write end, by edge-triggered epoll.
     OutputPoll,
 }
 
-/// Why a direct transfer moves nothing, or less than it could.
+/// The reason why a direct transfer copies nothing, or less than it could.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Miss {
-    /// A page of the other side is not there.
+pub(super) enum Obstacle {
+    /// A page of the owner's memory is not resident.
     Page,
-    /// The other side's address space is being changed.
+    /// The address space of the owner is busy.
     Busy,
-    /// The writer's own memory ends after so many units.
-    Own(usize),
+    /// The writer's own memory cannot be read after this number of units.
+    OwnMemory(usize),
 }
 
+/// A state of the model. The fields that are called budgets count events that may still happen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct World {
+    /// The units in each used slot.
     pub(super) slots: Vec<Vec<Unit>>,
     pub(super) seats: Seats,
-    pub(super) offer: Option<(usize, Offer)>,
-    pub(super) demand: Option<Demand>,
+    /// The owner of the posted write, and its counts.
+    pub(super) posted: Option<(usize, PostedBytes)>,
+    pub(super) posted_read: Option<WaitingRead>,
     pub(super) waiting_readers: WaitingReaders,
     pub(super) waiting_writers: u32,
-    /// Somebody polls for room.
-    pub(super) observed: bool,
-    /// Units of one offer that readers take while others wait for room.
+    /// A task polls for a free slot.
+    pub(super) output_polled: bool,
+    /// The share of a posted write, in units.
     pub(super) share: usize,
-    /// Observers that have not been told yet that they could go on.
-    pub(super) owed: [bool; 4],
-    /// Capacities that the pipe is still to get, and whom the last change is still to wake.
+    /// Observers that still have to be notified, by [`Observer`].
+    pub(super) expected: [bool; 4],
+    /// The next capacities of the pipe.
     pub(super) resizes: Vec<usize>,
-    pub(super) resized: Wakes,
-    /// Units of each writer that were put into slots or taken from offers.
+    /// Wakeups that the last change of the capacity has still to issue.
+    pub(super) resize_wakes: Wakes,
+    /// For each writer, the units that have left it: into slots, by a pull or by a push.
     pub(super) sent: Vec<usize>,
     pub(super) ends: Ends,
+    /// Every write wakes the tasks that poll for data.
     pub(super) polled: bool,
-    pub(super) published: State,
+    pub(super) snapshot: State,
+    /// The processes on each wait queue, by [`Queue`].
     pub(super) queues: [Vec<usize>; 4],
     pub(super) processes: Vec<Process>,
+    /// Budget: signals.
     pub(super) signals: usize,
+    /// Budget: misses of pulls and pushes.
     pub(super) misses: usize,
-    /// Pushes that still may meet bad memory of the writer's.
-    pub(super) bad: usize,
-    pub(super) busy: usize,
+    /// Budget: pushes that find that the writer's own memory cannot be read.
+    pub(super) bad_memory: usize,
+    /// Budget: pulls that find the owner's address space busy.
+    pub(super) busy_spaces: usize,
+    /// Budget: page faults of a process's own memory.
     pub(super) faults: usize,
-    /// Slots that writers may still reserve.
+    /// Budget: slots that writers reserve.
     pub(super) gifts: usize,
-    /// Slots that readers may still claim, and whether one is claimed.
+    /// Budget: slots that readers claim.
     pub(super) claims: usize,
+    /// The first slot is claimed.
     pub(super) claimed: bool,
-    /// Times that readers may still take slots out to show them; whether there are windows, for which all data
-    /// goes through slots.
+    /// Budget: times that a reader takes slots out of the ring to show them.
     pub(super) peeks: usize,
+    /// There are read windows, so all data goes through slots.
     pub(super) windows: bool,
-    /// Units of each writer that were read, where others may read what is behind those in view.
-    pub(super) unordered: Vec<u32>,
-    /// Units that an owner finds present at first.
-    pub(super) look: usize,
-    /// Writers do not close, so that closing wakes nobody.
-    pub(super) stays: bool,
+    /// For each writer, the set of its units that were read. With read windows, other readers may
+    /// read units behind those in view.
+    pub(super) delivered_units: Vec<u32>,
+    /// The number of units that an owner first finds resident.
+    pub(super) resident: usize,
+    /// Processes that have finished do not close their ends. The last close of a side wakes all
+    /// tasks, which could hide a missing wakeup.
+    pub(super) ends_stay_open: bool,
 }
 
 impl World {
@@ -189,152 +207,160 @@ impl World {
     }
 
     pub(super) fn full(&self) -> bool {
-        self.free() == 0 || self.occupied()
+        self.free() == 0 || self.has_pullable()
     }
 
-    pub(super) fn occupied(&self) -> bool {
-        self.offer.is_some_and(|(_, offer)| offer.takeable())
+    pub(super) fn has_pullable(&self) -> bool {
+        self.posted.is_some_and(|(_, posted)| posted.pullable())
     }
 
-    /// As `Inner::recall_spent()`.
-    pub(super) fn recall_spent(&mut self, others: bool) -> bool {
+    /// Recalls the posted write if its share is used, as in `Inner::recall_used_share()`.
+    pub(super) fn recall_used_share(&mut self, others: bool) -> bool {
         let share = self.share * UNIT;
         let free = self.free();
-        match &mut self.offer {
-            Some((_, offer))
+        match &mut self.posted {
+            Some((_, posted))
                 if (self.waiting_writers != 0 || others)
-                    && offer.share_is_spent(share)
-                    && !offer.is_recalled() =>
+                    && posted.share_is_used(share)
+                    && !posted.is_recalled() =>
             {
-                offer.recall(free);
+                posted.recall(free);
                 true
             }
             _ => false,
         }
     }
 
-    /// Numbers the places of waiting readers anew: only their order makes a difference.
+    /// Renumbers the tickets of waiting readers. Only their order matters, and equal states must be
+    /// equal.
     pub(super) fn renumber(&mut self) {
-        let mut places = Vec::new();
+        let mut tickets = Vec::new();
         for process in &mut self.processes {
             if let Job::Read { waits: Some(t), .. } = &mut process.job {
-                places.push(t);
+                tickets.push(t);
             }
         }
-        let mut posted = self.demand.as_mut().map(|d| &mut d.rules.ticket);
-        places.sort_by_key(|t| t.0);
-        self.waiting_readers.next = places.len() as u64;
-        for (n, place) in places.into_iter().enumerate() {
-            if let Some(t) = posted.take_if(|t| **t == *place) {
+        let mut posted = self.posted_read.as_mut().map(|d| &mut d.space.ticket);
+        tickets.sort_by_key(|t| t.0);
+        self.waiting_readers.next = tickets.len() as u64;
+        for (n, ticket) in tickets.into_iter().enumerate() {
+            if let Some(t) = posted.take_if(|t| **t == *ticket) {
                 t.0 = n as u64;
             }
-            place.0 = n as u64;
+            ticket.0 = n as u64;
         }
     }
 
-    /// Bytes of an offer that can be seen.
+    /// The announced bytes of the posted write.
     pub(super) fn announced(&self) -> usize {
-        self.offer
-            .map_or(0, |(_, offer)| offer.visible(self.free()))
+        self.posted
+            .map_or(0, |(_, posted)| posted.announced(self.free()))
     }
 
-    /// An observer is to be told.
-    pub(super) fn owe(&mut self, observer: Observer) {
-        self.owed[observer as usize] = true;
+    /// Records that an observer has to be notified.
+    pub(super) fn expect(&mut self, observer: Observer) {
+        self.expected[observer as usize] = true;
     }
 
-    /// An observer was told.
-    pub(super) fn told(&mut self, observer: Observer) {
-        self.owed[observer as usize] = false;
+    /// Records that an observer was notified.
+    pub(super) fn notified(&mut self, observer: Observer) {
+        self.expected[observer as usize] = false;
     }
 
     pub(super) fn empty(&self) -> bool {
-        self.slots.is_empty() && !self.offer.is_some_and(|(_, offer)| offer.takeable())
+        self.slots.is_empty() && !self.posted.is_some_and(|(_, posted)| posted.pullable())
     }
 
-    pub(super) fn offered(&self) -> Offered {
-        self.offer.map_or(Offered::default(), |(_, offer)| Offered {
-            takeable: offer.takeable(),
-            due: offer.due(self.free()),
-        })
+    pub(super) fn posted_state(&self) -> PostedState {
+        self.posted
+            .map_or(PostedState::default(), |(_, posted)| PostedState {
+                pullable: posted.pullable(),
+                must_withdraw: posted.must_withdraw(self.free()),
+            })
     }
 
-    /// Ends a hold of the lock.
+    /// Updates the snapshot at the end of a hold of the lock. Finds the observers to notify.
     pub(super) fn publish(&mut self) {
-        let before = self.published.room;
-        self.published = State {
-            room: Room {
+        let before = self.snapshot.occupancy;
+        self.snapshot = State {
+            occupancy: Occupancy {
                 used: self.slots.len() as u32,
                 limit: self.seats.limit(),
                 spare: 0,
-                offer: self.offered(),
-                demanded: self.demand.as_ref().is_some_and(|d| d.rules.is_open()),
-                pushed: self.demand.as_ref().is_some_and(|d| d.rules.filled() != 0),
+                posted: self.posted_state(),
+                pushable: self.posted_read.as_ref().is_some_and(|d| d.space.is_open()),
+                pushed: self
+                    .posted_read
+                    .as_ref()
+                    .is_some_and(|d| d.space.pushed() != 0),
             },
             ends: self.ends,
             ..State::default()
         };
-        let now = self.published.room;
+        let now = self.snapshot.occupancy;
         for (observer, could, can) in [
             (Observer::InputSignal, !before.empty(), !now.empty()),
             (Observer::InputPoll, !before.empty(), !now.empty()),
             (Observer::OutputSignal, !before.full(), !now.full()),
             (Observer::OutputPoll, !before.full(), !now.full()),
         ] {
-            let owed = &mut self.owed[observer as usize];
-            *owed = can && (*owed || !could);
+            let expected = &mut self.expected[observer as usize];
+            *expected = can && (*expected || !could);
         }
     }
 
+    /// True if the event that the process waits for has happened.
     pub(super) fn ready(&self, who: usize) -> bool {
-        let demands = matches!(self.processes[who].job, Job::Read { demands: true, .. });
+        let posts = matches!(self.processes[who].job, Job::Read { posts: true, .. });
         match self.processes[who].queue {
-            Queue::Readers => self.published.readable() || (demands && self.published.room.pushed),
-            Queue::Writers => self.published.writable(),
-            Queue::Owner => self.published.offer_over(),
+            Queue::Readers => self.snapshot.readable() || (posts && self.snapshot.occupancy.pushed),
+            Queue::Writers => self.snapshot.writable(),
+            Queue::Owner => self.snapshot.owner_ready(),
             Queue::Claim => !self.claimed,
         }
     }
 
-    /// Wakes the first on a queue: it is off the queue, as by `autoremove_wake_function()`.
+    /// Wakes the first process on a queue and removes it, as `autoremove_wake_function()` does.
     pub(super) fn wake(&mut self, queue: Queue) {
         match queue {
-            Queue::Readers => self.told(Observer::InputPoll),
-            Queue::Writers => self.told(Observer::OutputPoll),
+            Queue::Readers => self.notified(Observer::InputPoll),
+            Queue::Writers => self.notified(Observer::OutputPoll),
             Queue::Owner | Queue::Claim => (),
         }
         let queue = &mut self.queues[queue as usize];
         if !queue.is_empty() {
             let who = queue.remove(0);
-            self.runs(who);
+            self.make_runnable(who);
         }
     }
 
-    /// Wakes all that wait for a claim to end.
+    /// Wakes all readers that wait for the end of a claim.
     pub(super) fn wake_claim(&mut self) {
         while !self.queues[Queue::Claim as usize].is_empty() {
             self.wake(Queue::Claim);
         }
     }
 
+    /// Wakes every process that waits as a reader, a writer or an owner, and notifies all
+    /// observers.
     pub(super) fn wake_all(&mut self) {
         for queue in [Queue::Readers, Queue::Writers, Queue::Owner] {
             while !self.queues[queue as usize].is_empty() {
                 self.wake(queue);
             }
         }
-        self.owed = [false; 4];
+        self.expected = [false; 4];
     }
 
-    /// Wakes a process by name: its entry stays on the queue, and it looks again.
+    /// Wakes a process by name: it stays on its queue, and checks again whether it has to sleep.
     pub(super) fn wake_task(&mut self, who: usize) {
         if self.processes[who].at == At::Asleep {
-            self.processes[who].at = At::Look;
+            self.processes[who].at = At::Check;
         }
     }
 
-    /// Gives one of the wakeups that are owed, in the order of `Pipe::wake()`.
-    pub(super) fn give(&mut self, mut wakes: Wakes) -> Wakes {
+    /// Issues one of `wakes`, in the order of `Pipe::wake()`. Returns the others.
+    pub(super) fn issue_one(&mut self, mut wakes: Wakes) -> Wakes {
         if core::mem::take(&mut wakes.owner) {
             self.wake(Queue::Owner);
         } else if core::mem::take(&mut wakes.reader) {
@@ -345,53 +371,63 @@ impl World {
         wakes
     }
 
-    /// Sends the signals that are owed. When exactly makes no difference: who looks too early or too
-    /// late finds nothing to do, and is owed another one.
-    pub(super) fn signal(&mut self, wakes: Wakes) -> Wakes {
-        if wakes.input {
-            self.told(Observer::InputSignal);
+    /// Sends the SIGIO of `wakes`. Returns the other wakeups.
+    ///
+    /// The exact moment does not matter. An observer that looks too early or too late finds nothing
+    /// to do, and has to be notified again.
+    pub(super) fn issue_sigio(&mut self, wakes: Wakes) -> Wakes {
+        if wakes.sigio_readers {
+            self.notified(Observer::InputSignal);
         }
-        if wakes.output {
-            self.told(Observer::OutputSignal);
+        if wakes.sigio_writers {
+            self.notified(Observer::OutputSignal);
         }
         Wakes {
-            input: false,
-            output: false,
+            sigio_readers: false,
+            sigio_writers: false,
             ..wakes
         }
     }
 
-    /// Ends a hold of the lock by `who`, who then owes `wakes`.
+    /// Ends a hold of the lock by `who`, who then has to issue `wakes`.
     pub(super) fn unlock(&mut self, who: usize, wakes: Wakes) {
         self.renumber();
         self.publish();
-        self.processes[who].wakes = self.signal(wakes);
+        self.processes[who].wakes = self.issue_sigio(wakes);
     }
 
-    pub(super) fn runs(&mut self, who: usize) {
+    /// Makes a sleeping process runnable.
+    pub(super) fn make_runnable(&mut self, who: usize) {
         if self.processes[who].at == At::Asleep {
             self.processes[who].at = At::Enqueue;
         }
     }
 
-    /// A unit was read.
+    /// Records that a unit was read, and checks that it was its turn.
     pub(super) fn delivered(&mut self, (writer, number): Unit) {
         if self.windows {
-            assert_eq!(self.unordered[writer] >> number & 1, 0, "read twice");
-            self.unordered[writer] |= 1 << number;
+            assert_eq!(
+                self.delivered_units[writer] >> number & 1,
+                0,
+                "a unit was read twice"
+            );
+            self.delivered_units[writer] |= 1 << number;
             self.processes[writer].next_read += 1;
             return;
         }
-        assert_eq!(number, self.processes[writer].next_read, "out of order");
+        assert_eq!(
+            number, self.processes[writer].next_read,
+            "units were read out of order"
+        );
         self.processes[writer].next_read += 1;
     }
 
-    /// All that can happen next.
+    /// All states that one step leads to.
     pub(super) fn next(&self) -> Vec<World> {
         let mut all = Vec::new();
-        if self.resized != Wakes::default() {
+        if self.resize_wakes != Wakes::default() {
             let mut world = self.clone();
-            world.resized = world.give(self.resized);
+            world.resize_wakes = world.issue_one(self.resize_wakes);
             all.push(world);
         } else if !self.resizes.is_empty() {
             let mut world = self.clone();
@@ -404,7 +440,9 @@ impl World {
                 f(&mut world);
                 all.push(world);
             };
-            if self.signals > 0 && !process.signal && !matches!(process.at, At::Through | At::Close)
+            if self.signals > 0
+                && !process.signal
+                && !matches!(process.at, At::Finished | At::Close)
             {
                 step(&|world| {
                     world.signals -= 1;
@@ -413,20 +451,20 @@ impl World {
                         for queue in &mut world.queues {
                             queue.retain(|other| *other != who);
                         }
-                        world.runs(who);
+                        world.make_runnable(who);
                     }
                 });
             }
             let wakes = process.wakes;
-            if process.unclaimed {
+            if process.wakes_claim_queue {
                 step(&|world| {
-                    world.processes[who].unclaimed = false;
+                    world.processes[who].wakes_claim_queue = false;
                     world.wake_claim();
                 });
                 continue;
             }
             if wakes != Wakes::default() {
-                step(&|world| world.processes[who].wakes = world.give(wakes));
+                step(&|world| world.processes[who].wakes = world.issue_one(wakes));
                 continue;
             }
             match process.at {
@@ -441,14 +479,14 @@ impl World {
                     if self.claims > 0 && self.may_claim(who) {
                         step(&|world| {
                             world.claims -= 1;
-                            world.read(who, None, Comes::ToClaim);
+                            world.read(who, None, Intent::Claim);
                         });
                     }
                     if self.peeks > 0 && self.may_peek(who) {
                         for slots in 1..=self.slots.len() {
                             step(&|world| {
                                 world.peeks -= 1;
-                                world.read(who, None, Comes::ToPeek(slots));
+                                world.read(who, None, Intent::Peek(slots));
                             });
                         }
                     }
@@ -461,32 +499,32 @@ impl World {
                         }
                     }
                     if reads {
-                        step(&|world| world.read(who, None, Comes::ToRead));
-                        if self.misses > 0 && self.occupied() {
+                        step(&|world| world.read(who, None, Intent::Read));
+                        if self.misses > 0 && self.has_pullable() {
                             step(&|world| {
                                 world.misses -= 1;
-                                world.read(who, Some(Miss::Page), Comes::ToRead);
+                                world.read(who, Some(Obstacle::Page), Intent::Read);
                             });
                         }
-                        if self.busy > 0 && self.occupied() {
+                        if self.busy_spaces > 0 && self.has_pullable() {
                             step(&|world| {
-                                world.busy -= 1;
-                                world.read(who, Some(Miss::Busy), Comes::ToRead);
+                                world.busy_spaces -= 1;
+                                world.read(who, Some(Obstacle::Busy), Intent::Read);
                             });
                         }
                     } else {
                         step(&|world| world.write(who, None));
-                        if self.misses > 0 && self.demand.is_some() {
+                        if self.misses > 0 && self.posted_read.is_some() {
                             step(&|world| {
                                 world.misses -= 1;
-                                world.write(who, Some(Miss::Page));
+                                world.write(who, Some(Obstacle::Page));
                             });
                         }
-                        if self.bad > 0 && self.demand.is_some() {
+                        if self.bad_memory > 0 && self.posted_read.is_some() {
                             for units in [1, 3] {
                                 step(&|world| {
-                                    world.bad -= 1;
-                                    world.write(who, Some(Miss::Own(units)));
+                                    world.bad_memory -= 1;
+                                    world.write(who, Some(Obstacle::OwnMemory(units)));
                                 });
                             }
                         }
@@ -497,18 +535,18 @@ impl World {
                     step(&|world| world.leave_seat(who, false));
                 }
                 At::Claiming => {
-                    step(&|world| world.read(who, None, Comes::WithClaim(true)));
-                    step(&|world| world.read(who, None, Comes::WithClaim(false)));
+                    step(&|world| world.read(who, None, Intent::EndClaim(true)));
+                    step(&|world| world.read(who, None, Intent::EndClaim(false)));
                 }
                 At::Peeking => {
                     step(&|world| world.consume(who));
-                    step(&|world| world.give_back(who));
+                    step(&|world| world.return_held(who));
                 }
                 At::Fault => {
                     step(&|world| world.processes[who].at = At::Lock);
                     if matches!(process.job, Job::Write { .. }) {
-                        // The memory is bad.
-                        step(&|world| world.give_up(who));
+                        // The memory cannot be read.
+                        step(&|world| world.end_with_fault(who));
                     }
                 }
                 At::Enqueue => {
@@ -518,18 +556,18 @@ impl World {
                     step(&|world| {
                         let queue = world.processes[who].queue;
                         world.queues[queue as usize].push(who);
-                        world.processes[who].at = At::Look;
+                        world.processes[who].at = At::Check;
                     });
                 }
-                At::Look => step(&|world| world.look(who)),
+                At::Check => step(&|world| world.check_wait(who)),
                 At::Close => step(&|world| world.close(who)),
-                At::Asleep | At::Through => (),
+                At::Asleep | At::Finished => (),
             }
         }
         all
     }
 
-    /// Nothing more can happen: everybody is through, and every byte is where it belongs.
+    /// Checks a state in which no step is possible any more: no process hangs, and no unit is lost.
     pub(super) fn check_end(&self) {
         let in_slots = |writer| {
             self.slots
@@ -539,10 +577,16 @@ impl World {
                 .count()
         };
         for (who, process) in self.processes.iter().enumerate() {
-            let waits = self.stays && process.at == At::Asleep && !self.ready(who);
-            assert!(waits || process.at == At::Through, "{who} hangs: {self:#?}");
+            let waits = self.ends_stay_open && process.at == At::Asleep && !self.ready(who);
+            assert!(
+                waits || process.at == At::Finished,
+                "process {who} hangs: {self:#?}"
+            );
             if matches!(process.job, Job::Write { .. }) && !waits {
-                assert_eq!(process.written, self.sent[who], "miscounted: {self:#?}");
+                assert_eq!(
+                    process.written, self.sent[who],
+                    "a writer counted its units wrongly: {self:#?}"
+                );
                 assert_eq!(
                     process.next_read + in_slots(who),
                     self.sent[who],
@@ -560,17 +604,20 @@ impl World {
             "{self:#?}"
         );
         assert_eq!(self.waiting_writers, asleep(Queue::Writers), "{self:#?}");
-        assert_eq!(self.owed, [false; 4], "somebody was not told: {self:#?}");
-        let blocked = |who: usize| self.stays && self.processes[who].at == At::Asleep;
+        assert_eq!(
+            self.expected, [false; 4],
+            "an observer was not notified: {self:#?}"
+        );
+        let blocked = |who: usize| self.ends_stay_open && self.processes[who].at == At::Asleep;
         assert!(
-            self.offer.is_none_or(|(owner, _)| blocked(owner)),
-            "an offer is left: {self:#?}"
+            self.posted.is_none_or(|(owner, _)| blocked(owner)),
+            "a posted write is left: {self:#?}"
         );
         assert_eq!(self.seats.limit(), self.seats.slots(), "{self:#?}");
         assert!(!self.claimed, "a claim is left: {self:#?}");
         assert!(
-            self.stays || self.demand.is_none(),
-            "a demand is left: {self:#?}"
+            self.ends_stay_open || self.posted_read.is_none(),
+            "a posted read is left: {self:#?}"
         );
     }
 }
