@@ -296,6 +296,25 @@ static inline long pinned_pages(void)
 	       number_in("/proc/vmstat", "nr_foll_pin_released");
 }
 
+/*
+ * The memory that is available, in KiB, with the free pages that each processor keeps for
+ * itself. MemAvailable lacks those, and they can be tens of MiB after many pages were freed.
+ */
+static inline long available(void)
+{
+	long kib = number_in("/proc/meminfo", "MemAvailable");
+	FILE *f = fopen("/proc/zoneinfo", "r");
+	char line[200];
+	long pages;
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, " count: %ld", &pages) == 1)
+			kib += pages * 4;
+	if (f)
+		fclose(f);
+	return kib;
+}
+
 /* A number in the fdinfo of a descriptor, or -1 if it has no such line. */
 static inline long fdinfo_number(int fd, const char *name)
 {

@@ -67,7 +67,7 @@ static inline void kill_pairs(struct __test_metadata *_metadata, struct shuttle 
 	long before, after;
 	int round, i;
 
-	before = number_in("/proc/meminfo", "MemAvailable");
+	before = available();
 	for (round = 0; round < rounds; round++) {
 		struct child c[2];
 		struct ends e;
@@ -89,7 +89,7 @@ static inline void kill_pairs(struct __test_metadata *_metadata, struct shuttle 
 	}
 	/* The memory of killed processes is freed, and counted, with a delay. */
 	for (i = 0; i < 50; i++) {
-		after = number_in("/proc/meminfo", "MemAvailable");
+		after = available();
 		if (before - lost < after)
 			break;
 		usleep(100000);

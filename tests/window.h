@@ -281,11 +281,6 @@ static inline bool full_of(const unsigned char *at, unsigned char byte)
 	return *at == byte && !memcmp(at, at + 1, FRAME - 1);
 }
 
-static inline long available(void)
-{
-	return number_in("/proc/meminfo", "MemAvailable");
-}
-
 /*
  * True if at most @lost KiB of memory are missing. Waits for up to 5 s, since the
  * kernel counts freed memory with a delay.

@@ -274,7 +274,7 @@ struct zpipe_transfer {
 #define ZPIPE_IOC_GIFT		_IO(ZPIPE_IOC_TYPE, 0x20)
 #define ZPIPE_IOC_MOVE		_IO(ZPIPE_IOC_TYPE, 0x21)
 
-/* GIFT, MOVE, COMMIT, PEEK: do not wait, as if the descriptor had O_NONBLOCK. */
+/* Commands that transfer bytes: do not wait, as if the descriptor had O_NONBLOCK. */
 #define ZPIPE_NONBLOCK		0x1
 
 /* GIFT: only zeros take the place of a page that leaves. ZPIPE_ANY has no effect. */
@@ -304,6 +304,75 @@ struct zpipe_transfer {
  * It is for bytes that must not be in memory twice. To copy such pages costs less.
  */
 #define ZPIPE_SMALL		0x20
+
+/**
+ * struct zpipe_splice - ioctl(ZPIPE_IOC_SPLICE_TO, ZPIPE_IOC_SPLICE_FROM, ZPIPE_IOC_TEE)
+ * @size: sizeof(struct zpipe_splice)
+ * @flags: Any of ZPIPE_NONBLOCK, ZPIPE_SPLICE_MORE (TO) and ZPIPE_SPLICE_AT (TO, FROM)
+ * @fd: A descriptor of the other file
+ * @side: out: ZPIPE_SIDE_PIPE or ZPIPE_SIDE_FILE if an error or a short transfer on
+ *	that side ended the call, else 0
+ * @offset: With ZPIPE_SPLICE_AT, the offset in the other file. Else it must be 0.
+ *	out: with ZPIPE_SPLICE_AT, the offset behind the transferred bytes
+ * @bytes: The maximum number of bytes to transfer. out: the number transferred
+ *
+ * Commands of an end. They are for what splice(2) and tee(2) refuse because neither
+ * file is a pipe of the kernel's own. The bytes do not pass through user memory.
+ *
+ * TO reads from the pipe and writes to the file, FROM reads from the file and writes
+ * to the pipe. They transfer what splice(2) would, if this end were one of pipe(2):
+ *
+ * - Without ZPIPE_SPLICE_AT they use and update the position of the file.
+ * - They wait for the first bytes, or for free space, unless ZPIPE_NONBLOCK or
+ *   O_NONBLOCK of this end is set. They return early rather than wait again.
+ * - The other file waits as in splice(2). For a socket and a pipe, its O_NONBLOCK
+ *   counts. If it is an end of another pipe of zpipe, ZPIPE_NONBLOCK counts, too.
+ *
+ * TO removes bytes from the pipe only when the file has taken them. A socket takes
+ * pages of the pipe without a copy.
+ *
+ * TEE copies bytes from the front of the pipe to another pipe of zpipe, and removes
+ * none.
+ *
+ * They return 0 if they transferred any byte, or at the end of the data. Otherwise
+ * they fail with the error of the side that @side names.
+ *
+ * Errors:
+ *
+ * - EBADF: @fd is no descriptor, or one of the files is not open for reading or
+ *   writing, as needed.
+ * - EINVAL: @offset is not 0 without ZPIPE_SPLICE_AT. The file cannot be read or
+ *   written in this way: it is a pipe of the kernel's own, which splice(2) serves, it
+ *   has O_APPEND (TO), it is the same pipe, or not a pipe of zpipe (TEE).
+ *   ZPIPE_SPLICE_AT is set and the file has no offsets.
+ * - EAGAIN: The call would have to wait, and must not.
+ * - EINTR: A signal came before any byte was transferred.
+ * - EPIPE: The pipe that is written to has no reader. The caller also gets SIGPIPE.
+ * - ENOMEM: Out of memory.
+ *
+ * And all errors of write(2) or read(2) of the other file.
+ */
+struct zpipe_splice {
+	__u32 size;
+	__u32 flags;
+	__s32 fd;
+	__u32 side;
+	__u64 offset;
+	__u64 bytes;
+};
+#define ZPIPE_IOC_SPLICE_TO	_IO(ZPIPE_IOC_TYPE, 0x28)
+#define ZPIPE_IOC_SPLICE_FROM	_IO(ZPIPE_IOC_TYPE, 0x29)
+#define ZPIPE_IOC_TEE		_IO(ZPIPE_IOC_TYPE, 0x2a)
+
+/* SPLICE_TO a socket: more bytes will follow soon, as SPLICE_F_MORE of splice(2). */
+#define ZPIPE_SPLICE_MORE	0x100
+
+/* SPLICE_TO, SPLICE_FROM: use @offset instead of the position of the other file. */
+#define ZPIPE_SPLICE_AT		0x200
+
+/* Values of @side: the pipe of this end, or the other file. */
+#define ZPIPE_SIDE_PIPE		1
+#define ZPIPE_SIDE_FILE		2
 
 /**
  * struct zpipe_window - ioctl(ZPIPE_IOC_WINDOW)
