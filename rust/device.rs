@@ -10,6 +10,7 @@ use crate::{
     mm::{has_frames, Dest, Frame, Ranges, Source},
     pairfs::{FifoInode, MountPin},
     read::Moves,
+    real_pipe::RealPipe,
     request::Request,
     sync::FasyncLists,
     table::PipeRef,
@@ -330,6 +331,26 @@ impl FileOperations for End {
         } else {
             self.write_and_touch(file, request, source)
         }
+    }
+
+    fn splice_read(
+        &self,
+        _file: &OpenFile<'_>,
+        request: Request<'_>,
+        to: &mut RealPipe<'_>,
+        max: usize,
+    ) -> Result<usize> {
+        self.pipe.splice_to_real(request, to, max)
+    }
+
+    fn splice_write(
+        &self,
+        _file: &OpenFile<'_>,
+        request: Request<'_>,
+        from: &mut RealPipe<'_>,
+        max: usize,
+    ) -> Result<usize> {
+        self.pipe.splice_from_real(request, from, max)
     }
 
     fn poll(&self, _file: &OpenFile<'_>, waiter: &Waiter<'_, Self>) -> Ready {

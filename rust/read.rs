@@ -8,6 +8,7 @@
 
 mod hold;
 mod moves;
+mod splice;
 
 pub(crate) use moves::Moves;
 

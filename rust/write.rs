@@ -11,7 +11,10 @@
 //! A large write that would have to wait posts its memory instead, see [`posting`].
 
 mod posting;
+mod splice;
 mod stock;
+
+pub(crate) use splice::Reserved;
 
 use crate::{
     direct,

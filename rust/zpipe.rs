@@ -13,7 +13,7 @@
 //! mm, direct                  memory management, limits on direct transfers
 //! frames, posted_read         homes of frames, posted reads
 //! slot                        a slot
-//! request, homes              parameters of a call, homes of huge pages
+//! request, homes, real_pipe   parameters of a call, homes of huge pages, real pipes
 //! posted_write                posted writes
 //! ring                        the slots in order
 //! lock, fops                  the inner lock and the snapshot, file operations
@@ -48,6 +48,7 @@ mod pipe;
 mod posted_read;
 mod posted_write;
 mod read;
+mod real_pipe;
 mod request;
 mod ring;
 mod slot;
@@ -123,6 +124,7 @@ module! {
 struct Zpipe {
     _directory: debugfs::Directory,
     _devices: chrdev::Devices,
+    _pages: real_pipe::Pages,
 }
 
 impl kernel::Module for Zpipe {
@@ -145,6 +147,7 @@ impl kernel::Module for Zpipe {
         Ok(Self {
             _directory: debugfs::Directory::new(),
             _devices: devices,
+            _pages: real_pipe::Pages,
         })
     }
 }
