@@ -34,7 +34,7 @@ use kernel::{
 };
 
 /// The maximum number of bytes of one call of the VFS.
-const MAX_RW_COUNT: usize = 0x7fff_f000;
+pub(crate) const MAX_RW_COUNT: usize = 0x7fff_f000;
 
 /// The operations on files of one kind. Each open file has a value of the type. It is dropped when
 /// the file is released, in a context that may sleep.
@@ -416,6 +416,17 @@ impl<T: FileOperations> FileOps<T> {
     /// The C struct.
     pub(crate) const fn as_ptr(&self) -> *const bindings::file_operations {
         &raw const self.ops
+    }
+
+    /// The value of type `T` of a file. [`None`] if the file is of another kind.
+    pub(crate) fn of<'a>(&self, file: &'a File) -> Option<&'a T> {
+        let file = file.as_ptr();
+        // SAFETY: The file is valid, and was opened: only then there is a reference to it in safe
+        // code. Its operations do not change any more.
+        let ops = unsafe { (*file).f_op };
+        // SAFETY: By the type invariants `self` has the operations of files of kind `T`. Each file
+        // with these operations is of that kind.
+        (ops == self.as_ptr()).then(|| unsafe { Self::borrow(file) })
     }
 
     /// The private data of a file.

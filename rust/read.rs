@@ -11,6 +11,7 @@ mod moves;
 mod splice;
 
 pub(crate) use moves::Moves;
+pub(crate) use splice::{Copy, Front};
 
 use moves::{Next, Target};
 

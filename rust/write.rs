@@ -14,8 +14,6 @@ mod posting;
 mod splice;
 mod stock;
 
-pub(crate) use splice::Reserved;
-
 use crate::{
     direct,
     lock::{Inner, Locked},

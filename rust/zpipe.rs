@@ -13,13 +13,14 @@
 //! mm, direct                  memory management, limits on direct transfers
 //! frames, posted_read         homes of frames, posted reads
 //! slot                        a slot
-//! request, homes, real_pipe   parameters of a call, homes of huge pages, real pipes
+//! request, homes              parameters of a call, homes of huge pages
+//! real_pipe, other_file       the other sides of a splice
 //! posted_write                posted writes
 //! ring                        the slots in order
 //! lock, fops                  the inner lock and the snapshot, file operations
 //! pipe, pairfs                a pipe, the file system of pairs
 //! read, write, table          read calls, write calls, the pipe table
-//! gift                        gifts
+//! gift, splice                gifts, commands that splice
 //! window                      windows
 //! device                      from files to pipes
 //! chrdev, debugfs             device nodes, the list of all pipes
@@ -43,6 +44,7 @@ mod homes;
 mod id;
 mod lock;
 mod mm;
+mod other_file;
 mod pairfs;
 mod pipe;
 mod posted_read;
@@ -52,6 +54,7 @@ mod real_pipe;
 mod request;
 mod ring;
 mod slot;
+mod splice;
 mod stats;
 mod sync;
 mod sys;

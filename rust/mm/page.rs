@@ -132,33 +132,35 @@ impl BufferPage {
         unsafe { parts.push(self.page.as_ptr(), offset, bytes) }
     }
 
-    /// Calls `write` with a [`Dest`] of at most `bytes` bytes of `pages`, which it fills one after
-    /// the other from their starts. `write` returns how many bytes it has written.
-    ///
-    /// Sleeps. Errors: `ENOMEM`, and those of `write`.
+    /// The maximum number of pages that [`Self::fill_all`] uses.
+    pub(crate) const FILL_MAX: usize = 16;
+
+    /// Calls `write` with an iterator over at most `bytes` bytes of `pages`, and of the first
+    /// [`Self::FILL_MAX`] of them. `write` fills them one after the other from their starts, and
+    /// returns how many bytes it has written. So does this function. Errors: those of `write`.
     pub(crate) fn fill_all(
         pages: &mut [Self],
         bytes: usize,
         write: impl FnOnce(&mut IovIterDest<'_>) -> Result<usize>,
     ) -> Result<usize> {
-        let mut vecs = KVec::with_capacity(pages.len(), GFP_KERNEL_ACCOUNT)?;
-        let mut left = bytes;
+        let mut vecs = [const { MaybeUninit::<bindings::bio_vec>::uninit() }; Self::FILL_MAX];
+        let (mut left, mut n) = (bytes, 0);
 
-        for page in pages.iter().take_while(|page| !page.shared) {
+        for (vec, page) in vecs.iter_mut().zip(&*pages) {
             let part = left.min(PAGE_SIZE);
-            if part == 0 {
+            if part == 0 || page.shared {
                 break;
             }
-            // SAFETY: The page is valid.
-            let vec = unsafe { sys::zpipe_page_part(page.page.as_ptr(), 0, part) };
-            vecs.push(vec, GFP_KERNEL_ACCOUNT)?;
+            // SAFETY: The function only stores its arguments.
+            vec.write(unsafe { sys::zpipe_page_part(page.page.as_ptr(), 0, part) });
             left -= part;
+            n += 1;
         }
         let mut iter = MaybeUninit::uninit();
-        // SAFETY: `iter` is memory for an iterator. `vecs` has as many vectors as its length says,
-        // and they have `bytes - left` bytes in all.
+        // SAFETY: `iter` is memory for an iterator. The first `n` elements of `vecs` were written
+        // above, and have `bytes - left` bytes in all.
         unsafe {
-            let (vecs, n) = (vecs.as_ptr(), vecs.len());
+            let vecs = vecs.as_ptr().cast();
             sys::zpipe_import_parts(iter.as_mut_ptr(), vecs, n, bytes - left, true);
         }
         // SAFETY: The iterator was initialised as a destination. It, the vectors and the pages

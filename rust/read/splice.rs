@@ -6,7 +6,7 @@
 //! are copied once, to new pages.
 
 use crate::{
-    direct,
+    lock::Inner,
     mm::{BufferPage, Dest},
     pipe::Pipe,
     read::Moves,
@@ -15,21 +15,39 @@ use crate::{
     slot::{Kind, Slot},
     zcore::{wakeup::ReaderPolicy, PAGE_SIZE},
 };
+use core::slice;
 use kernel::{iov::IovIterDest, prelude::*};
 
-/// The maximum number of pages to copy to in one call.
-const COPY_MAX: usize = 64;
-
 /// What was at the front of the pipe.
-enum Front {
-    /// Pages of slots, with this many bytes. They are passed on.
-    Passed(usize),
-    /// Bytes that have to be copied.
+pub(crate) enum Front {
+    /// This many bytes, which the caller has taken or copied.
+    Taken(usize),
+    /// Bytes that the caller could not take.
     Other,
     /// No bytes, but there are writers.
     Empty,
     /// No bytes and no writers.
     End,
+}
+
+impl Front {
+    /// What was at the front of the pipe, after the caller has taken or copied `done` bytes.
+    fn of(inner: &Inner, done: usize) -> Self {
+        match done {
+            1.. => Front::Taken(done),
+            0 if !inner.ring.is_empty() => Front::Other,
+            0 if inner.has_writers() => Front::Empty,
+            0 => Front::End,
+        }
+    }
+}
+
+/// Bytes from the front of a pipe that stay there, too.
+pub(crate) struct Copy {
+    pub(crate) page: BufferPage,
+    pub(crate) offset: usize,
+    pub(crate) bytes: usize,
+    pub(crate) kind: Kind,
 }
 
 impl Pipe {
@@ -49,7 +67,7 @@ impl Pipe {
         loop {
             to.wait_for_space(request.nonblock())?;
             match self.pass_on(to, max) {
-                Front::Passed(bytes) => return Ok(bytes),
+                Front::Taken(bytes) => return Ok(bytes),
                 Front::End => return Ok(0),
                 Front::Other => match self.copy_to_real(request, to, max) {
                     Err(EAGAIN) => (),
@@ -91,18 +109,10 @@ impl Pipe {
             }
             pages += 1;
         }
-        let front = if done != 0 {
+        let front = Front::of(&inner, done);
+        if done != 0 {
             inner.stats.read.count(done);
             inner.stats.pages_passed_on += pages;
-            Front::Passed(done)
-        } else if !inner.ring.is_empty() {
-            Front::Other
-        } else if inner.has_writers() {
-            Front::Empty
-        } else {
-            Front::End
-        };
-        if done != 0 {
             self.finish(inner, &mut policy);
         }
         front
@@ -116,12 +126,15 @@ impl Pipe {
         to: &mut RealPipe<'_>,
         max: usize,
     ) -> Result<usize> {
-        let count = to.free().min(max.div_ceil(PAGE_SIZE)).min(COPY_MAX);
+        let count = to
+            .free()
+            .min(max.div_ceil(PAGE_SIZE))
+            .min(BufferPage::FILL_MAX);
         let mut pages = KVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..count {
             pages.push(BufferPage::new()?, GFP_KERNEL_ACCOUNT)?;
         }
-        let max = max.min(count * PAGE_SIZE).min(direct::max_bytes().max(PAGE_SIZE));
+        let max = max.min(count * PAGE_SIZE);
         let request = Request {
             nowait: true,
             ..request
@@ -137,5 +150,57 @@ impl Pipe {
         }
         // All of them: `to` has had as many free slots, and its mutex is held.
         Ok(done.max(bytes))
+    }
+
+    /// Adds the bytes at the front of the pipe, at most `max`, to `copies`, as far as that has space.
+    /// They stay in the pipe. Pages of the pipe's own are shared and not copied. Other bytes are
+    /// copied to `blank` pages, as far as there are any.
+    ///
+    /// It does not see what a blocked writer has posted, so the pipe must be
+    /// [slots-only](Self::is_slots_only). Sleeps, but only for the lock.
+    pub(crate) fn peek_pages(
+        &self,
+        max: usize,
+        blank: &mut KVec<BufferPage>,
+        copies: &mut KVec<Copy>,
+    ) -> Front {
+        let inner = &mut *self.lock();
+        let (mut done, mut n, mut skip) = (0, 0, 0);
+
+        while done < max && copies.len() < copies.capacity() {
+            let Some(slot) = inner.ring.nth(n) else { break };
+            let left = slot.len() - skip;
+            let bytes = left.min(max - done);
+            let kind = slot.kind();
+            let (page, offset, bytes) = match slot {
+                Slot::Page(slot) => {
+                    let (page, offset) = slot.share();
+                    (page, offset, bytes)
+                }
+                Slot::Large(_) => {
+                    let Some(mut page) = blank.pop() else { break };
+                    let pages = slice::from_mut(&mut page);
+                    let copied = BufferPage::fill_all(pages, bytes, |dest| {
+                        Ok(slot.peek_atomic(skip, &mut Dest::new(dest)))
+                    });
+                    (page, 0, copied.unwrap_or(0))
+                }
+            };
+            let copy = Copy {
+                page,
+                offset,
+                bytes,
+                kind,
+            };
+            if bytes == 0 || copies.push_within_capacity(copy).is_err() {
+                break;
+            }
+            done += bytes;
+            skip += bytes;
+            if bytes == left {
+                (n, skip) = (n + 1, 0);
+            }
+        }
+        Front::of(inner, done)
     }
 }

@@ -52,8 +52,7 @@ impl Pipe {
                 Ok(0) => break Ok(()),
                 Ok(bytes) => done += bytes,
                 Err(EAGAIN) if done == 0 && !request.nonblock() => {
-                    let waited =
-                        from.unlocked(|| self.wr_wait.wait(|| self.snapshot().writable()));
+                    let waited = from.unlocked(|| self.wr_wait.wait(|| self.snapshot().writable()));
                     if waited.is_err() {
                         break waited;
                     }
