@@ -9,6 +9,7 @@
 #include <linux/eventpoll.h>
 #include <linux/fs.h>
 #include <linux/pseudo_fs.h>
+#include <linux/splice.h>
 #include <linux/tracepoint-defs.h>
 #include <linux/zpipe.h>
 #include <asm/ioctls.h>
@@ -38,6 +39,8 @@ const u32 ZPIPE_POLL_EDGE = (__force u32)EPOLLET;
 const vm_fault_t ZPIPE_FAULT_SIGBUS = VM_FAULT_SIGBUS;
 const vm_fault_t ZPIPE_FAULT_FALLBACK = VM_FAULT_FALLBACK;
 const vm_fault_t ZPIPE_FAULT_NOPAGE = VM_FAULT_NOPAGE;
+
+const u32 ZPIPE_SPLICE_NONBLOCK = SPLICE_F_NONBLOCK;
 
 const u32 ZPIPE_FIONREAD = FIONREAD;
 

@@ -4,13 +4,17 @@
 
 use crate::{
     compat,
-    fops::{FileOperations, FileOps, OpenFile, OpeningFile, Waiter},
+    fops::{FileOperations, FileOps, OpenFile, OpeningFile, Waiter, MAX_RW_COUNT},
     gift::Gift,
     homes::Terms,
     mm::{has_frames, Dest, Frame, Ranges, Source},
+    other_file::OtherFile,
     pairfs::{FifoInode, MountPin},
+    pipe::Pipe,
     read::Moves,
+    real_pipe::RealPipe,
     request::Request,
+    splice::{self, Failed},
     sync::FasyncLists,
     table::PipeRef,
     trace,
@@ -155,6 +159,110 @@ impl End {
         Ok(())
     }
 
+    /// Serves the commands that splice.
+    fn splice(&self, file: &OpenFile<'_>, cmd: u32, arg: usize) -> Result {
+        let (user, mut args) = UserStruct::read::<uapi::Splice>(arg)?;
+        let known = match cmd {
+            uapi::SPLICE_TO => uapi::SPLICE_AT | uapi::SPLICE_MORE,
+            uapi::SPLICE_FROM => uapi::SPLICE_AT,
+            _ => 0,
+        };
+        let (at, more) = (
+            args.flags & uapi::SPLICE_AT != 0,
+            args.flags & uapi::SPLICE_MORE != 0,
+        );
+        let mut offset = i64::try_from(args.offset).map_err(|_| EINVAL)?;
+        if args.flags & !(known | uapi::NONBLOCK) != 0 || (!at && offset != 0) {
+            return Err(EINVAL);
+        }
+        let writes = cmd == uapi::SPLICE_FROM;
+        if !(if writes {
+            self.access.write
+        } else {
+            self.access.read
+        }) {
+            return Err(EBADF);
+        }
+        let max = usize::try_from(args.bytes).map_or(MAX_RW_COUNT, |max| max.min(MAX_RW_COUNT));
+        args.bytes = 0;
+        args.side = 0;
+        // The result is written back after the transfer. If that is not possible, fail before it.
+        user.write(&args)?;
+        if max == 0 {
+            return Ok(());
+        }
+        let request = Request {
+            nowait: args.flags & uapi::NONBLOCK != 0,
+            ..Request::of(file.as_file())
+        };
+        let other = OtherFile::get(args.fd)?;
+        let (done, result) = if let Some(end) = END_OPS.of(other.as_file()) {
+            let other = Request {
+                nowait: request.nowait,
+                ..Request::of(other.as_file())
+            };
+            if at || core::ptr::eq::<Pipe>(&*self.pipe, &*end.pipe) {
+                return Err(EINVAL);
+            }
+            if !(if writes {
+                end.access.read
+            } else {
+                end.access.write
+            }) {
+                return Err(EBADF);
+            }
+            match cmd {
+                uapi::SPLICE_TO => splice::to_pipe(&self.pipe, request, &end.pipe, other, max),
+                uapi::SPLICE_FROM => {
+                    let (done, result) =
+                        splice::to_pipe(&end.pipe, other, &self.pipe, request, max);
+                    (done, result.map_err(Failed::swap))
+                }
+                _ => split(splice::tee(&self.pipe, request, &end.pipe, other, max)),
+            }
+        } else {
+            other.check(!writes, at)?;
+            if other.is_fifo() || cmd == uapi::TEE {
+                return Err(EINVAL);
+            }
+            if !at {
+                offset = other.position();
+            }
+            let (done, result) = if writes {
+                file.may_write(max)?;
+                let from = splice::from_file(&self.pipe, request, &other, &mut offset, max);
+                split(from)
+            } else {
+                file.may_read(max)?;
+                splice::to_file(&self.pipe, request, &other, &mut offset, max, more)
+            };
+            if at {
+                args.offset = offset as u64;
+            } else if done != 0 || result.is_ok() {
+                other.set_position(offset);
+            }
+            (done, result)
+        };
+
+        args.bytes = done as u64;
+        let result = match result {
+            Ok(()) => Ok(()),
+            Err(Failed::Pipe(e)) => {
+                args.side = uapi::SIDE_PIPE;
+                Err(e)
+            }
+            Err(Failed::File(e)) => {
+                args.side = uapi::SIDE_FILE;
+                Err(e)
+            }
+        };
+        let written = user.write(&args);
+        match (done, result) {
+            (0, Err(e)) => Err(e),
+            _ => written,
+        }
+    }
+
     /// Serves `ZPIPE_IOC_WINDOW`: makes a window.
     fn window(&self, file: &OpenFile<'_>, arg: usize) -> Result {
         let (user, mut args) = UserStruct::read::<uapi::Window>(arg)?;
@@ -214,6 +322,14 @@ impl End {
     }
 }
 
+/// Splits a number of bytes or an error into the number, and what ended the transfer early.
+fn split(result: Result<usize, Failed>) -> (usize, Result<(), Failed>) {
+    match result {
+        Ok(done) => (done, Ok(())),
+        Err(e) => (0, Err(e)),
+    }
+}
+
 /// The argument of `ZPIPE_IOC_GIFT` or `ZPIPE_IOC_MOVE`.
 struct Transfer {
     user: UserStruct,
@@ -222,9 +338,6 @@ struct Transfer {
 }
 
 impl Transfer {
-    /// The maximum number of bytes of one call: MAX_RW_COUNT, as for read(2) and write(2).
-    const MAX: usize = 0x7fff_f000;
-
     /// Reads the argument of a command that knows `flags` beside `ZPIPE_NONBLOCK`. `access` says
     /// whether the end is open for the command's direction.
     ///
@@ -255,9 +368,9 @@ impl Transfer {
         }
     }
 
-    /// The addresses and lengths, cut off at [`Self::MAX`] bytes.
+    /// The addresses and lengths, cut off at MAX_RW_COUNT bytes, as by readv(2) and writev(2).
     fn ranges(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        let mut left = Self::MAX;
+        let mut left = MAX_RW_COUNT;
         self.ranges.iter().map(move |(at, bytes)| {
             let bytes = (*bytes).min(left);
             left -= bytes;
@@ -332,6 +445,26 @@ impl FileOperations for End {
         }
     }
 
+    fn splice_read(
+        &self,
+        _file: &OpenFile<'_>,
+        request: Request<'_>,
+        to: &mut RealPipe<'_>,
+        max: usize,
+    ) -> Result<usize> {
+        self.pipe.splice_to_real(request, to, max)
+    }
+
+    fn splice_write(
+        &self,
+        _file: &OpenFile<'_>,
+        request: Request<'_>,
+        from: &mut RealPipe<'_>,
+        max: usize,
+    ) -> Result<usize> {
+        self.pipe.splice_from_real(request, from, max)
+    }
+
     fn poll(&self, _file: &OpenFile<'_>, waiter: &Waiter<'_, Self>) -> Ready {
         if compat::poll_wants_every_write(self.access.read, waiter.is_edge_triggered()) {
             self.pipe.set_every_write_wakes();
@@ -393,6 +526,9 @@ impl FileOperations for End {
                 }
                 self.pipe.set_buffer_only(args.flags != 0);
                 Ok(0)
+            }
+            uapi::SPLICE_TO | uapi::SPLICE_FROM | uapi::TEE => {
+                self.splice(file, cmd, arg).map(|()| 0)
             }
             uapi::WINDOW => self.window(file, arg).map(|()| 0),
             uapi::GIFT => self.gift(file, arg).map(|()| 0),

@@ -12,6 +12,7 @@ use crate::{
     id::InodeKey,
     id::PipeId,
     mm::{Fault, Served},
+    real_pipe::RealPipe,
     request::Request,
     sync::{FasyncLists, WaitQueue},
     sys,
@@ -31,6 +32,9 @@ use kernel::{
     seq_file::SeqFile,
     types::ForeignOwnable,
 };
+
+/// The maximum number of bytes of one call of the VFS.
+pub(crate) const MAX_RW_COUNT: usize = 0x7fff_f000;
 
 /// The operations on files of one kind. Each open file has a value of the type. It is dropped when
 /// the file is released, in a context that may sleep.
@@ -55,6 +59,30 @@ pub(crate) trait FileOperations: Sized + Send + Sync + 'static {
         _file: &OpenFile<'_>,
         _request: Request<'_>,
         _source: &mut IovIterSource<'_>,
+    ) -> Result<usize> {
+        Err(EINVAL)
+    }
+
+    /// Reads at most `max` bytes into a real pipe that has a free slot; returns how many. May sleep,
+    /// without the pipe's mutex.
+    fn splice_read(
+        &self,
+        _file: &OpenFile<'_>,
+        _request: Request<'_>,
+        _to: &mut RealPipe<'_>,
+        _max: usize,
+    ) -> Result<usize> {
+        Err(EINVAL)
+    }
+
+    /// Writes at most `max` bytes of a real pipe; returns how many. May sleep, without the pipe's
+    /// mutex.
+    fn splice_write(
+        &self,
+        _file: &OpenFile<'_>,
+        _request: Request<'_>,
+        _from: &mut RealPipe<'_>,
+        _max: usize,
     ) -> Result<usize> {
         Err(EINVAL)
     }
@@ -342,6 +370,16 @@ impl<T: FileOperations> FileOps<T> {
                 } else {
                     None
                 },
+                splice_read: if T::HAS_SPLICE_READ {
+                    Some(Self::splice_read)
+                } else {
+                    None
+                },
+                splice_write: if T::HAS_SPLICE_WRITE {
+                    Some(Self::splice_write)
+                } else {
+                    None
+                },
                 poll: if T::HAS_POLL { Some(Self::poll) } else { None },
                 unlocked_ioctl: if T::HAS_IOCTL {
                     Some(Self::ioctl)
@@ -378,6 +416,17 @@ impl<T: FileOperations> FileOps<T> {
     /// The C struct.
     pub(crate) const fn as_ptr(&self) -> *const bindings::file_operations {
         &raw const self.ops
+    }
+
+    /// The value of type `T` of a file. [`None`] if the file is of another kind.
+    pub(crate) fn of<'a>(&self, file: &'a File) -> Option<&'a T> {
+        let file = file.as_ptr();
+        // SAFETY: The file is valid, and was opened: only then there is a reference to it in safe
+        // code. Its operations do not change any more.
+        let ops = unsafe { (*file).f_op };
+        // SAFETY: By the type invariants `self` has the operations of files of kind `T`. Each file
+        // with these operations is of that kind.
+        (ops == self.as_ptr()).then(|| unsafe { Self::borrow(file) })
     }
 
     /// The private data of a file.
@@ -452,6 +501,7 @@ impl<T: FileOperations> FileOps<T> {
             file: unsafe { File::from_raw_file(file.ptr) },
             nowait: flags & sys::ZPIPE_IOCB_NOWAIT != 0,
             nosignal: flags & sys::ZPIPE_IOCB_NOSIGNAL != 0,
+            kind: None,
         };
         (this, file, request)
     }
@@ -489,6 +539,72 @@ impl<T: FileOperations> FileOps<T> {
 
             // CAST: It is at most the length of the iterator, which is at most MAX_RW_COUNT.
             this.write(&file, request, source).map(|n| n as isize)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// The VFS calls it with the arguments of `splice_read`, for a file of kind `T`. The current
+    /// task holds the mutex of `pipe`.
+    unsafe extern "C" fn splice_read(
+        file: *mut bindings::file,
+        _pos: *mut bindings::loff_t,
+        pipe: *mut bindings::pipe_inode_info,
+        len: usize,
+        flags: c_uint,
+    ) -> isize {
+        from_result(|| {
+            // SAFETY: The file is open and of kind `T`.
+            let (this, open) = unsafe { (Self::borrow(file), OpenFile::from_raw(file)) };
+            let pipe = NonNull::new(pipe).ok_or(EINVAL)?;
+            // SAFETY: The VFS passes a valid pipe that can be spliced. The caller holds its mutex
+            // during the call. `splice_direct_to_actor()` does not, but refuses files without a
+            // position, as all those of zpipe are.
+            let mut to = unsafe { RealPipe::locked(pipe) }?;
+            let request = Request {
+                nowait: flags & sys::ZPIPE_SPLICE_NONBLOCK != 0,
+                ..Request::of(open.as_file())
+            };
+            // CAST: It is at most MAX_RW_COUNT.
+            this.splice_read(&open, request, &mut to, len)
+                .map(|n| n as isize)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// The VFS calls it with the arguments of `splice_write`, for a file of kind `T`. The current
+    /// task does not hold the mutex of `pipe`.
+    unsafe extern "C" fn splice_write(
+        pipe: *mut bindings::pipe_inode_info,
+        file: *mut bindings::file,
+        pos: *mut bindings::loff_t,
+        len: usize,
+        flags: c_uint,
+    ) -> isize {
+        // SAFETY: The VFS passes a valid pipe.
+        if unsafe { sys::zpipe_real_is_internal(pipe) } {
+            // The rest of a short write would be lost with sendfile's own pipe. A write waits until
+            // all is written, and nobody else needs that pipe meanwhile.
+            // SAFETY: The arguments are those of `splice_write`.
+            return unsafe { sys::iter_file_splice_write(pipe, file, pos, len, flags) };
+        }
+        from_result(|| {
+            // SAFETY: The file is open and of kind `T`.
+            let (this, open) = unsafe { (Self::borrow(file), OpenFile::from_raw(file)) };
+            let pipe = NonNull::new(pipe).ok_or(EINVAL)?;
+            // SAFETY: The VFS passes a valid pipe that can be spliced, and the current task does
+            // not hold its mutex.
+            let mut from = unsafe { RealPipe::lock(pipe) };
+            let request = Request {
+                nowait: flags & sys::ZPIPE_SPLICE_NONBLOCK != 0,
+                ..Request::of(open.as_file())
+            };
+            // The result of splice(2) may be cut off above this, as for write(2).
+            let max = len.min(MAX_RW_COUNT);
+            // CAST: It is at most MAX_RW_COUNT.
+            this.splice_write(&open, request, &mut from, max)
+                .map(|n| n as isize)
         })
     }
 

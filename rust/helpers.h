@@ -21,6 +21,7 @@ struct inode;
 struct iov_iter;
 struct iovec;
 struct page;
+struct pipe_inode_info;
 struct user_struct;
 struct vm_area_struct;
 struct vm_fault;
@@ -93,6 +94,35 @@ unsigned int zpipe_small_replacements(unsigned long at, unsigned int n,
 				      struct page **pages);
 unsigned int zpipe_small_exchange(unsigned long at, unsigned int n, struct page **with,
 				  unsigned long *pfns, int *why);
+
+/* splice.c */
+void zpipe_splice_exit(void);
+void zpipe_page_get(struct page *page);
+struct bio_vec zpipe_page_part(struct page *page, size_t offset, size_t bytes);
+bool zpipe_real_is_internal(const struct pipe_inode_info *pipe);
+void zpipe_real_lock(struct pipe_inode_info *pipe);
+void zpipe_real_unlock(struct pipe_inode_info *pipe);
+bool zpipe_real_is_locked(struct pipe_inode_info *pipe);
+size_t zpipe_real_free(const struct pipe_inode_info *pipe);
+void zpipe_real_push(struct pipe_inode_info *pipe, struct page *page, size_t offset,
+		     size_t bytes, bool packet);
+int zpipe_real_wait_for_space(struct pipe_inode_info *pipe, bool nonblock);
+int zpipe_real_wait_for_data(struct pipe_inode_info *pipe, bool nonblock);
+ssize_t zpipe_real_peek(struct pipe_inode_info *pipe, size_t max, struct bio_vec *parts,
+			size_t nr_parts, size_t *bytes, bool *packet);
+bool zpipe_real_consume(struct pipe_inode_info *pipe, size_t bytes);
+void zpipe_real_wake_writers(struct pipe_inode_info *pipe);
+bool zpipe_file_is_fifo(const struct file *file);
+bool zpipe_file_is_socket(struct file *file);
+ssize_t zpipe_file_send(struct file *file, const struct bio_vec *parts, size_t n,
+			size_t bytes, bool pages, bool more);
+int zpipe_file_check(const struct file *file, bool writes, bool at);
+ssize_t zpipe_file_write(struct file *file, const struct bio_vec *parts, size_t n,
+			 size_t bytes, loff_t *pos);
+ssize_t zpipe_file_read_iter(struct file *file, struct iov_iter *to, loff_t *pos,
+			     bool nonblock);
+loff_t zpipe_file_pos(const struct file *file);
+void zpipe_file_set_pos(struct file *file, loff_t pos);
 
 /* trace.c */
 

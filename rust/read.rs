@@ -8,8 +8,10 @@
 
 mod hold;
 mod moves;
+mod splice;
 
 pub(crate) use moves::Moves;
+pub(crate) use splice::{Copy, Front};
 
 use moves::{Next, Target};
 

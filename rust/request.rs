@@ -16,6 +16,8 @@ pub(crate) struct Request<'a> {
     pub(crate) nowait: bool,
     /// The call has RWF_NOSIGNAL: it sends no SIGPIPE.
     pub(crate) nosignal: bool,
+    /// The kind of the slots that a write fills. If [`None`], the flags of the file decide.
+    pub(crate) kind: Option<Kind>,
 }
 
 impl<'a> Request<'a> {
@@ -25,6 +27,7 @@ impl<'a> Request<'a> {
             file,
             nowait: false,
             nosignal: false,
+            kind: None,
         }
     }
 
@@ -38,9 +41,12 @@ impl<'a> Request<'a> {
         self.nowait || self.file.flags() & flags::O_NONBLOCK != 0
     }
 
-    /// The kind of the slots that a write fills: packets if the file has O_DIRECT.
+    /// The kind of the slots that a write fills: packets if the file has O_DIRECT, unless the call
+    /// says otherwise.
     pub(crate) fn kind(&self) -> Kind {
-        if self.file.flags() & flags::O_DIRECT != 0 {
+        if let Some(kind) = self.kind {
+            kind
+        } else if self.file.flags() & flags::O_DIRECT != 0 {
             Kind::Packet
         } else {
             Kind::Stream

@@ -242,6 +242,15 @@ impl Ring {
         self.slots.get_mut(index)?.as_mut()
     }
 
+    /// The slot that is read after `n` others.
+    pub(crate) fn nth(&mut self, n: u32) -> Option<&mut Slot> {
+        if n >= self.used() {
+            return None;
+        }
+        let index = self.index(self.tail.wrapping_add(n));
+        self.slots.get_mut(index)?.as_mut()
+    }
+
     /// The slot that was written last, if a write may append to it. It may not if a pullable posted
     /// write has announced bytes behind it. If no slot is free, the posted write has announced
     /// none: a writer of a pipe(2) would still wait for a slot then.

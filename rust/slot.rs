@@ -5,7 +5,7 @@
 
 use crate::{
     frames::SentFrame,
-    mm::{AddressSpace, BufferPage, Dest, Frame, HugeCredit, HugePage, SmallPages, Source},
+    mm::{AddressSpace, BufferPage, Dest, Frame, HugeCredit, HugePage, Parts, SmallPages, Source},
     zcore::{merge::LastSlot, PAGE_SIZE},
 };
 use core::mem::size_of;
@@ -93,6 +93,28 @@ impl Slot {
         }
     }
 
+    /// Adds at most `bytes` bytes of the data to `parts`, as far as there is space. Returns how many
+    /// it added.
+    pub(crate) fn add_to<'p>(&'p self, parts: &mut Parts<'p>, bytes: usize) -> usize {
+        let bytes = bytes.min(self.len());
+        match self {
+            Slot::Page(slot) => slot.page.add_to(parts, slot.offset, bytes),
+            Slot::Large(slot) => slot.add_to(parts, bytes),
+        }
+    }
+
+    /// Declares that others in the kernel may get references to the page, if it is one of the
+    /// pipe's own. False if it is not.
+    pub(crate) fn set_shared(&mut self) -> bool {
+        match self {
+            Slot::Page(slot) => {
+                slot.page.set_shared();
+                true
+            }
+            Slot::Large(_) => false,
+        }
+    }
+
     /// True if [`Self::append`] would succeed.
     pub(crate) fn can_append(&self, other: &Slot) -> bool {
         match (self, other) {
@@ -168,7 +190,7 @@ impl PageSlot {
     pub(crate) fn as_last(&self) -> LastSlot {
         LastSlot {
             end: self.page.valid(),
-            mergeable: self.kind == Kind::Stream,
+            mergeable: self.kind == Kind::Stream && !self.page.is_shared(),
         }
     }
 
@@ -194,6 +216,7 @@ impl PageSlot {
         self.kind == Kind::Stream
             && other.kind == Kind::Stream
             && other.offset == 0
+            && !self.page.is_shared()
             && self.page.valid() + other.len() <= PAGE_SIZE
     }
 
@@ -222,6 +245,16 @@ impl PageSlot {
     pub(crate) fn consume(&mut self, bytes: usize) {
         // INVARIANT: The end of the data does not change, and `offset` does not pass it.
         self.offset += bytes.min(self.len());
+    }
+
+    /// Returns the page and the offset of the data, which ends with the valid bytes.
+    pub(crate) fn into_parts(self) -> (BufferPage, usize) {
+        (self.page, self.offset)
+    }
+
+    /// Returns another reference to the page, and the offset of the data. The page is shared then.
+    pub(crate) fn share(&mut self) -> (BufferPage, usize) {
+        (self.page.share(), self.offset)
     }
 
     /// Returns the page, cleared for another use.
@@ -426,6 +459,19 @@ impl LargeSlot {
             Some(Body::Frame(sent)) => sent
                 .frame()
                 .map_or(0, |frame| frame.drain_atomic(from, bytes, dest)),
+            None => 0,
+        }
+    }
+
+    /// Adds at most `bytes` bytes of the data to `parts`, as far as there is space. Returns how many
+    /// it added.
+    fn add_to<'p>(&'p self, parts: &mut Parts<'p>, bytes: usize) -> usize {
+        match &self.body {
+            Some(Body::Huge(page)) => page.add_to(parts, self.offset, bytes),
+            Some(Body::Small(pages)) => pages.add_to(parts, self.offset, bytes),
+            Some(Body::Frame(sent)) => sent
+                .frame()
+                .map_or(0, |frame| frame.add_to(parts, self.offset, bytes)),
             None => 0,
         }
     }

@@ -65,6 +65,8 @@ pub(crate) struct Stats {
     pub(crate) frame_bytes: u64,
     /// Frames that read windows have shown.
     pub(crate) frames_shown: u64,
+    /// Pages of slots that went to a real pipe or a socket without a copy.
+    pub(crate) pages_passed_on: u64,
 }
 
 /// Counters of the pulls or of the pushes.
@@ -129,6 +131,7 @@ impl fmt::Display for Stats {
             ("small-moves", self.small_moves),
             ("frames-sent", self.frames_sent),
             ("frames-shown", self.frames_shown),
+            ("pages-passed-on", self.pages_passed_on),
         ] {
             writeln!(f, "zpipe-{name}:\t{value}")?;
         }

@@ -11,6 +11,7 @@
 //! A large write that would have to wait posts its memory instead, see [`posting`].
 
 mod posting;
+mod splice;
 mod stock;
 
 use crate::{

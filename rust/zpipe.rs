@@ -14,12 +14,13 @@
 //! frames, posted_read         homes of frames, posted reads
 //! slot                        a slot
 //! request, homes              parameters of a call, homes of huge pages
+//! real_pipe, other_file       the other sides of a splice
 //! posted_write                posted writes
 //! ring                        the slots in order
 //! lock, fops                  the inner lock and the snapshot, file operations
 //! pipe, pairfs                a pipe, the file system of pairs
 //! read, write, table          read calls, write calls, the pipe table
-//! gift                        gifts
+//! gift, splice                gifts, commands that splice
 //! window                      windows
 //! device                      from files to pipes
 //! chrdev, debugfs             device nodes, the list of all pipes
@@ -43,14 +44,17 @@ mod homes;
 mod id;
 mod lock;
 mod mm;
+mod other_file;
 mod pairfs;
 mod pipe;
 mod posted_read;
 mod posted_write;
 mod read;
+mod real_pipe;
 mod request;
 mod ring;
 mod slot;
+mod splice;
 mod stats;
 mod sync;
 mod sys;
@@ -123,6 +127,7 @@ module! {
 struct Zpipe {
     _directory: debugfs::Directory,
     _devices: chrdev::Devices,
+    _pages: real_pipe::Pages,
 }
 
 impl kernel::Module for Zpipe {
@@ -145,6 +150,7 @@ impl kernel::Module for Zpipe {
         Ok(Self {
             _directory: debugfs::Directory::new(),
             _devices: devices,
+            _pages: real_pipe::Pages,
         })
     }
 }

@@ -11,6 +11,7 @@ mod gift;
 mod huge;
 mod iter;
 mod page;
+mod parts;
 mod remote;
 mod small;
 mod stock;
@@ -24,6 +25,7 @@ pub(crate) use gift::{
 pub(crate) use huge::{set_gifts_max, HugeCredit, HugePage};
 pub(crate) use iter::{cut_copies, Dest, Ranges, Source};
 pub(crate) use page::BufferPage;
+pub(crate) use parts::Parts;
 pub(crate) use remote::{set_batch, RemoteDest, RemoteSource};
 pub(crate) use small::{small_run, SmallPages};
 pub(crate) use stock::PageStock;

@@ -2,14 +2,20 @@
 
 //! Buffer pages: small pages that hold the bytes of slots.
 
-use super::{Dest, Source};
+use super::{Dest, Parts, Source};
+use crate::sys;
+use core::{
+    mem::{self, MaybeUninit},
+    ptr::NonNull,
+};
 use kernel::{
     alloc::{
         flags::{GFP_KERNEL_ACCOUNT, __GFP_HIGHMEM},
         AllocError,
     },
     bindings,
-    page::{Page, PAGE_SIZE},
+    iov::IovIterDest,
+    page::{BorrowedPage, Page, PAGE_SIZE},
     prelude::*,
 };
 
@@ -19,34 +25,160 @@ use kernel::{
 /// Only bytes that were written to the page can be read from it. So neither uninitialised memory
 /// nor bytes of an earlier use of the page become visible.
 ///
+/// A page can be *shared*: others in the kernel have references to it and may read its valid bytes
+/// at any time. Nothing is written to such a page any more, and it is not used again for other
+/// bytes.
+///
 /// # Invariants
 ///
-/// * Nobody else has a pointer to the page.
+/// * `page` was allocated on its own, and this object owns a reference to it. If `shared` is not
+///   set, that is the only reference, and nobody else has a pointer to the page.
 /// * The first `valid` bytes are initialised, and were written since the page was last cleared.
 ///   `valid` is at most [`PAGE_SIZE`].
+/// * `shared` is never reset.
 pub(crate) struct BufferPage {
-    page: Page,
-    valid: usize,
+    page: NonNull<bindings::page>,
+    valid: u32,
+    shared: bool,
 }
+
+// SAFETY: A page may be used and freed on any thread.
+unsafe impl Send for BufferPage {}
+// SAFETY: The bytes are only read from `&self`.
+unsafe impl Sync for BufferPage {}
 
 impl BufferPage {
     /// Allocates a page without valid bytes. Sleeps.
     pub(crate) fn new() -> Result<Self, AllocError> {
         let page = Page::alloc_page(GFP_KERNEL_ACCOUNT | __GFP_HIGHMEM)?;
+        let ptr = NonNull::new(page.as_ptr()).ok_or(AllocError)?;
+        mem::forget(page);
 
-        // INVARIANT: The page is new, and none of its bytes count as valid.
-        Ok(Self { page, valid: 0 })
+        // INVARIANT: The page is new, so there is one reference, which was that of `page`. None of
+        // its bytes count as valid.
+        Ok(Self {
+            page: ptr,
+            valid: 0,
+            shared: false,
+        })
     }
 
     /// The number of valid bytes, counted from the start of the page.
     pub(crate) fn valid(&self) -> usize {
-        self.valid
+        self.valid as usize
+    }
+
+    /// True if others may read the page. Then nothing can be written to it.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// Makes all bytes invalid, for another use of the page.
     pub(crate) fn clear(&mut self) {
         // INVARIANT: No bytes count as valid.
         self.valid = 0;
+    }
+
+    /// Counts the bytes up to `end` as valid, if that is more than before.
+    ///
+    /// # Safety
+    ///
+    /// `end` is at most [`PAGE_SIZE`]. The bytes between the old `valid` and `end` were written.
+    unsafe fn set_valid(&mut self, end: usize) {
+        // INVARIANT: The caller guarantees it.
+        // CAST: At most `PAGE_SIZE`.
+        self.valid = self.valid.max(end as u32);
+    }
+
+    /// Declares that others in the kernel may get references to the page.
+    pub(crate) fn set_shared(&mut self) {
+        // INVARIANT: A shared page may have more references.
+        self.shared = true;
+    }
+
+    /// Returns another reference to the same page, with the same valid bytes. Both are shared then.
+    pub(crate) fn share(&mut self) -> Self {
+        self.set_shared();
+        // SAFETY: The page is valid by the type invariants.
+        unsafe { sys::zpipe_page_get(self.page.as_ptr()) };
+
+        // INVARIANT: The new object owns the new reference, and is shared.
+        Self {
+            page: self.page,
+            valid: self.valid,
+            shared: true,
+        }
+    }
+
+    /// Returns the page; the caller now owns the reference.
+    pub(crate) fn into_raw(self) -> NonNull<bindings::page> {
+        let page = self.page;
+
+        mem::forget(self);
+        page
+    }
+
+    /// Adds the bytes from `offset` on, at most `bytes` valid ones, to `parts`. Returns how many it
+    /// added: none if `parts` is full.
+    pub(crate) fn add_to<'p>(
+        &'p self,
+        parts: &mut Parts<'p>,
+        offset: usize,
+        bytes: usize,
+    ) -> usize {
+        let bytes = bytes.min(self.valid().saturating_sub(offset));
+        // SAFETY: The page is valid as long as `self` is borrowed, and the range is within its
+        // initialised bytes. Nobody writes to them, because that needs a mutable borrow.
+        unsafe { parts.push(self.page.as_ptr(), offset, bytes) }
+    }
+
+    /// The maximum number of pages that [`Self::fill_all`] uses.
+    pub(crate) const FILL_MAX: usize = 16;
+
+    /// Calls `write` with an iterator over at most `bytes` bytes of `pages`, and of the first
+    /// [`Self::FILL_MAX`] of them. `write` fills them one after the other from their starts, and
+    /// returns how many bytes it has written. So does this function. Errors: those of `write`.
+    pub(crate) fn fill_all(
+        pages: &mut [Self],
+        bytes: usize,
+        write: impl FnOnce(&mut IovIterDest<'_>) -> Result<usize>,
+    ) -> Result<usize> {
+        let mut vecs = [const { MaybeUninit::<bindings::bio_vec>::uninit() }; Self::FILL_MAX];
+        let (mut left, mut n) = (bytes, 0);
+
+        for (vec, page) in vecs.iter_mut().zip(&*pages) {
+            let part = left.min(PAGE_SIZE);
+            if part == 0 || page.shared {
+                break;
+            }
+            // SAFETY: The function only stores its arguments.
+            vec.write(unsafe { sys::zpipe_page_part(page.page.as_ptr(), 0, part) });
+            left -= part;
+            n += 1;
+        }
+        let mut iter = MaybeUninit::uninit();
+        // SAFETY: `iter` is memory for an iterator. The first `n` elements of `vecs` were written
+        // above, and have `bytes - left` bytes in all.
+        unsafe {
+            let vecs = vecs.as_ptr().cast();
+            sys::zpipe_import_parts(iter.as_mut_ptr(), vecs, n, bytes - left, true);
+        }
+        // SAFETY: The iterator was initialised as a destination. It, the vectors and the pages
+        // outlive the call of `write`, and only `write` uses the iterator. By the type invariants
+        // nobody else has the pages.
+        let iter = unsafe { IovIterDest::from_raw(iter.as_mut_ptr()) };
+        let space = iter.len();
+        let result = write(iter);
+        // The iterator counts what was written to it, whatever `write` says.
+        let mut written = (space - iter.len()).min(*result.as_ref().unwrap_or(&0));
+        let all = written;
+        for page in pages {
+            let part = written.min(PAGE_SIZE);
+            // SAFETY: The pages were filled one after the other.
+            unsafe { page.set_valid(part) };
+            written -= part;
+        }
+        result.map(|_| all)
     }
 
     /// Makes the first `bytes` bytes of an empty page valid by writing zeros. They stand for bytes
@@ -56,20 +188,25 @@ impl BufferPage {
         if bytes == 0 {
             return;
         }
-        let (offset, bytes) = self.clamp(self.valid, bytes);
+        let (offset, bytes) = self.clamp(self.valid(), bytes);
 
-        // SAFETY: By the type invariants only this object has the page.
-        if unsafe { self.page.fill_zero_raw(offset, bytes) }.is_ok() {
-            // INVARIANT: The bytes from the old `valid` on were just written.
-            self.valid = offset + bytes;
+        // SAFETY: The page is valid by the type invariants, at least as long as `self`.
+        let page = unsafe { BorrowedPage::from_raw(self.page) };
+        // SAFETY: `clamp` returns no bytes of a shared page. By the type invariants only this
+        // object has a page that is not shared.
+        if unsafe { page.fill_zero_raw(offset, bytes) }.is_ok() {
+            // SAFETY: The bytes from the old `valid` on were just written.
+            unsafe { self.set_valid(offset + bytes) };
         }
     }
 
     /// Limits a write of `bytes` bytes at `offset`; returns its offset and length. It begins at
-    /// `valid` at the latest, so no gap arises. It ends with the page at the latest.
+    /// `valid` at the latest, so no gap arises. It ends with the page at the latest. There is
+    /// nothing to write to in a shared page.
     fn clamp(&self, offset: usize, bytes: usize) -> (usize, usize) {
-        let offset = offset.min(self.valid);
-        (offset, bytes.min(PAGE_SIZE - offset))
+        let offset = offset.min(self.valid());
+        let space = if self.shared { 0 } else { PAGE_SIZE - offset };
+        (offset, bytes.min(space))
     }
 
     /// Copies at most `bytes` bytes from `source` to `offset` in the page; returns how many.
@@ -84,11 +221,11 @@ impl BufferPage {
     ) -> usize {
         let (offset, bytes) = self.clamp(offset, bytes);
 
-        // SAFETY: By the type invariants only this object has the page. `clamp` keeps the range
-        // within it.
+        // SAFETY: By the type invariants only this object has the page, unless `clamp` has returned
+        // no bytes. `clamp` keeps the range within it.
         let copied = unsafe { source.copy_to_page(self.page.as_ptr(), offset, bytes) };
-        // INVARIANT: `offset` is at most `valid`, and the bytes from there on were just written.
-        self.valid = self.valid.max(offset + copied);
+        // SAFETY: `offset` is at most `valid`, and the bytes from there on were just written.
+        unsafe { self.set_valid(offset + copied) };
         copied
     }
 
@@ -104,13 +241,11 @@ impl BufferPage {
     ) -> usize {
         let (offset, bytes) = self.clamp(offset, bytes);
 
-        // SAFETY: By the type invariants only this object has the page. `clamp` keeps the range
-        // within it.
+        // SAFETY: As in [`Self::fill`].
         let copied = unsafe { source.copy_to_page_atomic(self.page.as_ptr(), offset, bytes) };
         if copied == bytes {
-            // INVARIANT: `offset` is at most `valid`, and the bytes from there on were just
-            // written.
-            self.valid = self.valid.max(offset + copied);
+            // SAFETY: `offset` is at most `valid`, and the bytes from there on were just written.
+            unsafe { self.set_valid(offset + copied) };
         }
         copied
     }
@@ -119,10 +254,10 @@ impl BufferPage {
     ///
     /// It copies only valid bytes of `from`, and only up to the end of this page.
     pub(crate) fn fill_from_page(&mut self, offset: usize, bytes: usize, from: &Self) -> usize {
-        let (offset, bytes) = self.clamp(offset, bytes.min(from.valid));
+        let (offset, bytes) = self.clamp(offset, bytes.min(from.valid()));
 
-        // SAFETY: By the type invariants no other object has either page. They are two pages, since
-        // `self` is borrowed mutably. The first `bytes` bytes of `from` are initialised, and
+        // SAFETY: By the type invariants no other object has this page, unless `clamp` has returned
+        // no bytes. Nobody writes to the other one. They are two pages then. The first `bytes` bytes of `from` are initialised, and
         // `clamp` keeps the range within this page. The kmap_local mappings are released in reverse
         // order.
         unsafe {
@@ -132,8 +267,8 @@ impl BufferPage {
             bindings::kunmap_local(dst);
             bindings::kunmap_local(src);
         }
-        // INVARIANT: `offset` is at most `valid`, and the bytes from there on were just written.
-        self.valid = self.valid.max(offset + bytes);
+        // SAFETY: `offset` is at most `valid`, and the bytes from there on were just written.
+        unsafe { self.set_valid(offset + bytes) };
         bytes
     }
 
@@ -146,14 +281,22 @@ impl BufferPage {
         bytes: usize,
         dest: &mut Dest<'_, '_>,
     ) -> usize {
-        let bytes = bytes.min(self.valid.saturating_sub(offset));
+        let bytes = bytes.min(self.valid().saturating_sub(offset));
         if bytes == 0 {
             return 0;
         }
 
         // SAFETY: By the type invariants the page is valid and initialised up to `offset + bytes`.
-        // Only this object could write to it, and only through a mutable borrow, which cannot exist
-        // now.
+        // If it is shared, nobody writes to it. Else only this object could, and only through a
+        // mutable borrow, which cannot exist now.
         unsafe { dest.copy_from_page_atomic(self.page.as_ptr(), offset, bytes) }
+    }
+}
+
+impl Drop for BufferPage {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants this object owns a reference to the page, which has order
+        // 0. It gives the reference up here.
+        unsafe { bindings::__free_pages(self.page.as_ptr(), 0) };
     }
 }

@@ -124,9 +124,10 @@ impl Pipe {
         self.finish(inner, &mut policy);
     }
 
-    /// Ends the consumption of `bytes` bytes in view. `slots` are the held slots that it emptied:
-    /// they become free. Sleeps, but only for the lock.
-    pub(crate) fn consumed(&self, bytes: usize, slots: &mut KVec<Slot>) {
+    /// Ends the consumption of `bytes` bytes in held slots. `slots` are those that it emptied: they
+    /// become free. `passed_on` pages of the bytes went to a socket without a copy. Sleeps, but
+    /// only for the lock.
+    pub(crate) fn consumed(&self, bytes: usize, slots: &mut KVec<Slot>, passed_on: u64) {
         let mut gone = LargeSlots::new();
         let mut policy = ReaderPolicy::default();
 
@@ -138,6 +139,7 @@ impl Pipe {
         }
         let mut inner = self.lock_to_read(&mut policy);
         inner.stats.read.count(bytes);
+        inner.stats.pages_passed_on += passed_on;
         for slot in slots.drain_all() {
             policy.slot_emptied(inner.ring.is_full());
             inner.ring.release_held();

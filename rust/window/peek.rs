@@ -129,7 +129,7 @@ impl Call<'_> {
             .shown
             .lock()
             .consume(bytes, file, &mut self.list);
-        end.pipe.consumed(bytes, &mut self.list);
+        end.pipe.consumed(bytes, &mut self.list, 0);
 
         end.file.as_open().was_read(bytes, end.node);
     }

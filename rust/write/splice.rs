@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Writing from a real pipe, and writing pages that something else has filled.
+
+use crate::{
+    mm::BufferPage,
+    pipe::Pipe,
+    real_pipe::RealPipe,
+    request::Request,
+    slot::{Kind, Slot},
+    sync::raise_sigpipe,
+    zcore::{wakeup::WriterPolicy, PAGE_SIZE},
+};
+use kernel::prelude::*;
+
+impl Pipe {
+    /// Writes at most `max` bytes of `from`. Returns the number of bytes, which is 0 at the end of
+    /// the data.
+    ///
+    /// Each byte is copied once: to a page of the pipe, or to the memory of a posted read. Those
+    /// that do not fit stay in `from`. It waits for the first bytes, and then for a free slot.
+    /// While it waits, nobody holds the mutex of `from`. It does not wait again once it has written
+    /// something. Sleeps.
+    ///
+    /// Errors, if nothing was written: `EAGAIN`, `ERESTARTSYS`, `ENOMEM`, `EPIPE` (with SIGPIPE),
+    /// and those of a file that bytes in `from` come from.
+    pub(crate) fn splice_from_real(
+        &self,
+        request: Request<'_>,
+        from: &mut RealPipe<'_>,
+        max: usize,
+    ) -> Result<usize> {
+        let mut done = 0;
+        let result = loop {
+            if done == max {
+                break Ok(());
+            }
+            match from.wait_for_data(done != 0 || request.nonblock()) {
+                Ok(true) => (),
+                Ok(false) => break Ok(()),
+                Err(e) => break Err(e),
+            }
+            let wrote = from.feed(max - done, |parts, kind| {
+                let request = Request {
+                    nowait: true,
+                    kind: Some(kind),
+                    ..request
+                };
+                parts.read(|source| self.write(request, source))
+            });
+            match wrote {
+                Ok(0) => break Ok(()),
+                Ok(bytes) => done += bytes,
+                Err(EAGAIN) if done == 0 && !request.nonblock() => {
+                    let waited = from.unlocked(|| self.wr_wait.wait(|| self.snapshot().writable()));
+                    if waited.is_err() {
+                        break waited;
+                    }
+                }
+                Err(e) => break Err(e),
+            }
+        };
+        match result {
+            Err(e) if done == 0 => Err(e),
+            _ => Ok(done),
+        }
+    }
+
+    /// Reserves free slots: at least one, at most `max`. Waits for one unless the request does not
+    /// wait. Sleeps.
+    ///
+    /// Errors: `EPIPE` (with SIGPIPE), `EAGAIN`, `ERESTARTSYS`.
+    pub(crate) fn reserve(&self, request: Request<'_>, max: usize) -> Result<Reserved<'_>> {
+        loop {
+            let mut inner = self.lock();
+            if !inner.has_readers() {
+                drop(inner);
+                raise_sigpipe();
+                return Err(EPIPE);
+            }
+            let mut slots = 0;
+            while slots < max && inner.ring.reserve() {
+                slots += 1;
+            }
+            if slots != 0 {
+                return Ok(Reserved { pipe: self, slots });
+            }
+            inner.refused = true;
+            drop(inner);
+            if request.nonblock() {
+                return Err(EAGAIN);
+            }
+            // The wait is not exclusive, so it uses up no wakeup that another writer needs.
+            self.wr_wait.wait(|| self.snapshot().writable())?;
+        }
+    }
+}
+
+/// Free slots that are reserved for pages. They stay reserved until [`Self::fill`], or until the
+/// value is dropped.
+pub(crate) struct Reserved<'p> {
+    pipe: &'p Pipe,
+    slots: usize,
+}
+
+impl Reserved<'_> {
+    /// The number of reserved slots.
+    pub(crate) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Puts the first `bytes` bytes of `pages` into the slots, behind all others. The other slots
+    /// are free again. `pages` has at most as many pages as there are slots, and each but the last
+    /// is full.
+    pub(crate) fn fill(mut self, pages: KVec<BufferPage>, bytes: usize) {
+        let pipe = self.pipe;
+        let mut inner = pipe.lock();
+        let mut policy = WriterPolicy::new(inner.ring.is_empty());
+        let used = bytes.div_ceil(PAGE_SIZE).min(self.slots);
+
+        for page in pages.into_iter().take(used) {
+            let slot = Slot::of_page(page, 0, Kind::Stream);
+            inner.ring.fill_reserved(slot);
+            self.slots -= 1;
+        }
+        if self.slots != 0 {
+            // Writers that found no free slot may find one now.
+            policy.waited();
+        }
+        for _ in 0..core::mem::take(&mut self.slots) {
+            inner.ring.release();
+        }
+        inner.stats.write.count(bytes);
+        let full = inner.ring.is_full();
+        drop(inner);
+        let polled = pipe.every_write_wakes();
+        pipe.wake(policy.end(bytes, full, polled));
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        if self.slots == 0 {
+            return;
+        }
+        let mut inner = self.pipe.lock();
+        for _ in 0..self.slots {
+            inner.ring.release();
+        }
+        let posted = inner.ring.posted_state();
+        let wakes = WriterPolicy::new(false).release_seat(inner.ring.is_full(), posted);
+        drop(inner);
+        self.pipe.wake(wakes);
+    }
+}
