@@ -136,8 +136,7 @@ impl Inner {
     /// Keeps an emptied page for the next writer, or frees it.
     pub(crate) fn recycle(&mut self, page: BufferPage) {
         if self.spare.len() < self.spare_limit() {
-            // A full stock returns the page, and so does any stock if others may read it. It is
-            // freed here.
+            // A full stock returns the page, and it is freed here.
             let _ = self.spare.put(page);
         }
     }

@@ -24,7 +24,7 @@ use crate::{
     posted_write::Pulled,
     request::Request,
     ring::Position,
-    slot::{Kind, LargeSlot, LargeSlots, Slot},
+    slot::{Kind, LargeSlot, LargeSlots, Slot, SmallSlot},
     sync::killed,
     trace::{self, Who},
     zcore::{
@@ -131,20 +131,11 @@ impl<'r> Read<'r, '_, '_> {
                     None => continue,
                 },
                 Some(Slot::Page(slot)) => {
-                    let bytes = slot.len().min(left);
-                    if slot.peek_atomic(bytes, self.dest) {
-                        self.done += bytes;
-                        self.left -= bytes;
-                        slot.consume(bytes);
-                        if slot.kind() == Kind::Packet {
-                            // The rest of the packet is dropped. The next packet is for another
-                            // read.
-                            slot.consume(usize::MAX);
-                            self.left = 0;
-                        }
-                    } else {
-                        missing = Some(bytes);
-                    }
+                    missing = self.deliver(slot);
+                    slot.len() == 0
+                }
+                Some(Slot::Shared(slot)) => {
+                    missing = self.deliver(slot);
                     slot.len() == 0
                 }
                 Some(Slot::Large(slot)) if slot.is_claimed() => return ReadStop::Claimed,
@@ -185,7 +176,7 @@ impl<'r> Read<'r, '_, '_> {
                             return ReadStop::Retire;
                         }
                     }
-                    None => (),
+                    Some(Slot::Shared(_)) | None => (),
                 }
                 if was_full {
                     // A writer that tests now, while more is copied, waits for the lock and not for
@@ -195,6 +186,25 @@ impl<'r> Read<'r, '_, '_> {
             }
         }
         ReadStop::Done
+    }
+
+    /// Copies bytes of the first slot, as far as they are wanted, and consumes them. If that needs a
+    /// page fault, it copies nothing and returns how many bytes it would have copied.
+    #[inline(always)]
+    fn deliver(&mut self, slot: &mut impl SmallSlot) -> Option<usize> {
+        let bytes = slot.len().min(self.left);
+        if !slot.peek_atomic(bytes, self.dest) {
+            return Some(bytes);
+        }
+        self.done += bytes;
+        self.left -= bytes;
+        slot.consume(bytes);
+        if slot.kind() == Kind::Packet {
+            // The rest of the packet is dropped. The next packet is for another read.
+            slot.consume(usize::MAX);
+            self.left = 0;
+        }
+        None
     }
 
     /// Counts a huge page that was moved out of the pipe.

@@ -6,7 +6,7 @@
 //! `fs/splice.c` and `fs/pipe.c`
 
 use crate::{
-    mm::{BufferPage, Parts},
+    mm::{Parts, SharedPage},
     slot::Kind,
     sys,
 };
@@ -123,7 +123,7 @@ impl<'a> RealPipe<'a> {
     /// The caller makes sure that there is a free slot and a byte; else nothing happens.
     pub(crate) fn push(
         &mut self,
-        page: BufferPage,
+        page: SharedPage,
         offset: usize,
         bytes: usize,
         kind: Kind,
@@ -134,10 +134,9 @@ impl<'a> RealPipe<'a> {
         }
         let page = page.into_raw();
         // SAFETY: By the type invariants the pipe is valid and locked, and it has a free slot. The
-        // function takes over the reference. The bytes are initialised. Nobody writes to the page:
-        // either it has no other reference, or it is shared.
+        // function takes over the reference. The bytes are initialised, and nobody writes to them.
         unsafe {
-            let (page, packet) = (page.as_ptr(), kind == Kind::Packet);
+            let packet = kind == Kind::Packet;
             sys::zpipe_real_push(self.ptr.as_ptr(), page, offset, bytes, packet);
         }
         bytes

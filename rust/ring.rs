@@ -242,13 +242,16 @@ impl Ring {
         self.slots.get_mut(index)?.as_mut()
     }
 
-    /// The slot that is read after `n` others.
-    pub(crate) fn nth(&mut self, n: u32) -> Option<&mut Slot> {
+    /// The slot that is read after `n` others, with its page shared if that was one of the pipe's
+    /// own. [`None`] if fewer are used.
+    pub(crate) fn nth_shared(&mut self, n: u32) -> Option<&mut Slot> {
         if n >= self.used() {
             return None;
         }
         let index = self.index(self.tail.wrapping_add(n));
-        self.slots.get_mut(index)?.as_mut()
+        let slot = self.slots.get_mut(index)?;
+        *slot = slot.take().map(Slot::into_shared);
+        slot.as_mut()
     }
 
     /// The slot that was written last, if a write may append to it. It may not if a pullable posted

@@ -5,7 +5,10 @@
 
 use crate::{
     frames::SentFrame,
-    mm::{AddressSpace, BufferPage, Dest, Frame, HugeCredit, HugePage, Parts, SmallPages, Source},
+    mm::{
+        AddressSpace, BufferPage, Dest, Frame, HugeCredit, HugePage, Parts, SharedPage, SmallPages,
+        Source,
+    },
     zcore::{merge::LastSlot, PAGE_SIZE},
 };
 use core::mem::size_of;
@@ -36,6 +39,9 @@ pub(crate) enum Slot {
     /// Data in a huge page, in small pages or in a frame. It is part of a stream, and no write
     /// appends to it.
     Large(KBox<LargeSlot>),
+    /// Data in a page that was one of the pipe's own, and to which others in the kernel may have
+    /// references now. No write appends to it, and the page is not used again.
+    Shared(SharedSlot),
 }
 
 // A ring has many slots, and those that every message touches should lie close together.
@@ -52,6 +58,7 @@ impl Slot {
         match self {
             Slot::Page(slot) => slot.len(),
             Slot::Large(slot) => slot.len(),
+            Slot::Shared(slot) => slot.len(),
         }
     }
 
@@ -60,6 +67,7 @@ impl Slot {
         match self {
             Slot::Page(slot) => slot.offset,
             Slot::Large(slot) => slot.offset,
+            Slot::Shared(slot) => slot.offset.into(),
         }
     }
 
@@ -68,6 +76,7 @@ impl Slot {
         match self {
             Slot::Page(slot) => slot.consume(bytes),
             Slot::Large(slot) => slot.consume(bytes),
+            Slot::Shared(slot) => slot.consume(bytes),
         }
     }
 
@@ -76,20 +85,30 @@ impl Slot {
         match self {
             Slot::Page(slot) => slot.kind(),
             Slot::Large(_) => Kind::Stream,
+            Slot::Shared(slot) => slot.kind,
         }
     }
 
     /// Copies the bytes behind the first `skip` to `dest`, and stops at the end of `dest` or where
     /// a page fault would be needed. Returns the number of copied bytes. They stay in the slot.
     ///
-    /// Of a page of the pipe's own it copies all those bytes or none. It copies none if `skip` is
-    /// not 0.
+    /// Of a page of the pipe's own, or a shared one, it copies all those bytes or none. It copies
+    /// none if `skip` is not 0.
     pub(crate) fn peek_atomic(&self, skip: usize, dest: &mut Dest<'_, '_>) -> usize {
         let bytes = self.len().saturating_sub(skip).min(dest.remaining());
         match self {
             Slot::Page(slot) if skip == 0 && slot.peek_atomic(bytes, dest) => bytes,
-            Slot::Page(_) => 0,
+            Slot::Shared(slot) if skip == 0 && slot.peek_atomic(bytes, dest) => bytes,
+            Slot::Page(_) | Slot::Shared(_) => 0,
             Slot::Large(slot) => slot.peek_atomic(skip, bytes, dest),
+        }
+    }
+
+    /// The slot with its page shared, if that is one of the pipe's own.
+    pub(crate) fn into_shared(self) -> Self {
+        match self {
+            Slot::Page(slot) => Slot::Shared(slot.into_shared()),
+            other => other,
         }
     }
 
@@ -100,18 +119,7 @@ impl Slot {
         match self {
             Slot::Page(slot) => slot.page.add_to(parts, slot.offset, bytes),
             Slot::Large(slot) => slot.add_to(parts, bytes),
-        }
-    }
-
-    /// Declares that others in the kernel may get references to the page, if it is one of the
-    /// pipe's own. False if it is not.
-    pub(crate) fn set_shared(&mut self) -> bool {
-        match self {
-            Slot::Page(slot) => {
-                slot.page.set_shared();
-                true
-            }
-            Slot::Large(_) => false,
+            Slot::Shared(slot) => slot.page.add_to(parts, slot.offset.into(), bytes),
         }
     }
 
@@ -136,7 +144,7 @@ impl Slot {
     /// The frame that holds the data, if the data is in a frame.
     pub(crate) fn frame(&self) -> Option<&Frame> {
         match self {
-            Slot::Page(_) => None,
+            Slot::Page(_) | Slot::Shared(_) => None,
             Slot::Large(slot) => slot.frame(),
         }
     }
@@ -176,21 +184,11 @@ impl PageSlot {
         }
     }
 
-    /// The number of bytes of data.
-    pub(crate) fn len(&self) -> usize {
-        self.page.valid() - self.offset
-    }
-
-    /// How a read treats the data.
-    pub(crate) fn kind(&self) -> Kind {
-        self.kind
-    }
-
     /// The state that decides whether a write may append to this slot, if it is the last one.
     pub(crate) fn as_last(&self) -> LastSlot {
         LastSlot {
             end: self.page.valid(),
-            mergeable: self.kind == Kind::Stream && !self.page.is_shared(),
+            mergeable: self.kind == Kind::Stream,
         }
     }
 
@@ -216,7 +214,6 @@ impl PageSlot {
         self.kind == Kind::Stream
             && other.kind == Kind::Stream
             && other.offset == 0
-            && !self.page.is_shared()
             && self.page.valid() + other.len() <= PAGE_SIZE
     }
 
@@ -229,10 +226,99 @@ impl PageSlot {
         fits
     }
 
+    fn into_shared(self) -> SharedSlot {
+        // INVARIANT: Those of this slot are the same.
+        // CAST: At most `PAGE_SIZE`.
+        SharedSlot {
+            page: self.page.into_shared(),
+            offset: self.offset as u16,
+            kind: self.kind,
+        }
+    }
+
+    /// Returns the page, cleared for another use.
+    pub(crate) fn into_page(self) -> BufferPage {
+        let mut page = self.page;
+        page.clear();
+        page
+    }
+}
+
+/// A slot whose data is in a shared page.
+///
+/// # Invariants
+///
+/// The data ends where the valid bytes of the page end, and begins at or before that offset.
+pub(crate) struct SharedSlot {
+    page: SharedPage,
+    offset: u16,
+    kind: Kind,
+}
+
+impl SharedSlot {
+    /// Another reference to the page, and the offset of the data in it.
+    pub(crate) fn share(&self) -> (SharedPage, usize) {
+        (self.page.share(), self.offset.into())
+    }
+
+    /// The page, and the offset of the data in it.
+    pub(crate) fn into_parts(self) -> (SharedPage, usize) {
+        (self.page, self.offset.into())
+    }
+}
+
+/// What slots of single pages have in common: their own and shared ones.
+pub(crate) trait SmallSlot {
+    /// The number of bytes of data.
+    fn len(&self) -> usize;
+
+    /// How a read treats the data.
+    fn kind(&self) -> Kind;
+
     /// Copies the first `bytes` bytes to `dest` without a page fault. If not all of them can be
     /// copied, it rewinds `dest` and returns false. In both cases the bytes stay in the slot until
     /// [`Self::consume`].
-    pub(crate) fn peek_atomic(&self, bytes: usize, dest: &mut Dest<'_, '_>) -> bool {
+    fn peek_atomic(&self, bytes: usize, dest: &mut Dest<'_, '_>) -> bool;
+
+    /// Removes the first `bytes` bytes.
+    fn consume(&mut self, bytes: usize);
+}
+
+impl SmallSlot for SharedSlot {
+    fn len(&self) -> usize {
+        self.page.valid() - usize::from(self.offset)
+    }
+
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    fn peek_atomic(&self, bytes: usize, dest: &mut Dest<'_, '_>) -> bool {
+        let copied = self.page.drain_atomic(self.offset.into(), bytes, dest);
+
+        if copied < bytes {
+            dest.rewind(copied);
+        }
+        copied == bytes
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        // INVARIANT: The end of the data does not change, and `offset` does not pass it.
+        // CAST: At most `PAGE_SIZE`.
+        self.offset += bytes.min(self.len()) as u16;
+    }
+}
+
+impl SmallSlot for PageSlot {
+    fn len(&self) -> usize {
+        self.page.valid() - self.offset
+    }
+
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    fn peek_atomic(&self, bytes: usize, dest: &mut Dest<'_, '_>) -> bool {
         let copied = self.page.drain_atomic(self.offset, bytes, dest);
 
         if copied < bytes {
@@ -241,27 +327,9 @@ impl PageSlot {
         copied == bytes
     }
 
-    /// Removes the first `bytes` bytes.
-    pub(crate) fn consume(&mut self, bytes: usize) {
+    fn consume(&mut self, bytes: usize) {
         // INVARIANT: The end of the data does not change, and `offset` does not pass it.
         self.offset += bytes.min(self.len());
-    }
-
-    /// Returns the page and the offset of the data, which ends with the valid bytes.
-    pub(crate) fn into_parts(self) -> (BufferPage, usize) {
-        (self.page, self.offset)
-    }
-
-    /// Returns another reference to the page, and the offset of the data. The page is shared then.
-    pub(crate) fn share(&mut self) -> (BufferPage, usize) {
-        (self.page.share(), self.offset)
-    }
-
-    /// Returns the page, cleared for another use.
-    pub(crate) fn into_page(self) -> BufferPage {
-        let mut page = self.page;
-        page.clear();
-        page
     }
 }
 

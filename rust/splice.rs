@@ -91,8 +91,9 @@ impl<'p> Held<'p> {
     }
 
     /// Passes at most `max` bytes of the first slots to `write`, and consumes as many as that says
-    /// it has taken. These slots are of the same kind. If the second argument is true, they are
-    /// pages of the pipe's own. If `shares`, they are shared then.
+    /// it has taken. These slots are of the same kind. If `shares`, single pages are shared first.
+    /// The second argument of `write` says whether all pages are shared, so that others may keep
+    /// references to them.
     fn pass(
         &mut self,
         max: usize,
@@ -101,27 +102,32 @@ impl<'p> Held<'p> {
     ) -> Result<usize> {
         let mut parts = Parts::new();
         let mut kind = None;
-        let mut is_own = false;
+        let mut is_shared = false;
 
-        for slot in &mut self.slots {
-            let own = matches!(slot, Slot::Page(_));
-            if kind.is_some_and(|kind| kind != slot.kind() || kind == Kind::Packet || own != is_own)
-                || parts.bytes() == max
+        if shares {
+            for slot in self.slots.drain_all() {
+                // All lists have the same capacity.
+                let _ = self.rest.push_within_capacity(slot.into_shared());
+            }
+            mem::swap(&mut self.slots, &mut self.rest);
+        }
+        for slot in &self.slots {
+            let shared = matches!(slot, Slot::Shared(_));
+            if kind.is_some_and(|kind| {
+                kind != slot.kind() || kind == Kind::Packet || shared != is_shared
+            }) || parts.bytes() == max
             {
                 break;
             }
-            (kind, is_own) = (Some(slot.kind()), own);
-            if shares {
-                slot.set_shared();
-            }
+            (kind, is_shared) = (Some(slot.kind()), shared);
             let bytes = slot.len().min(max - parts.bytes());
             if slot.add_to(&mut parts, bytes) != bytes {
                 break;
             }
         }
         let wanted = parts.bytes();
-        let taken = write(&parts, is_own, kind.unwrap_or(Kind::Stream))?.min(wanted);
-        self.consume(taken, shares && is_own);
+        let taken = write(&parts, is_shared, kind.unwrap_or(Kind::Stream))?.min(wanted);
+        self.consume(taken, shares && is_shared);
         Ok(taken)
     }
 
@@ -182,11 +188,11 @@ pub(crate) fn to_file(
             if !held.fill(request, done == 0, left).map_err(Failed::Pipe)? {
                 break;
             }
-            let passed = held.pass(left, is_socket, |parts, own, _| {
+            let passed = held.pass(left, is_socket, |parts, shared, _| {
                 if is_socket {
                     let more =
                         more || (parts.bytes() < left && pipe.snapshot().occupancy.used != 0);
-                    file.send(parts, own, more)
+                    file.send(parts, shared, more)
                 } else {
                     file.write(parts, at)
                 }

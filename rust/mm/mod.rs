@@ -24,7 +24,7 @@ pub(crate) use gift::{
 };
 pub(crate) use huge::{set_gifts_max, HugeCredit, HugePage};
 pub(crate) use iter::{cut_copies, Dest, Ranges, Source};
-pub(crate) use page::BufferPage;
+pub(crate) use page::{BufferPage, SharedPage};
 pub(crate) use parts::Parts;
 pub(crate) use remote::{set_batch, RemoteDest, RemoteSource};
 pub(crate) use small::{small_run, SmallPages};

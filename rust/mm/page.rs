@@ -4,10 +4,7 @@
 
 use super::{Dest, Parts, Source};
 use crate::sys;
-use core::{
-    mem::{self, MaybeUninit},
-    ptr::NonNull,
-};
+use core::mem::{self, MaybeUninit};
 use kernel::{
     alloc::{
         flags::{GFP_KERNEL_ACCOUNT, __GFP_HIGHMEM},
@@ -15,7 +12,7 @@ use kernel::{
     },
     bindings,
     iov::IovIterDest,
-    page::{BorrowedPage, Page, PAGE_SIZE},
+    page::{Page, PAGE_SIZE},
     prelude::*,
 };
 
@@ -25,52 +22,28 @@ use kernel::{
 /// Only bytes that were written to the page can be read from it. So neither uninitialised memory
 /// nor bytes of an earlier use of the page become visible.
 ///
-/// A page can be *shared*: others in the kernel have references to it and may read its valid bytes
-/// at any time. Nothing is written to such a page any more, and it is not used again for other
-/// bytes.
-///
 /// # Invariants
 ///
-/// * `page` was allocated on its own, and this object owns a reference to it. If `shared` is not
-///   set, that is the only reference, and nobody else has a pointer to the page.
+/// * Nobody else has a pointer to the page.
 /// * The first `valid` bytes are initialised, and were written since the page was last cleared.
 ///   `valid` is at most [`PAGE_SIZE`].
-/// * `shared` is never reset.
 pub(crate) struct BufferPage {
-    page: NonNull<bindings::page>,
-    valid: u32,
-    shared: bool,
+    page: Page,
+    valid: usize,
 }
-
-// SAFETY: A page may be used and freed on any thread.
-unsafe impl Send for BufferPage {}
-// SAFETY: The bytes are only read from `&self`.
-unsafe impl Sync for BufferPage {}
 
 impl BufferPage {
     /// Allocates a page without valid bytes. Sleeps.
     pub(crate) fn new() -> Result<Self, AllocError> {
         let page = Page::alloc_page(GFP_KERNEL_ACCOUNT | __GFP_HIGHMEM)?;
-        let ptr = NonNull::new(page.as_ptr()).ok_or(AllocError)?;
-        mem::forget(page);
 
-        // INVARIANT: The page is new, so there is one reference, which was that of `page`. None of
-        // its bytes count as valid.
-        Ok(Self {
-            page: ptr,
-            valid: 0,
-            shared: false,
-        })
+        // INVARIANT: The page is new, and none of its bytes count as valid.
+        Ok(Self { page, valid: 0 })
     }
 
     /// The number of valid bytes, counted from the start of the page.
     pub(crate) fn valid(&self) -> usize {
-        self.valid as usize
-    }
-
-    /// True if others may read the page. Then nothing can be written to it.
-    pub(crate) fn is_shared(&self) -> bool {
-        self.shared
+        self.valid
     }
 
     /// Makes all bytes invalid, for another use of the page.
@@ -79,57 +52,112 @@ impl BufferPage {
         self.valid = 0;
     }
 
-    /// Counts the bytes up to `end` as valid, if that is more than before.
-    ///
-    /// # Safety
-    ///
-    /// `end` is at most [`PAGE_SIZE`]. The bytes between the old `valid` and `end` were written.
-    unsafe fn set_valid(&mut self, end: usize) {
-        // INVARIANT: The caller guarantees it.
-        // CAST: At most `PAGE_SIZE`.
-        self.valid = self.valid.max(end as u32);
-    }
+    /// Makes the first `bytes` bytes of an empty page valid by writing zeros. They stand for bytes
+    /// that have already left the slot.
+    #[inline]
+    pub(crate) fn pad(&mut self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        let (offset, bytes) = self.clamp(self.valid, bytes);
 
-    /// Declares that others in the kernel may get references to the page.
-    pub(crate) fn set_shared(&mut self) {
-        // INVARIANT: A shared page may have more references.
-        self.shared = true;
-    }
-
-    /// Returns another reference to the same page, with the same valid bytes. Both are shared then.
-    pub(crate) fn share(&mut self) -> Self {
-        self.set_shared();
-        // SAFETY: The page is valid by the type invariants.
-        unsafe { sys::zpipe_page_get(self.page.as_ptr()) };
-
-        // INVARIANT: The new object owns the new reference, and is shared.
-        Self {
-            page: self.page,
-            valid: self.valid,
-            shared: true,
+        // SAFETY: By the type invariants only this object has the page.
+        if unsafe { self.page.fill_zero_raw(offset, bytes) }.is_ok() {
+            // INVARIANT: The bytes from the old `valid` on were just written.
+            self.valid = offset + bytes;
         }
     }
 
-    /// Returns the page; the caller now owns the reference.
-    pub(crate) fn into_raw(self) -> NonNull<bindings::page> {
-        let page = self.page;
-
-        mem::forget(self);
-        page
+    /// Limits a write of `bytes` bytes at `offset`; returns its offset and length. It begins at
+    /// `valid` at the latest, so no gap arises. It ends with the page at the latest.
+    fn clamp(&self, offset: usize, bytes: usize) -> (usize, usize) {
+        let offset = offset.min(self.valid);
+        (offset, bytes.min(PAGE_SIZE - offset))
     }
 
-    /// Adds the bytes from `offset` on, at most `bytes` valid ones, to `parts`. Returns how many it
-    /// added: none if `parts` is full.
-    pub(crate) fn add_to<'p>(
-        &'p self,
-        parts: &mut Parts<'p>,
+    /// Copies at most `bytes` bytes from `source` to `offset` in the page; returns how many.
+    /// `offset` is at most [`Self::valid`].
+    ///
+    /// It may cause page faults, so it sleeps. It stops short only where the source cannot be read.
+    pub(crate) fn fill(
+        &mut self,
         offset: usize,
         bytes: usize,
+        source: &mut Source<'_, '_>,
     ) -> usize {
-        let bytes = bytes.min(self.valid().saturating_sub(offset));
-        // SAFETY: The page is valid as long as `self` is borrowed, and the range is within its
-        // initialised bytes. Nobody writes to them, because that needs a mutable borrow.
-        unsafe { parts.push(self.page.as_ptr(), offset, bytes) }
+        let (offset, bytes) = self.clamp(offset, bytes);
+
+        // SAFETY: By the type invariants only this object has the page. `clamp` keeps the range
+        // within it.
+        let copied = unsafe { source.copy_to_page(self.page.as_ptr(), offset, bytes) };
+        // INVARIANT: `offset` is at most `valid`, and the bytes from there on were just written.
+        self.valid = self.valid.max(offset + copied);
+        copied
+    }
+
+    /// As [`Self::fill`], but it stops short instead of causing a page fault.
+    ///
+    /// A short copy does not make bytes valid. Valid bytes that it has overwritten stay
+    /// overwritten.
+    pub(crate) fn fill_atomic(
+        &mut self,
+        offset: usize,
+        bytes: usize,
+        source: &mut Source<'_, '_>,
+    ) -> usize {
+        let (offset, bytes) = self.clamp(offset, bytes);
+
+        // SAFETY: By the type invariants only this object has the page. `clamp` keeps the range
+        // within it.
+        let copied = unsafe { source.copy_to_page_atomic(self.page.as_ptr(), offset, bytes) };
+        if copied == bytes {
+            // INVARIANT: `offset` is at most `valid`, and the bytes from there on were just
+            // written.
+            self.valid = self.valid.max(offset + copied);
+        }
+        copied
+    }
+
+    /// Copies at most the first `bytes` bytes of `from` to `offset` in this page; returns how many.
+    ///
+    /// It copies only valid bytes of `from`, and only up to the end of this page.
+    pub(crate) fn fill_from_page(&mut self, offset: usize, bytes: usize, from: &Self) -> usize {
+        let (offset, bytes) = self.clamp(offset, bytes.min(from.valid));
+
+        // SAFETY: By the type invariants no other object has either page. They are two pages, since
+        // `self` is borrowed mutably. The first `bytes` bytes of `from` are initialised, and
+        // `clamp` keeps the range within this page. The kmap_local mappings are released in reverse
+        // order.
+        unsafe {
+            let src = bindings::kmap_local_page(from.page.as_ptr());
+            let dst = bindings::kmap_local_page(self.page.as_ptr());
+            core::ptr::copy_nonoverlapping(src.cast::<u8>(), dst.cast::<u8>().add(offset), bytes);
+            bindings::kunmap_local(dst);
+            bindings::kunmap_local(src);
+        }
+        // INVARIANT: `offset` is at most `valid`, and the bytes from there on were just written.
+        self.valid = self.valid.max(offset + bytes);
+        bytes
+    }
+
+    /// Copies at most `bytes` bytes from `offset` to `dest`; returns how many.
+    ///
+    /// It copies only valid bytes. It stops short instead of causing a page fault.
+    pub(crate) fn drain_atomic(
+        &self,
+        offset: usize,
+        bytes: usize,
+        dest: &mut Dest<'_, '_>,
+    ) -> usize {
+        let bytes = bytes.min(self.valid.saturating_sub(offset));
+        if bytes == 0 {
+            return 0;
+        }
+
+        // SAFETY: By the type invariants the page is valid and initialised up to `offset + bytes`.
+        // Only this object could write to it, and only through a mutable borrow, which cannot exist
+        // now.
+        unsafe { dest.copy_from_page_atomic(self.page.as_ptr(), offset, bytes) }
     }
 
     /// The maximum number of pages that [`Self::fill_all`] uses.
@@ -148,7 +176,7 @@ impl BufferPage {
 
         for (vec, page) in vecs.iter_mut().zip(&*pages) {
             let part = left.min(PAGE_SIZE);
-            if part == 0 || page.shared {
+            if part == 0 {
                 break;
             }
             // SAFETY: The function only stores its arguments.
@@ -170,133 +198,126 @@ impl BufferPage {
         let space = iter.len();
         let result = write(iter);
         // The iterator counts what was written to it, whatever `write` says.
-        let mut written = (space - iter.len()).min(*result.as_ref().unwrap_or(&0));
-        let all = written;
+        let all = (space - iter.len()).min(*result.as_ref().unwrap_or(&0));
+        let mut written = all;
         for page in pages {
             let part = written.min(PAGE_SIZE);
-            // SAFETY: The pages were filled one after the other.
-            unsafe { page.set_valid(part) };
+            // INVARIANT: The pages were filled one after the other, each from its start.
+            page.valid = page.valid.max(part);
             written -= part;
         }
         result.map(|_| all)
     }
 
-    /// Makes the first `bytes` bytes of an empty page valid by writing zeros. They stand for bytes
-    /// that have already left the slot.
-    #[inline]
-    pub(crate) fn pad(&mut self, bytes: usize) {
-        if bytes == 0 {
-            return;
-        }
-        let (offset, bytes) = self.clamp(self.valid(), bytes);
-
-        // SAFETY: The page is valid by the type invariants, at least as long as `self`.
-        let page = unsafe { BorrowedPage::from_raw(self.page) };
-        // SAFETY: `clamp` returns no bytes of a shared page. By the type invariants only this
-        // object has a page that is not shared.
-        if unsafe { page.fill_zero_raw(offset, bytes) }.is_ok() {
-            // SAFETY: The bytes from the old `valid` on were just written.
-            unsafe { self.set_valid(offset + bytes) };
-        }
-    }
-
-    /// Limits a write of `bytes` bytes at `offset`; returns its offset and length. It begins at
-    /// `valid` at the latest, so no gap arises. It ends with the page at the latest. There is
-    /// nothing to write to in a shared page.
-    fn clamp(&self, offset: usize, bytes: usize) -> (usize, usize) {
-        let offset = offset.min(self.valid());
-        let space = if self.shared { 0 } else { PAGE_SIZE - offset };
-        (offset, bytes.min(space))
-    }
-
-    /// Copies at most `bytes` bytes from `source` to `offset` in the page; returns how many.
-    /// `offset` is at most [`Self::valid`].
-    ///
-    /// It may cause page faults, so it sleeps. It stops short only where the source cannot be read.
-    pub(crate) fn fill(
-        &mut self,
+    /// Adds the valid bytes from `offset` on, at most `bytes` of them, to `parts`. Returns how many
+    /// it added: none if `parts` is full. Nobody may keep a reference to the page.
+    pub(crate) fn add_to<'p>(
+        &'p self,
+        parts: &mut Parts<'p>,
         offset: usize,
         bytes: usize,
-        source: &mut Source<'_, '_>,
     ) -> usize {
-        let (offset, bytes) = self.clamp(offset, bytes);
-
-        // SAFETY: By the type invariants only this object has the page, unless `clamp` has returned
-        // no bytes. `clamp` keeps the range within it.
-        let copied = unsafe { source.copy_to_page(self.page.as_ptr(), offset, bytes) };
-        // SAFETY: `offset` is at most `valid`, and the bytes from there on were just written.
-        unsafe { self.set_valid(offset + copied) };
-        copied
+        let bytes = bytes.min(self.valid.saturating_sub(offset));
+        // SAFETY: The page is valid as long as `self` is borrowed, and the range is within its
+        // initialised bytes. Nobody writes to them, because that needs a mutable borrow.
+        unsafe { parts.push(self.page.as_ptr(), offset, bytes) }
     }
 
-    /// As [`Self::fill`], but it stops short instead of causing a page fault.
-    ///
-    /// A short copy does not make bytes valid. Valid bytes that it has overwritten stay
-    /// overwritten.
-    pub(crate) fn fill_atomic(
-        &mut self,
+    /// Allows others in the kernel to refer to the page. Nothing can be written to it any more.
+    pub(crate) fn into_shared(self) -> SharedPage {
+        let Self { page, valid } = self;
+        // INVARIANT: The reference of `page` is that of the new object. The first `valid` bytes are
+        // initialised. Nobody else has a pointer to the page, so nobody writes to it.
+        let shared = SharedPage {
+            page: page.as_ptr(),
+            valid,
+        };
+        mem::forget(page);
+        shared
+    }
+}
+
+/// A page that was a [`BufferPage`], and to which others in the kernel may have references, for
+/// example real pipes and sockets. Nobody writes to it, and it is not used for other bytes.
+///
+/// # Invariants
+///
+/// * `page` is a page of order 0, and this object owns a reference to it.
+/// * The first `valid` bytes are initialised, and nobody in the kernel writes to them. `valid` is at
+///   most [`PAGE_SIZE`].
+pub(crate) struct SharedPage {
+    page: *mut bindings::page,
+    valid: usize,
+}
+
+// SAFETY: A page may be used and freed on any thread.
+unsafe impl Send for SharedPage {}
+// SAFETY: The bytes are only read from `&self`.
+unsafe impl Sync for SharedPage {}
+
+impl SharedPage {
+    /// The number of valid bytes, counted from the start of the page.
+    pub(crate) fn valid(&self) -> usize {
+        self.valid
+    }
+
+    /// Returns another reference to the same page.
+    pub(crate) fn share(&self) -> Self {
+        // SAFETY: The page is valid by the type invariants.
+        unsafe { sys::zpipe_page_get(self.page) };
+
+        // INVARIANT: The new object owns the new reference.
+        Self {
+            page: self.page,
+            valid: self.valid,
+        }
+    }
+
+    /// Returns the page; the caller now owns the reference.
+    pub(crate) fn into_raw(self) -> *mut bindings::page {
+        let page = self.page;
+
+        mem::forget(self);
+        page
+    }
+
+    /// Adds the valid bytes from `offset` on, at most `bytes` of them, to `parts`. Returns how many
+    /// it added: none if `parts` is full.
+    pub(crate) fn add_to<'p>(
+        &'p self,
+        parts: &mut Parts<'p>,
         offset: usize,
         bytes: usize,
-        source: &mut Source<'_, '_>,
     ) -> usize {
-        let (offset, bytes) = self.clamp(offset, bytes);
-
-        // SAFETY: As in [`Self::fill`].
-        let copied = unsafe { source.copy_to_page_atomic(self.page.as_ptr(), offset, bytes) };
-        if copied == bytes {
-            // SAFETY: `offset` is at most `valid`, and the bytes from there on were just written.
-            unsafe { self.set_valid(offset + copied) };
-        }
-        copied
+        let bytes = bytes.min(self.valid.saturating_sub(offset));
+        // SAFETY: The page is valid as long as `self` is borrowed, and the range is within its
+        // initialised bytes, to which nobody writes.
+        unsafe { parts.push(self.page, offset, bytes) }
     }
 
-    /// Copies at most the first `bytes` bytes of `from` to `offset` in this page; returns how many.
-    ///
-    /// It copies only valid bytes of `from`, and only up to the end of this page.
-    pub(crate) fn fill_from_page(&mut self, offset: usize, bytes: usize, from: &Self) -> usize {
-        let (offset, bytes) = self.clamp(offset, bytes.min(from.valid()));
-
-        // SAFETY: By the type invariants no other object has this page, unless `clamp` has returned
-        // no bytes. Nobody writes to the other one. They are two pages then. The first `bytes` bytes of `from` are initialised, and
-        // `clamp` keeps the range within this page. The kmap_local mappings are released in reverse
-        // order.
-        unsafe {
-            let src = bindings::kmap_local_page(from.page.as_ptr());
-            let dst = bindings::kmap_local_page(self.page.as_ptr());
-            core::ptr::copy_nonoverlapping(src.cast::<u8>(), dst.cast::<u8>().add(offset), bytes);
-            bindings::kunmap_local(dst);
-            bindings::kunmap_local(src);
-        }
-        // SAFETY: `offset` is at most `valid`, and the bytes from there on were just written.
-        unsafe { self.set_valid(offset + bytes) };
-        bytes
-    }
-
-    /// Copies at most `bytes` bytes from `offset` to `dest`; returns how many.
-    ///
-    /// It copies only valid bytes. It stops short instead of causing a page fault.
+    /// Copies at most `bytes` valid bytes from `offset` to `dest`; returns how many. It stops short
+    /// instead of causing a page fault.
     pub(crate) fn drain_atomic(
         &self,
         offset: usize,
         bytes: usize,
         dest: &mut Dest<'_, '_>,
     ) -> usize {
-        let bytes = bytes.min(self.valid().saturating_sub(offset));
+        let bytes = bytes.min(self.valid.saturating_sub(offset));
         if bytes == 0 {
             return 0;
         }
 
-        // SAFETY: By the type invariants the page is valid and initialised up to `offset + bytes`.
-        // If it is shared, nobody writes to it. Else only this object could, and only through a
-        // mutable borrow, which cannot exist now.
-        unsafe { dest.copy_from_page_atomic(self.page.as_ptr(), offset, bytes) }
+        // SAFETY: By the type invariants the page is valid and initialised up to `offset + bytes`,
+        // and nobody writes to these bytes.
+        unsafe { dest.copy_from_page_atomic(self.page, offset, bytes) }
     }
 }
 
-impl Drop for BufferPage {
+impl Drop for SharedPage {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants this object owns a reference to the page, which has order
-        // 0. It gives the reference up here.
-        unsafe { bindings::__free_pages(self.page.as_ptr(), 0) };
+        // SAFETY: By the type invariants this object owns a reference to a page of order 0, which
+        // it gives up here.
+        unsafe { bindings::__free_pages(self.page, 0) };
     }
 }

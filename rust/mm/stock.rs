@@ -35,10 +35,9 @@ impl PageStock {
         self.pages.get_mut(self.len)?.take()
     }
 
-    /// Clears `page` and puts it in. A full stock returns it unchanged. So does any stock if others
-    /// may still read the page.
+    /// Clears `page` and puts it in. A full stock returns it unchanged.
     pub(crate) fn put(&mut self, mut page: BufferPage) -> Result<(), BufferPage> {
-        let Some(free) = self.pages.get_mut(self.len).filter(|_| !page.is_shared()) else {
+        let Some(free) = self.pages.get_mut(self.len) else {
             return Err(page);
         };
 

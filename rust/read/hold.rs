@@ -145,6 +145,8 @@ impl Pipe {
             inner.ring.release_held();
             match slot {
                 Slot::Page(slot) => inner.recycle(slot.into_page()),
+                // Others may still read the page, so it is not used again.
+                Slot::Shared(_) => (),
                 Slot::Large(slot) => self.retire(&mut inner, slot, &mut policy, &mut gone),
             }
         }

@@ -7,12 +7,12 @@
 
 use crate::{
     lock::Inner,
-    mm::{BufferPage, Dest},
+    mm::{BufferPage, Dest, SharedPage},
     pipe::Pipe,
     read::Moves,
     real_pipe::RealPipe,
     request::Request,
-    slot::{Kind, Slot},
+    slot::{Kind, Slot, SmallSlot},
     zcore::{wakeup::ReaderPolicy, PAGE_SIZE},
 };
 use core::slice;
@@ -44,7 +44,7 @@ impl Front {
 
 /// Bytes from the front of a pipe that stay there, too.
 pub(crate) struct Copy {
-    pub(crate) page: BufferPage,
+    pub(crate) page: SharedPage,
     pub(crate) offset: usize,
     pub(crate) bytes: usize,
     pub(crate) kind: Kind,
@@ -92,17 +92,17 @@ impl Pipe {
 
         while done < max && to.free() != 0 {
             let was_full = inner.ring.is_full();
-            let Some(Slot::Page(slot)) = inner.ring.first() else {
+            let left = max - done;
+            let Some(Slot::Shared(slot)) = inner.ring.nth_shared(0) else {
                 break;
             };
-            let (kind, left) = (slot.kind(), max - done);
-            if slot.len() > left {
+            let (kind, bytes) = (slot.kind(), slot.len());
+            if bytes > left {
                 // As in fs/splice.c, the rest of a packet stays, too.
                 let (page, offset) = slot.share();
                 slot.consume(left);
                 done += to.push(page, offset, left, kind);
-            } else if let Some(Slot::Page(slot)) = inner.ring.pop() {
-                let bytes = slot.len();
+            } else if let Some(Slot::Shared(slot)) = inner.ring.pop() {
                 let (page, offset) = slot.into_parts();
                 done += to.push(page, offset, bytes, kind);
                 policy.slot_emptied(was_full);
@@ -146,7 +146,7 @@ impl Pipe {
         let bytes = BufferPage::fill_all(&mut pages, max, read)?;
         let mut done = 0;
         for page in pages.drain_all() {
-            done += to.push(page, 0, PAGE_SIZE, Kind::Stream);
+            done += to.push(page.into_shared(), 0, PAGE_SIZE, Kind::Stream);
         }
         // All of them: `to` has had as many free slots, and its mutex is held.
         Ok(done.max(bytes))
@@ -168,22 +168,24 @@ impl Pipe {
         let (mut done, mut n, mut skip) = (0, 0, 0);
 
         while done < max && copies.len() < copies.capacity() {
-            let Some(slot) = inner.ring.nth(n) else { break };
+            let Some(slot) = inner.ring.nth_shared(n) else {
+                break;
+            };
             let left = slot.len() - skip;
             let bytes = left.min(max - done);
             let kind = slot.kind();
             let (page, offset, bytes) = match slot {
-                Slot::Page(slot) => {
+                Slot::Shared(slot) => {
                     let (page, offset) = slot.share();
                     (page, offset, bytes)
                 }
-                Slot::Large(_) => {
+                slot => {
                     let Some(mut page) = blank.pop() else { break };
                     let pages = slice::from_mut(&mut page);
                     let copied = BufferPage::fill_all(pages, bytes, |dest| {
                         Ok(slot.peek_atomic(skip, &mut Dest::new(dest)))
                     });
-                    (page, 0, copied.unwrap_or(0))
+                    (page.into_shared(), 0, copied.unwrap_or(0))
                 }
             };
             let copy = Copy {

@@ -86,7 +86,7 @@ impl Budget {
             Slot::Large(slot) if slot.frame().is_some() => (&mut self.places, 1, 1),
             // A part of a huge page or of small pages may be shown.
             Slot::Large(_) => (&mut self.area, bytes, 1),
-            Slot::Page(_) => (&mut self.area, bytes, bytes),
+            Slot::Page(_) | Slot::Shared(_) => (&mut self.area, bytes, bytes),
         };
         let admits = self.bytes != 0 && self.slots != 0 && *space >= min;
         if admits {
