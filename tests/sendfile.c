@@ -160,6 +160,17 @@ TEST_F_TIMEOUT(all, wrong_ends_ebadf, TIMEOUT)
 	EXPECT_EQ(-EBADF, sys(sendfile(file, self->e.fd[1], NULL, 100)));
 }
 
+/* Packet mode is for writes: bytes of a file are a stream. */
+TEST_F_TIMEOUT(all, packet_mode_has_no_effect, TIMEOUT)
+{
+	int file = file_of(10000, true);
+
+	ASSERT_EQ(0, fcntl(self->e.fd[1], F_SETFL, O_DIRECT));
+	EXPECT_EQ(10000, sys(sendfile(self->e.fd[1], file, NULL, 10000)));
+	EXPECT_EQ(10, stream_read(self->e.fd[0], 0, 10));
+	EXPECT_EQ(9990, stream_read(self->e.fd[0], 10, FULL));
+}
+
 /* No pipe can be the source for a file. */
 TEST_F_TIMEOUT(all, pipe_to_file_einval, TIMEOUT)
 {

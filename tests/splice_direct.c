@@ -81,7 +81,7 @@ TEST_F_TIMEOUT(from, posted_write_is_spliced, TIMEOUT)
 	ASSERT_TRUE(child_asleep(&c));
 	if (is_zpipe(variant->kind))
 		ASSERT_LT(0, posted(w));
-	n = move(w, 100, 0);
+	n = move(w, 100, SPLICE_F_NONBLOCK);
 	EXPECT_EQ(100, n);
 	EXPECT_EQ(100, stream_read(w->out->fd[0], 0, FULL));
 	EXPECT_EQ(MIB - 100, through(w, 100, MIB - 100, FULL));

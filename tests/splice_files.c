@@ -287,6 +287,23 @@ TEST_F_TIMEOUT(all, beside_direct_transfers, TIMEOUT)
 	EXPECT_EQ(n - done, fionread(self->e.fd[0]));
 }
 
+/* Bytes of a blocked write that poll has announced are transferred without waiting. */
+TEST_F_TIMEOUT(all, announced_bytes_without_waiting, TIMEOUT)
+{
+	int fd = new_file(0);
+	struct child c;
+	long n;
+
+	child_write(&c, &self->e, 0, MIB);
+	ASSERT_TRUE(child_asleep(&c));
+	EXPECT_EQ(POLLIN, poll_mask(self->e.fd[0]));
+	n = to(&self->e, fd, FULL, ZPIPE_NONBLOCK);
+	ASSERT_LT(0, n);
+	EXPECT_TRUE(file_has(fd, 0, 0, n));
+	EXPECT_EQ(MIB - n, drain(self->e.fd[0], n, MIB - n, FULL));
+	EXPECT_EQ(MIB, child_join(&c));
+}
+
 TEST_F_TIMEOUT(all, append_einval, TIMEOUT)
 {
 	int fd = new_file(0);

@@ -40,19 +40,19 @@ TEST_F_TIMEOUT(from, whole_pages_are_counted, TIMEOUT)
 {
 	struct way *w = &self->w;
 	bool zpipe = is_zpipe(variant->kind);
+	long pages;
 
 	ASSERT_EQ(3 * PAGE + 100, stream_write(w->in->fd[1], 0, 3 * PAGE + 100));
 	ASSERT_EQ(3 * PAGE + 100, move(w, FULL, 0));
-	EXPECT_EQ(zpipe ? 3 : 0, passed_on(w));
+	/* The page with the odd bytes may be passed on, too. */
+	pages = passed_on(w);
+	EXPECT_LE(zpipe ? 3 : 0, pages);
+	EXPECT_GE(zpipe ? 4 : 0, pages);
 	EXPECT_EQ(3 * PAGE + 100, stream_read(w->out->fd[0], 0, FULL));
-	/* Odd bytes, and parts of pages. */
-	ASSERT_EQ(100, stream_write(w->in->fd[1], 0, 100));
-	ASSERT_EQ(100, move(w, FULL, 0));
-	EXPECT_EQ(zpipe ? 3 : 0, passed_on(w));
+	ASSERT_EQ(0, fionread(w->in->fd[0]));
 	ASSERT_EQ(PAGE, stream_write(w->in->fd[1], 100, PAGE));
-	ASSERT_EQ(200, move(w, 200, 0));
-	EXPECT_EQ(zpipe ? 3 : 0, passed_on(w));
-	ASSERT_EQ(300, stream_read(w->out->fd[0], 0, FULL));
+	ASSERT_EQ(PAGE, stream_read(w->in->fd[0], 100, FULL));
+	EXPECT_EQ(passed_on(w), pages);
 }
 
 /* They count at both ends, and in a pipe that was spliced into they do not. */
@@ -185,6 +185,49 @@ TEST_F_TIMEOUT(from, gifted_page_in_parts, TIMEOUT)
 		ASSERT_EQ(-1, stream_diff(at, off, n));
 	}
 	EXPECT_EQ(HUGE_SIZE, child_join(&c));
+}
+
+/*
+ * The rest of a huge page, and a packet behind it. The splice ends inside of the packet, or the
+ * real pipe has a single free slot. No byte of the packet is lost, as one would be in a read.
+ */
+TEST_F_TIMEOUT(from, packet_behind_a_huge_page, TIMEOUT)
+{
+	struct way *w = &self->w;
+	unsigned char *at = huge_memory(1, 0);
+	struct iovec iov = { at, HUGE_SIZE };
+	int full;
+	long n;
+
+	if (!moves(w->in))
+		SKIP(return, "a write of 2 MiB blocks");
+	for (full = 0; full < 2; full++) {
+		long rest = HUGE_SIZE - 1000, off = 0;
+
+		stream_fill(at, 0, HUGE_SIZE);
+		collapse(at, HUGE_SIZE);
+		ASSERT_EQ(0, set_direct(w->in->fd[1], false));
+		ASSERT_EQ(HUGE_SIZE, gift_flags(w->in, &iov, 1, ZPIPE_ALWAYS).ret);
+		ASSERT_EQ(0, set_direct(w->in->fd[1], true));
+		ASSERT_EQ(PAGE, stream_write(w->in->fd[1], HUGE_SIZE, PAGE));
+		for (; rest; rest -= n, off += n) {
+			n = stream_read(w->in->fd[0], off, rest);
+			ASSERT_LT(0, n);
+		}
+		if (full)
+			ASSERT_EQ(FULL - PAGE, stream_write(w->out->fd[1], 0, FULL - PAGE));
+		n = move(w, full ? FULL : 2000, 0);
+		ASSERT_LE(1000, n);
+		EXPECT_EQ(1000 + PAGE - n, fionread(w->in->fd[0]));
+		if (full)
+			ASSERT_EQ(FULL - PAGE, stream_read(w->out->fd[0], 0, FULL - PAGE));
+		ASSERT_EQ(1000, stream_read(w->out->fd[0], off, 1000));
+		/* The packet comes in one piece or in two. */
+		if (n > 1000)
+			EXPECT_EQ(n - 1000, stream_read(w->out->fd[0], HUGE_SIZE, FULL));
+		EXPECT_EQ(PAGE + 1000 - n, move(w, FULL, SPLICE_F_NONBLOCK));
+		EXPECT_EQ(PAGE + 1000 - n, stream_read(w->out->fd[0], HUGE_SIZE + n - 1000, FULL));
+	}
 }
 
 /*

@@ -215,6 +215,27 @@ TEST_F_TIMEOUT(two, waits, TIMEOUT)
 	}
 }
 
+/* Announced bytes of a blocked write are transferred without waiting. */
+TEST_F_TIMEOUT(two, announced_bytes_without_waiting, TIMEOUT)
+{
+	EACH_WAY(how) {
+		struct child c;
+		long n;
+
+		child_write(&c, &self->e, 0, MIB);
+		ASSERT_TRUE(child_asleep(&c));
+		n = by(how, &self->e, &self->other, FULL, ZPIPE_NONBLOCK);
+		EXPECT_LT(0, n) TH_LOG("way %d", how);
+		n = n < 0 ? 0 : n;
+		if (n)
+			ASSERT_EQ(n, stream_read(self->other.fd[0], 0, FULL));
+		if (how == BY_TEE)
+			n = 0;
+		EXPECT_EQ(MIB - n, drain(self->e.fd[0], n, MIB - n, FULL));
+		EXPECT_EQ(MIB, child_join(&c));
+	}
+}
+
 /* A tee of bytes in the memory of a blocked writer. */
 TEST_F_TIMEOUT(two, tee_of_a_blocked_write, TIMEOUT)
 {

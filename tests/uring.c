@@ -305,7 +305,7 @@ TEST_F_TIMEOUT(uring, poll, TIMEOUT)
 TEST_F_TIMEOUT(uring, cancelled_read_consumes_nothing, TIMEOUT)
 {
 	long ret[3] = {};
-	__u64 data;
+	__u64 data = 0;
 	int i;
 
 	ASSERT_EQ(1, submit(&self->r, IORING_OP_READ, self->e.fd[0], self->buf,
