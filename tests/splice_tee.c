@@ -385,6 +385,7 @@ TEST_F_TIMEOUT(two, refused_arguments, TIMEOUT)
 		arg.fd = real[i != 1];
 		EXPECT_EQ(-EINVAL, sys(ioctl(fd, cmds[i], &arg)));
 		if (i == 2) {
+			arg = good;
 			arg.fd = dev;
 			EXPECT_EQ(-EINVAL, sys(ioctl(fd, cmds[i], &arg)));
 		}

@@ -325,8 +325,8 @@ BOTH_WAYS(others_fill_the_destination)
 }
 
 /*
- * A read end with O_DIRECT: the kernel then reads it while it holds its own pipe. O_DIRECT of a
- * read end has no meaning for pipes.
+ * DEVIATION: if the read end has O_DIRECT, the kernel reads it with the mutex of its own pipe held,
+ * so users of that pipe wait for bytes, too. O_DIRECT has no meaning for read ends of pipe(2).
  */
 TEST_F_TIMEOUT(from, read_end_with_o_direct, TIMEOUT)
 {
@@ -336,12 +336,18 @@ TEST_F_TIMEOUT(from, read_end_with_o_direct, TIMEOUT)
 	ASSERT_EQ(0, set_direct(w->in->fd[0], true));
 	blocked(_metadata, w, &c, false);
 	child_run(&other, use_pipe, w->out);
-	EXPECT_TRUE(eventually(child_done(&other)));
-	released(_metadata, w, &c, false);
-	EXPECT_EQ(0, child_join(&other));
+	if (is_zpipe(variant->kind)) {
+		EXPECT_TRUE(eventually(task_state(other.pid) == 'D'));
+	} else {
+		EXPECT_EQ(0, child_join(&other));
+	}
+	ASSERT_EQ(10, stream_write(w->in->fd[1], 0, 10));
+	EXPECT_EQ(10, child_join(&c));
+	if (is_zpipe(variant->kind))
+		EXPECT_NE(STUCK, child_join(&other));
 }
 
-/* The same in packet mode: packets stay packets. */
+/* DEVIATION: the kernel then reads one packet, and does not mark it. */
 TEST_F_TIMEOUT(from, packets_for_a_read_end_with_o_direct, TIMEOUT)
 {
 	struct way *w = &self->w;
@@ -350,9 +356,8 @@ TEST_F_TIMEOUT(from, packets_for_a_read_end_with_o_direct, TIMEOUT)
 	ASSERT_EQ(0, set_direct(w->in->fd[1], true));
 	ASSERT_EQ(10, stream_write(w->in->fd[1], 0, 10));
 	ASSERT_EQ(10, stream_write(w->in->fd[1], 10, 10));
-	EXPECT_EQ(20, move(w, FULL, 0));
+	EXPECT_EQ(is_zpipe(variant->kind) ? 10 : 20, move(w, FULL, 0));
 	EXPECT_EQ(10, stream_read(w->out->fd[0], 0, FULL));
-	EXPECT_EQ(10, stream_read(w->out->fd[0], 10, FULL));
 }
 
 /* Each write ends the wait of one splice, and no bytes are spliced twice. */
