@@ -63,8 +63,8 @@ pub(crate) trait FileOperations: Sized + Send + Sync + 'static {
         Err(EINVAL)
     }
 
-    /// Reads at most `max` bytes into a real pipe that has a free slot; returns how many. May sleep,
-    /// without the pipe's mutex.
+    /// Reads at most `max` bytes into a real pipe that has a free slot; returns how many. May
+    /// sleep, without the pipe's mutex.
     fn splice_read(
         &self,
         _file: &OpenFile<'_>,

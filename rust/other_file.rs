@@ -100,8 +100,8 @@ impl OtherFile {
     }
 
     /// Reads at most `max` bytes from the file at `at` into `pages`, and advances `at`. Returns the
-    /// number of bytes. With `nonblock`, a socket does not wait. Sleeps, maybe until another process
-    /// acts.
+    /// number of bytes. With `nonblock`, a socket does not wait. Sleeps, maybe until another
+    /// process acts.
     pub(crate) fn read(
         &self,
         pages: &mut [BufferPage],

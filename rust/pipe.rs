@@ -15,20 +15,23 @@
 //! 2. The mmap_lock of the current task's own memory, or the lock of a VMA. Page faults, gifts,
 //!    moves, mmap(2) of windows and the search for resident memory take it. Taken under 1, where
 //!    seq_file copies to the reader, or none.
-//! 3. The mutex of a window, see [`window`](crate::window). Taken under 2, by a page fault in the
+//! 3. The mutex of a real pipe, see `real_pipe.rs`. Taken under none, by the caller of
+//!    `->splice_read` or by `->splice_write`. Under it pages are allocated, and the inner lock is
+//!    taken. No user memory is accessed under it.
+//! 4. The mutex of a window, see [`window`](crate::window). Taken under 2, by a page fault in the
 //!    window, or none. Under it frames are mapped and unmapped. No user memory is accessed under
 //!    it, and no frame is allocated. The kernel may allocate page tables.
-//! 4. The mutex of the [pipe table](crate::table). Taken under 1 or none. Under it pipes are looked
+//! 5. The mutex of the [pipe table](crate::table). Taken under 1 or none. Under it pipes are looked
 //!    up, counted, inserted and removed. They are made and freed without it.
-//! 5. The inner lock, the mutex in [`Pipe`]. Taken under 1 or none, so a task never holds those of
-//!    two pipes.
-//! 6. The mmap_lock of the owner of a posted write or read, for reading, see below. Taken under 5,
+//! 6. The inner lock, the mutex in [`Pipe`]. Taken under 1, 3 or none, so a task never holds those
+//!    of two pipes.
+//! 7. The mmap_lock of the owner of a posted write or read, for reading, see below. Taken under 6,
 //!    and only tried.
-//! 7. The spinlock of a [`Home`](crate::frames::Home). Taken under 1, 2 or none.
-//! 8. The mutex of the SIGIO lists, in [`FasyncLists`]. Taken under none. Memory is allocated under
+//! 8. The spinlock of a [`Home`](crate::frames::Home). Taken under 1, 2 or none.
+//! 9. The mutex of the SIGIO lists, in [`FasyncLists`]. Taken under none. Memory is allocated under
 //!    it. SIGIO is sent without it.
-//! 9. Locks of the kernel: of wait queues and the scheduler under 5, of page tables under 2, 3 and
-//!    6, of fasync lists under 8.
+//! 10. Locks of the kernel: of wait queues and the scheduler under 6, of page tables under 2, 4 and
+//!     7, of fasync lists under 9.
 //!
 //! # The inner lock
 //!

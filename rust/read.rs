@@ -188,8 +188,8 @@ impl<'r> Read<'r, '_, '_> {
         ReadStop::Done
     }
 
-    /// Copies bytes of the first slot, as far as they are wanted, and consumes them. If that needs a
-    /// page fault, it copies nothing and returns how many bytes it would have copied.
+    /// Copies bytes of the first slot, as far as they are wanted, and consumes them. If that needs
+    /// a page fault, it copies nothing and returns how many bytes it would have copied.
     #[inline(always)]
     fn deliver(&mut self, slot: &mut impl SmallSlot) -> Option<usize> {
         let bytes = slot.len().min(self.left);

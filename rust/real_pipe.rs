@@ -117,8 +117,8 @@ impl<'a> RealPipe<'a> {
         }
     }
 
-    /// Puts at most `bytes` valid bytes of `page` from `offset` on into a free slot, without a copy.
-    /// Returns how many. The page is freed when nobody in the kernel refers to it any more.
+    /// Puts at most `bytes` valid bytes of `page` from `offset` on into a free slot, without a
+    /// copy. Returns how many. The page is freed when nobody in the kernel refers to it any more.
     ///
     /// The caller makes sure that there is a free slot and a byte; else nothing happens.
     pub(crate) fn push(

@@ -112,8 +112,8 @@ impl Slot {
         }
     }
 
-    /// Adds at most `bytes` bytes of the data to `parts`, as far as there is space. Returns how many
-    /// it added.
+    /// Adds at most `bytes` bytes of the data to `parts`, as far as there is space. Returns how
+    /// many it added.
     pub(crate) fn add_to<'p>(&'p self, parts: &mut Parts<'p>, bytes: usize) -> usize {
         let bytes = bytes.min(self.len());
         match self {
@@ -531,8 +531,8 @@ impl LargeSlot {
         }
     }
 
-    /// Adds at most `bytes` bytes of the data to `parts`, as far as there is space. Returns how many
-    /// it added.
+    /// Adds at most `bytes` bytes of the data to `parts`, as far as there is space. Returns how
+    /// many it added.
     fn add_to<'p>(&'p self, parts: &mut Parts<'p>, bytes: usize) -> usize {
         match &self.body {
             Some(Body::Huge(page)) => page.add_to(parts, self.offset, bytes),

@@ -15,6 +15,7 @@
 #include <linux/sched/signal.h>
 #include <linux/splice.h>
 #include <linux/uio.h>
+#include <linux/wait.h>
 
 #include "helpers.h"
 
@@ -257,9 +258,8 @@ bool zpipe_real_consume(struct pipe_inode_info *pipe, size_t bytes)
 /* Wakes the writers of @pipe. Follows wakeup_pipe_writers(). */
 void zpipe_real_wake_writers(struct pipe_inode_info *pipe)
 {
-	/* Orders the change of the tail before the test for waiters. */
-	smp_mb();
-	if (waitqueue_active(&pipe->wr_wait))
+	/* The change of the tail comes before the test for waiters. */
+	if (wq_has_sleeper(&pipe->wr_wait))
 		wake_up_interruptible(&pipe->wr_wait);
 	kill_fasync(&pipe->fasync_writers, SIGIO, POLL_OUT);
 }

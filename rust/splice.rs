@@ -264,8 +264,8 @@ fn without_wait(request: Request<'_>, kind: Kind) -> Request<'_> {
     }
 }
 
-/// Transfers at most `max` bytes from `file` at `at` to `pipe`, and advances `at`. Returns the number
-/// of bytes, which is 0 at the end of the file.
+/// Transfers at most `max` bytes from `file` at `at` to `pipe`, and advances `at`. Returns the
+/// number of bytes, which is 0 at the end of the file.
 ///
 /// Waits for free slots, and as the file does. Sleeps.
 pub(crate) fn from_file(

@@ -243,8 +243,8 @@ impl BufferPage {
 /// # Invariants
 ///
 /// * `page` is a page of order 0, and this object owns a reference to it.
-/// * The first `valid` bytes are initialised, and nobody in the kernel writes to them. `valid` is at
-///   most [`PAGE_SIZE`].
+/// * The first `valid` bytes are initialised, and nobody in the kernel writes to them. `valid` is
+///   at most [`PAGE_SIZE`].
 pub(crate) struct SharedPage {
     page: *mut bindings::page,
     valid: usize,

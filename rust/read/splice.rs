@@ -83,8 +83,8 @@ impl Pipe {
         }
     }
 
-    /// Passes at most `max` bytes from the front of the pipe on to `to`, as far as they are in pages
-    /// of the pipe's own. Nothing is copied.
+    /// Passes at most `max` bytes from the front of the pipe on to `to`, as far as they are in
+    /// pages of the pipe's own. Nothing is copied.
     fn pass_on(&self, to: &mut RealPipe<'_>, max: usize) -> Front {
         let mut policy = ReaderPolicy::default();
         let mut inner = self.lock_to_read(&mut policy);
@@ -152,9 +152,9 @@ impl Pipe {
         Ok(done.max(bytes))
     }
 
-    /// Adds the bytes at the front of the pipe, at most `max`, to `copies`, as far as that has space.
-    /// They stay in the pipe. Pages of the pipe's own are shared and not copied. Other bytes are
-    /// copied to `blank` pages, as far as there are any.
+    /// Adds the bytes at the front of the pipe, at most `max`, to `copies`, as far as that has
+    /// space. They stay in the pipe. Pages of the pipe's own are shared and not copied. Other bytes
+    /// are copied to `blank` pages, as far as there are any.
     ///
     /// It does not see what a blocked writer has posted, so the pipe must be
     /// [slots-only](Self::is_slots_only). Sleeps, but only for the lock.
