@@ -233,7 +233,7 @@ BOTH_WAYS(kill_a_hundred_times)
 	EXPECT_LT(100000, out);
 }
 
-#define LARGE		(24 * MIB)
+#define LARGE		(16 * MIB)
 
 static long write_large(struct child *c)
 {
@@ -281,6 +281,29 @@ BOTH_WAYS(kill_beside_large_writes)
 	}
 	EXPECT_EQ(0, child_join(&writer));
 	EXPECT_EQ(0, move(w, FULL, 0));
+}
+
+/* Two processes splice. Each splice is one step, so the stream keeps its order. */
+BOTH_WAYS(order_with_two_splices)
+{
+	struct child writer, c[2];
+	long out = 0, n;
+	int i;
+
+	child_at(&writer, w, write_large, 0);
+	for (i = 0; i < 2; i++)
+		child_at(&c[i], w, splice_until_killed, i);
+	close_end(w->in, 0);
+	close_end(w->in, 1);
+	close_end(w->out, 1);
+	while ((n = stream_read(w->out->fd[0], out, 30000)) > 0)
+		out += n;
+	EXPECT_EQ(0, n) TH_LOG("after %ld bytes", out);
+	EXPECT_EQ(LARGE, out);
+	close_end(w->out, 0);
+	for (i = 0; i < 2; i++)
+		child_join(&c[i]);
+	child_join(&writer);
 }
 
 static long splice_in_hail(struct child *c)

@@ -321,6 +321,43 @@ TEST_F_TIMEOUT(two, opposite_directions, TIMEOUT)
 	}
 }
 
+static long transfer_on(struct child *c)
+{
+	struct transfer *t = c->arg;
+
+	close(t->e->fd[1]);
+	close(t->other->fd[0]);
+	while (by(t->how, t->e, t->other, 5000, 0) > 0)
+		;
+	return 0;
+}
+
+/* Two processes transfer at the same time. Each transfer is one step, so the order stays. */
+TEST_F_TIMEOUT(two, order_of_two_transfers, TIMEOUT)
+{
+	struct transfer t = { &self->e, &self->other, BY_TO };
+	struct child writer, c[2];
+	long out = 0, n;
+	int i;
+
+	child_write(&writer, &self->e, 0, 4 * MIB);
+	for (i = 0; i < 2; i++) {
+		c[i] = (struct child) { .fn = transfer_on, .arg = &t, .drop = -1 };
+		child_start(&c[i], 0);
+	}
+	close_end(&self->e, 0);
+	close_end(&self->e, 1);
+	close_end(&self->other, 1);
+	while ((n = stream_read(self->other.fd[0], out, 30000)) > 0)
+		out += n;
+	EXPECT_EQ(0, n) TH_LOG("after %ld bytes", out);
+	EXPECT_EQ(4 * MIB, out);
+	close_end(&self->other, 0);
+	for (i = 0; i < 2; i++)
+		child_kill(&c[i]);
+	child_kill(&writer);
+}
+
 TEST_F_TIMEOUT(two, same_pipe_einval, TIMEOUT)
 {
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
