@@ -502,6 +502,7 @@ impl<T: FileOperations> FileOps<T> {
             nowait: flags & sys::ZPIPE_IOCB_NOWAIT != 0,
             nosignal: flags & sys::ZPIPE_IOCB_NOSIGNAL != 0,
             kind: None,
+            holds_lock: false,
         };
         (this, file, request)
     }

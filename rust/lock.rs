@@ -66,6 +66,8 @@ pub(crate) struct Inner {
     pub(crate) buffer_only: bool,
     /// The number of read windows. They show slots only.
     pub(crate) windows: u32,
+    /// The number of commands that read slots for another file. They take slots only.
+    pub(crate) splices: u32,
     /// The slots of the pipe, counted to the user who made it.
     pub(crate) account: UserPages,
     /// The homes of huge pages.
@@ -91,6 +93,7 @@ impl Inner {
             refused: false,
             buffer_only: false,
             windows: 0,
+            splices: 0,
             homes: Homes::new(),
             stats: KBox::new(Stats::default(), GFP_KERNEL_ACCOUNT)?,
             posted_read: None,
@@ -237,9 +240,15 @@ impl Inner {
         own
     }
 
-    /// True if all bytes go through slots: the pipe is buffer-only, or has read windows.
+    /// True if all bytes go through slots: the pipe is buffer-only, has read windows, or a command
+    /// reads slots for another file.
     pub(crate) fn slots_only(&self) -> bool {
-        self.buffer_only || self.windows != 0
+        self.buffer_only || self.slots_only_users() != 0
+    }
+
+    /// The number of windows and commands that need all bytes to go through slots.
+    pub(crate) fn slots_only_users(&self) -> u32 {
+        self.windows + self.splices
     }
 
     /// If all bytes have to go through slots, closes the posted write. Its bytes are then no longer

@@ -56,11 +56,13 @@
 //! task takes the mmap_lock. So the task first reserves the slot: the writer by a seat, the reader
 //! by a claim. See [`gift`](crate::gift) and `read/moves.rs`.
 //!
-//! Seats and claims are no locks, but other tasks wait until they end. A task that has one may take
-//! the inner lock, or the mutex of its window. It only tries to take an mmap_lock, and does not
-//! fault. It waits for no pipe and for no user of one. What the kernel does to exchange a page
-//! takes time, though: it may wait for all processors (`lru_add_drain_all()`), for locks of the
-//! reverse map, or for the memory of a page table.
+//! A splice claims the first slots, too, and reserves free ones: see [`splice`](crate::splice).
+//!
+//! Seats and claims are no locks, but other tasks wait until they end. A task that has one for a
+//! page may take the inner lock, or the mutex of its window. It only tries to take an mmap_lock,
+//! and does not fault. It waits for no pipe and for no user of one. What the kernel does to
+//! exchange a page takes time, though: it may wait for all processors (`lru_add_drain_all()`), for
+//! locks of the reverse map, or for the memory of a page table.
 
 use crate::{
     compat::parameter,
@@ -127,8 +129,8 @@ pub(crate) struct Pipe {
     every_write_wakes: Word,
     /// A copy of [`Inner::buffer_only`] that tasks read without the lock.
     buffer_only: Word,
-    /// A copy of [`Inner::windows`], likewise.
-    windows: Word,
+    /// A copy of [`Inner::slots_only_users`], likewise.
+    slots_only_users: Word,
     /// The number of slots that hold a huge page, small pages or a frame, in the ring or in view,
     /// and of seats. Changed under the lock.
     huge: Word,
@@ -163,7 +165,7 @@ impl Pipe {
                 fasync <- FasyncLists::new(),
                 every_write_wakes: Word::new(0),
                 buffer_only: Word::new(0),
-                windows: Word::new(0),
+                slots_only_users: Word::new(0),
                 huge: Word::new(0),
                 claimed: Word::new(0),
                 id,
@@ -342,18 +344,35 @@ impl Pipe {
         self.wake(Wakes::closed(closed));
     }
 
-    /// True if all bytes go through slots: the pipe is buffer-only or has read windows. It may be
-    /// stale without the lock.
+    /// True if all bytes go through slots, see [`Inner::slots_only`]. It may be stale without the
+    /// lock.
     pub(crate) fn is_slots_only(&self) -> bool {
-        self.is_buffer_only() || self.windows.read() != 0
+        self.is_buffer_only() || self.slots_only_users.read() != 0
     }
 
     /// Counts a read window that is opened. A read window shows slots only, so all bytes go through
     /// slots from now on. Sleeps, but only for the lock.
     pub(crate) fn open_window(&self) {
+        self.begin_slots_only(|inner| inner.windows += 1);
+    }
+
+    /// Counts a command that reads slots for another file, until [`Self::end_splice`]. All bytes go
+    /// through slots from now on. Sleeps, but only for the lock.
+    pub(crate) fn begin_splice(&self) {
+        self.begin_slots_only(|inner| inner.splices += 1);
+    }
+
+    /// Ends [`Self::begin_splice`].
+    pub(crate) fn end_splice(&self) {
         let mut inner = self.lock();
-        inner.windows += 1;
-        self.windows.write(inner.windows.into());
+        inner.splices -= 1;
+        self.slots_only_users.write(inner.slots_only_users().into());
+    }
+
+    fn begin_slots_only(&self, count: impl FnOnce(&mut Inner)) {
+        let mut inner = self.lock();
+        count(&mut inner);
+        self.slots_only_users.write(inner.slots_only_users().into());
         let closed = inner.enforce_slots_only();
         drop(inner);
         self.wake(Wakes::closed(closed));
@@ -362,16 +381,18 @@ impl Pipe {
     /// Counts a read window that is closed. The slots that it had in view return to the front of
     /// the ring: `slots` yields them, the last one first.
     ///
-    /// Sleeps for the lock, and until the claim of another reader has ended.
+    /// Sleeps for the lock. If there are slots, also until the claim of another reader has ended.
     pub(crate) fn close_window(&self, slots: impl Iterator<Item = Slot>) {
         let mut any = false;
+        let mut slots = slots.peekable();
         let mut inner = loop {
             let inner = self.lock();
-            if self.claimed.read() == 0 {
+            if self.claimed.read() == 0 || slots.peek().is_none() {
                 break inner;
             }
             // A reader has a claim on the first slot. No slot may get in front of that one. The
             // claim ends when the kernel has exchanged a page: no user of the pipe can delay that.
+            // It is not the claim of a splice, because those are refused while there are windows.
             drop(inner);
             self.claim_wait.wait_for_others(|| self.claimed.read() == 0);
         };
@@ -380,7 +401,7 @@ impl Pipe {
             inner.ring.return_held(slot);
         }
         inner.windows -= 1;
-        self.windows.write(inner.windows.into());
+        self.slots_only_users.write(inner.slots_only_users().into());
         drop(inner);
         self.wake(Wakes::returned(any));
     }

@@ -439,6 +439,7 @@ impl<'r> Read<'r, '_, '_> {
                 ReadStop::Probe(target) => {
                     (inner, resume) = self.free_and_probe(inner, Some(target));
                 }
+                ReadStop::Claimed if self.request.holds_lock => resume = Err(EAGAIN),
                 ReadStop::Claimed => (inner, resume) = self.wait_claimed(inner),
                 ReadStop::MoveIn(target) => inner = self.move_in(inner, target),
                 ReadStop::Empty if !inner.has_writers() || self.done > 0 => {

@@ -18,6 +18,9 @@ pub(crate) struct Request<'a> {
     pub(crate) nosignal: bool,
     /// The kind of the slots that a write fills. If [`None`], the flags of the file decide.
     pub(crate) kind: Option<Kind>,
+    /// The caller holds a lock that others need. A read fails with `EAGAIN` rather than wait for
+    /// the end of another reader's claim.
+    pub(crate) holds_lock: bool,
 }
 
 impl<'a> Request<'a> {
@@ -28,6 +31,7 @@ impl<'a> Request<'a> {
             nowait: false,
             nosignal: false,
             kind: None,
+            holds_lock: false,
         }
     }
 

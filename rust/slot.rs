@@ -437,6 +437,14 @@ impl LargeSlot {
         }
     }
 
+    /// Makes a slot without data stand for `bytes` bytes that a reader has claimed.
+    pub(crate) fn stand_for(&mut self, bytes: usize) {
+        if self.body.is_none() {
+            self.offset = 0;
+            self.end = bytes;
+        }
+    }
+
     /// True if a reader has claimed the slot. Nobody else can read this slot then, or those behind
     /// it.
     pub(crate) fn is_claimed(&self) -> bool {

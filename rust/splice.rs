@@ -3,8 +3,9 @@
 //! The commands that splice(2) and tee(2) leave to zpipe, because neither file is a real pipe.
 //!
 //! To transfer bytes to another file, slots are taken out of the ring and *held*, as those of a
-//! read window. No lock is held while the other file takes the bytes. What it does not take returns
-//! to the front of the ring, also if the task is killed.
+//! read window. In their place a slot without data stands that is claimed, so other readers wait,
+//! as they would for the mutex of a pipe(2). No lock is held while the other file takes the bytes.
+//! What it does not take returns to the front of the ring, also if the task is killed.
 //!
 //! To transfer bytes from another file, free slots are *reserved*. The file then fills pages, which
 //! go into these slots as they are. So no byte is read that does not fit.
@@ -17,10 +18,10 @@ use crate::{
     pipe::Pipe,
     read::{Copy, Front},
     request::Request,
-    slot::{Kind, Slot},
+    slot::{Kind, LargeSlot, Slot},
     zcore::PAGE_SIZE,
 };
-use core::{iter, mem};
+use core::mem;
 use kernel::prelude::*;
 
 /// The error of a command, by the side that it comes from.
@@ -44,66 +45,91 @@ impl Failed {
 /// The maximum number of slots to hold, reserve or copy at a time.
 const SLOTS_MAX: usize = BufferPage::FILL_MAX;
 
-/// Slots that are taken out of the front of a pipe. Dropping it returns them.
-///
-/// As long as it exists, the pipe is slots-only.
+/// A command that reads from a pipe for another file. As long as it exists, the pipe is slots-only.
+struct SlotsOnly<'p>(&'p Pipe);
+
+impl<'p> SlotsOnly<'p> {
+    fn new(pipe: &'p Pipe) -> Self {
+        pipe.begin_splice();
+        Self(pipe)
+    }
+}
+
+impl Drop for SlotsOnly<'_> {
+    fn drop(&mut self) {
+        self.0.end_splice();
+    }
+}
+
+/// Slots that are taken out of the front of a pipe, for one transfer at a time.
 struct Held<'p> {
     pipe: &'p Pipe,
+    _slots_only: SlotsOnly<'p>,
     slots: KVec<Slot>,
     /// Memory for slots while others are consumed.
     rest: KVec<Slot>,
     emptied: KVec<Slot>,
+    /// The slot that stands for the others in the ring, while that has none.
+    claim: Option<KBox<LargeSlot>>,
 }
 
 impl<'p> Held<'p> {
     /// Begins without slots. Sleeps. `ENOMEM`.
     fn new(pipe: &'p Pipe) -> Result<Self> {
-        let (slots, rest, emptied) = (
-            KVec::with_capacity(SLOTS_MAX, GFP_KERNEL_ACCOUNT)?,
-            KVec::with_capacity(SLOTS_MAX, GFP_KERNEL_ACCOUNT)?,
-            KVec::with_capacity(SLOTS_MAX, GFP_KERNEL_ACCOUNT)?,
-        );
-        pipe.open_window();
         Ok(Self {
             pipe,
-            slots,
-            rest,
-            emptied,
+            slots: KVec::with_capacity(SLOTS_MAX, GFP_KERNEL_ACCOUNT)?,
+            rest: KVec::with_capacity(SLOTS_MAX, GFP_KERNEL_ACCOUNT)?,
+            emptied: KVec::with_capacity(SLOTS_MAX, GFP_KERNEL_ACCOUNT)?,
+            claim: Some(LargeSlot::new()?),
+            _slots_only: SlotsOnly::new(pipe),
         })
     }
 
-    /// Takes slots with `max` bytes, if there are none yet. It takes the last one although that has
-    /// more. If there is none in the pipe, waits for one if `waits`.
+    /// Claims slots at the front of the pipe, passes at most `max` bytes of them to `write`,
+    /// consumes as many as that says it has taken, and ends the claim. If there are no slots and
+    /// `waits` is set, waits for some.
     ///
-    /// Returns false if there are no slots: at the end of the data, or because it does not wait.
-    /// Errors: `EAGAIN`, `ERESTARTSYS`.
-    fn fill(&mut self, request: Request<'_>, waits: bool, max: usize) -> Result<bool> {
-        let mut left = max;
-        if self.slots.is_empty() {
-            self.pipe
-                .hold(request, waits, false, &mut self.slots, |slot| {
-                    let wanted = left != 0;
-                    left = left.saturating_sub(slot.len());
-                    wanted
-                })?;
-        }
-        Ok(!self.slots.is_empty())
-    }
-
-    /// Passes at most `max` bytes of the first slots to `write`, and consumes as many as that says
-    /// it has taken. These slots are of the same kind. If `shares`, single pages are shared first.
-    /// The second argument of `write` says whether all pages are shared, so that others may keep
-    /// references to them.
+    /// The slots are of the same kind. If `shares`, pages of the pipe's own are shared first. The
+    /// second argument of `write` says whether all pages are shared, so that others may keep
+    /// references to them. `write` may sleep. Other readers wait meanwhile, and can be killed.
+    ///
+    /// Returns [`None`] if there are no slots: at the end of the data, or because it does not wait.
+    /// Errors of the pipe: `EAGAIN`, `ERESTARTSYS`, `EBUSY`. Those of the file are from `write`.
     fn pass(
         &mut self,
+        request: Request<'_>,
+        waits: bool,
         max: usize,
         shares: bool,
         write: impl FnOnce(&Parts<'_>, bool, Kind) -> Result<usize>,
-    ) -> Result<usize> {
-        let mut parts = Parts::new();
+    ) -> Result<Option<usize>, Failed> {
+        let mut left = max;
         let mut kind = None;
-        let mut is_shared = false;
-
+        let admits = |slot: &Slot| {
+            let same = match (kind, Class::of(slot)) {
+                (None, _) => true,
+                (Some(Class::Pages), Class::Pages) => true,
+                _ => false,
+            };
+            let wanted = left != 0 && same;
+            kind = Some(Class::of(slot));
+            left = left.saturating_sub(slot.len());
+            wanted
+        };
+        self.pipe
+            .hold(
+                request,
+                waits,
+                false,
+                &mut self.slots,
+                &mut self.claim,
+                admits,
+            )
+            .map_err(Failed::Pipe)?;
+        if self.slots.is_empty() {
+            return Ok(None);
+        }
         if shares {
             for slot in self.slots.drain_all() {
                 // All lists have the same capacity.
@@ -111,28 +137,26 @@ impl<'p> Held<'p> {
             }
             mem::swap(&mut self.slots, &mut self.rest);
         }
+
+        let mut parts = Parts::new();
+        let (mut is_shared, mut kind) = (true, Kind::Stream);
         for slot in &self.slots {
-            let shared = matches!(slot, Slot::Shared(_));
-            if kind.is_some_and(|kind| {
-                kind != slot.kind() || kind == Kind::Packet || shared != is_shared
-            }) || parts.bytes() == max
-            {
-                break;
-            }
-            (kind, is_shared) = (Some(slot.kind()), shared);
+            is_shared &= matches!(slot, Slot::Shared(_));
+            kind = slot.kind();
             let bytes = slot.len().min(max - parts.bytes());
             if slot.add_to(&mut parts, bytes) != bytes {
                 break;
             }
         }
         let wanted = parts.bytes();
-        let taken = write(&parts, is_shared, kind.unwrap_or(Kind::Stream))?.min(wanted);
-        self.consume(taken, shares && is_shared);
-        Ok(taken)
+        let taken = write(&parts, is_shared, kind).map(|taken| taken.min(wanted));
+        self.end(*taken.as_ref().unwrap_or(&0), shares && is_shared);
+        taken.map(Some).map_err(Failed::File)
     }
 
-    /// Consumes the first `bytes` bytes, which were `passed_on` without a copy, or not.
-    fn consume(&mut self, bytes: usize, passed_on: bool) {
+    /// Consumes the first `bytes` bytes, which were `passed_on` without a copy, or not. Then ends
+    /// the claim.
+    fn end(&mut self, bytes: usize, passed_on: bool) {
         let mut left = bytes;
         let mut pages = 0;
 
@@ -149,15 +173,26 @@ impl<'p> Held<'p> {
             // All lists have the same capacity.
             let _ = list.push_within_capacity(slot);
         }
-        mem::swap(&mut self.slots, &mut self.rest);
-        self.pipe.consumed(bytes, &mut self.emptied, pages);
+        let (emptied, rest) = (&mut self.emptied, &mut self.rest);
+        self.claim = self.pipe.end_front(bytes, emptied, pages, rest);
     }
 }
 
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        let slots = &mut self.slots;
-        self.pipe.close_window(iter::from_fn(|| slots.pop()));
+/// What slots have to have in common to be passed together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// Single pages of a stream.
+    Pages,
+    /// Anything else is passed alone: a packet, a huge page, small pages or a frame.
+    Alone,
+}
+
+impl Class {
+    fn of(slot: &Slot) -> Self {
+        match slot {
+            Slot::Page(_) | Slot::Shared(_) if slot.kind() == Kind::Stream => Class::Pages,
+            _ => Class::Alone,
+        }
     }
 }
 
@@ -185,10 +220,7 @@ pub(crate) fn to_file(
             if current!().signal_pending() {
                 return Err(Failed::Pipe(ERESTARTSYS));
             }
-            if !held.fill(request, done == 0, left).map_err(Failed::Pipe)? {
-                break;
-            }
-            let passed = held.pass(left, is_socket, |parts, shared, _| {
+            let passed = held.pass(request, done == 0, left, is_socket, |parts, shared, _| {
                 if is_socket {
                     let more =
                         more || (parts.bytes() < left && pipe.snapshot().occupancy.used != 0);
@@ -197,9 +229,9 @@ pub(crate) fn to_file(
                     file.write(parts, at)
                 }
             });
-            match passed.map_err(Failed::File)? {
-                0 => break,
-                bytes => done += bytes,
+            match passed? {
+                None | Some(0) => break,
+                Some(bytes) => done += bytes,
             }
         }
         Ok(())
@@ -219,31 +251,24 @@ pub(crate) fn to_pipe(
     max: usize,
 ) -> (usize, Result<(), Failed>) {
     let mut done = 0;
-    let result = loop {
-        let result = (|| {
-            let mut held = Held::new(pipe).map_err(Failed::Pipe)?;
-            while done < max {
-                let left = max - done;
-                if !held.fill(request, done == 0, left).map_err(Failed::Pipe)? {
-                    break;
+    let result = (|| {
+        let mut held = Held::new(pipe).map_err(Failed::Pipe)?;
+        while done < max {
+            let passed = held.pass(request, done == 0, max - done, false, |parts, _, kind| {
+                parts.read(|source| to.write(without_wait(to_request, kind), source))
+            });
+            match passed {
+                Ok(None | Some(0)) => break,
+                Ok(Some(bytes)) => done += bytes,
+                // Nothing is claimed any more. Nobody waits for this task.
+                Err(Failed::File(EAGAIN)) if done == 0 && !request.nonblock() => {
+                    wait_writable(to, to_request).map_err(Failed::File)?;
                 }
-                let passed = held.pass(left, false, |parts, _, kind| {
-                    parts.read(|source| to.write(without_wait(to_request, kind), source))
-                });
-                done += passed.map_err(Failed::File)?;
+                Err(e) => return Err(e),
             }
-            Ok(())
-        })();
-        match result {
-            // What was held is in the pipe again. Nobody waits for this task.
-            Err(Failed::File(EAGAIN)) if done == 0 && !request.nonblock() => {
-                if let Err(e) = wait_writable(to, to_request) {
-                    break Err(Failed::File(e));
-                }
-            }
-            result => break result,
         }
-    };
+        Ok(())
+    })();
     (done, result)
 }
 
@@ -279,7 +304,7 @@ pub(crate) fn from_file(
     let reserved = pipe.reserve(request, wanted).map_err(Failed::Pipe)?;
     let mut pages = pages(reserved.slots()).map_err(Failed::Pipe)?;
     let bytes = file
-        .read(&mut pages, max, at, request.nowait)
+        .read(&mut pages, max, at, request.nonblock())
         .map_err(Failed::File)?;
     if bytes != 0 {
         reserved.fill(pages, bytes);
@@ -307,7 +332,7 @@ pub(crate) fn tee(
     to_request: Request<'_>,
     max: usize,
 ) -> Result<usize, Failed> {
-    let _slots_only = Held::new(pipe).map_err(Failed::Pipe)?;
+    let _slots_only = SlotsOnly::new(pipe);
     let nonblock = request.nonblock();
     loop {
         let copies = peek(pipe, request, max).map_err(Failed::Pipe)?;

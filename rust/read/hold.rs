@@ -7,9 +7,10 @@
 
 use crate::{
     compat,
+    lock::Locked,
     pipe::Pipe,
     request::Request,
-    slot::{LargeSlots, Slot},
+    slot::{LargeSlot, LargeSlots, Slot},
     trace::{self, Who},
     zcore::{
         gift::{FRAMES_MAX, HUGE_MAX},
@@ -18,14 +19,28 @@ use crate::{
 };
 use kernel::prelude::*;
 
+/// Sends the frames of `slots` home. It does so before writers are woken, so that these find them
+/// there.
+fn take_frames(slots: &mut KVec<Slot>) {
+    for slot in slots.iter_mut() {
+        if let Slot::Large(slot) = slot {
+            drop(slot.take_frame());
+        }
+    }
+}
+
 impl Pipe {
     /// Takes the first slots out of the ring and adds them to `slots`, as long as `admits` accepts
     /// the next one and `slots` has space. The caller provides space for at least one.
     ///
+    /// With `claim`, it claims the front of the pipe: that slot takes the place of all those that
+    /// it takes, and has as many bytes. Other readers wait until [`Self::end_front`].
+    ///
     /// If it cannot take any, and `waits` is set, it waits for data as a read does. It takes none
     /// at the end of the data, or if it would have to wait and must not. Sleeps.
     ///
-    /// Errors, without any slot taken: `EAGAIN`, `ERESTARTSYS`, and `ENOBUFS` if nothing can be
+    /// Errors, without any slot taken: `EAGAIN`, `ERESTARTSYS`, `EBUSY` if it is to claim the front
+    /// of a pipe that has read windows, and `ENOBUFS` if nothing can be
     /// added to the view. That is so if `admits` refuses the first slot. It is also so if the
     /// caller already `has_view`, and writers cannot write before some of that is consumed.
     pub(crate) fn hold(
@@ -34,12 +49,17 @@ impl Pipe {
         waits: bool,
         has_view: bool,
         slots: &mut KVec<Slot>,
+        claim: &mut Option<KBox<LargeSlot>>,
         mut admits: impl FnMut(&Slot) -> bool,
     ) -> Result {
         let mut policy = ReaderPolicy::default();
         let mut inner = self.lock_to_read(&mut policy);
         let result = loop {
             let mut claimed = false;
+            if claim.is_some() && inner.windows != 0 {
+                // Closing a window would have to wait for the claim.
+                break Err(EBUSY);
+            }
             while slots.len() < slots.capacity() {
                 let admitted = match inner.ring.first() {
                     Some(Slot::Large(slot)) if slot.is_claimed() => {
@@ -55,7 +75,9 @@ impl Pipe {
                     None
                 };
                 let Some(slot) = slot else { break };
-                inner.stats.frames_shown += u64::from(slot.frame().is_some());
+                if claim.is_none() {
+                    inner.stats.frames_shown += u64::from(slot.frame().is_some());
+                }
                 // The loop has checked that there is space.
                 let _ = slots.push_within_capacity(slot);
             }
@@ -63,6 +85,11 @@ impl Pipe {
                 // Writers that wait for a huge page to be read can copy instead, because the ring
                 // has nothing to read any more.
                 policy.slot_emptied(true);
+            }
+            if let Some(mut claim) = claim.take_if(|_| !slots.is_empty()) {
+                claim.stand_for(slots.iter().map(Slot::len).sum());
+                inner.ring.return_held(Slot::Large(claim));
+                self.claimed.write(1);
             }
             if !slots.is_empty() || !waits {
                 break Ok(());
@@ -124,22 +151,49 @@ impl Pipe {
         self.finish(inner, &mut policy);
     }
 
-    /// Ends the consumption of `bytes` bytes in held slots. `slots` are those that it emptied: they
-    /// become free. `passed_on` pages of the bytes went to a socket without a copy. Sleeps, but
-    /// only for the lock.
-    pub(crate) fn consumed(&self, bytes: usize, slots: &mut KVec<Slot>, passed_on: u64) {
+    /// Ends the claim of the front of the pipe. `bytes` bytes of the slots that were taken are
+    /// consumed: these emptied the slots `emptied`, which become free. `passed_on` pages of them
+    /// went to a socket without a copy. The slots `rest` return to the front, the last one first.
+    ///
+    /// Returns the slot that stood for all of them. Sleeps, but only for the lock.
+    pub(crate) fn end_front(
+        &self,
+        bytes: usize,
+        emptied: &mut KVec<Slot>,
+        passed_on: u64,
+        rest: &mut KVec<Slot>,
+    ) -> Option<KBox<LargeSlot>> {
         let mut gone = LargeSlots::new();
         let mut policy = ReaderPolicy::default();
 
-        // The frames go home before writers are woken, so that these find them there.
-        for slot in slots.iter_mut() {
-            if let Slot::Large(slot) = slot {
-                drop(slot.take_frame());
-            }
-        }
+        take_frames(emptied);
         let mut inner = self.lock_to_read(&mut policy);
-        inner.stats.read.count(bytes);
-        inner.stats.pages_passed_on += passed_on;
+        // Nobody else takes a slot that is claimed.
+        let claim = match inner.ring.pop_held() {
+            Some(Slot::Large(slot)) => Some(slot),
+            _ => None,
+        };
+        if bytes != 0 {
+            inner.stats.read.count(bytes);
+            inner.stats.pages_passed_on += passed_on;
+        }
+        self.free_held(&mut inner, emptied, &mut policy, &mut gone);
+        while let Some(slot) = rest.pop() {
+            inner.ring.return_held(slot);
+        }
+        self.end_claim(&inner);
+        self.unlock_reader(inner, &mut policy, &mut gone, ReaderPolicy::end);
+        claim
+    }
+
+    /// Frees the held `slots`, which are empty.
+    fn free_held(
+        &self,
+        inner: &mut Locked<'_>,
+        slots: &mut KVec<Slot>,
+        policy: &mut ReaderPolicy,
+        gone: &mut LargeSlots,
+    ) {
         for slot in slots.drain_all() {
             policy.slot_emptied(inner.ring.is_full());
             inner.ring.release_held();
@@ -147,9 +201,21 @@ impl Pipe {
                 Slot::Page(slot) => inner.recycle(slot.into_page()),
                 // Others may still read the page, so it is not used again.
                 Slot::Shared(_) => (),
-                Slot::Large(slot) => self.retire(&mut inner, slot, &mut policy, &mut gone),
+                Slot::Large(slot) => self.retire(inner, slot, policy, gone),
             }
         }
+    }
+
+    /// Ends the consumption of `bytes` bytes in held slots. `slots` are those that it emptied: they
+    /// become free. Sleeps, but only for the lock.
+    pub(crate) fn consumed(&self, bytes: usize, slots: &mut KVec<Slot>) {
+        let mut gone = LargeSlots::new();
+        let mut policy = ReaderPolicy::default();
+
+        take_frames(slots);
+        let mut inner = self.lock_to_read(&mut policy);
+        inner.stats.read.count(bytes);
+        self.free_held(&mut inner, slots, &mut policy, &mut gone);
         self.unlock_reader(inner, &mut policy, &mut gone, ReaderPolicy::end);
     }
 }

@@ -75,6 +75,11 @@ impl Pipe {
                 },
                 Front::Empty => (),
             }
+            if self.claimed.read() != 0 {
+                // `splice_pipe_to_pipe()` would wait for the mutex of the pipe.
+                to.unlocked(|| self.claim_wait.wait_killable(|| self.claimed.read() == 0))?;
+                continue;
+            }
             if request.nonblock() {
                 return Err(EAGAIN);
             }
@@ -137,6 +142,7 @@ impl Pipe {
         let max = max.min(count * PAGE_SIZE);
         let request = Request {
             nowait: true,
+            holds_lock: true,
             ..request
         };
         let read = |dest: &mut IovIterDest<'_>| {

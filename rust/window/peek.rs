@@ -129,7 +129,7 @@ impl Call<'_> {
             .shown
             .lock()
             .consume(bytes, file, &mut self.list);
-        end.pipe.consumed(bytes, &mut self.list, 0);
+        end.pipe.consumed(bytes, &mut self.list);
 
         end.file.as_open().was_read(bytes, end.node);
     }
@@ -190,7 +190,8 @@ impl Call<'_> {
         };
         let waits = before == 0 || (more && rest == 0);
         let pipe = &window.end.pipe;
-        pipe.hold(request, waits, before != 0, &mut self.list, |slot| {
+        let (list, mut no_claim) = (&mut self.list, None);
+        pipe.hold(request, waits, before != 0, list, &mut no_claim, |slot| {
             budget.admits(slot)
         })?;
 

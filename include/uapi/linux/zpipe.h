@@ -328,8 +328,9 @@ struct zpipe_transfer {
  * - The other file waits as in splice(2). For a socket and a pipe, its O_NONBLOCK
  *   counts. If it is an end of another pipe of zpipe, ZPIPE_NONBLOCK counts, too.
  *
- * TO removes bytes from the pipe only when the file has taken them. A socket takes
- * pages of the pipe without a copy.
+ * TO removes bytes from the pipe only when the file has taken them. Until then other
+ * readers of the pipe wait, and can be killed. A socket takes pages of the pipe
+ * without a copy.
  *
  * TEE copies bytes from the front of the pipe to another pipe of zpipe, and removes
  * none.
@@ -347,6 +348,7 @@ struct zpipe_transfer {
  *   ZPIPE_SPLICE_AT is set and the file has no offsets.
  * - EAGAIN: The call would have to wait, and must not.
  * - EINTR: A signal came before any byte was transferred.
+ * - EBUSY: The pipe has a read window (TO).
  * - EPIPE: The pipe that is written to has no reader. The caller also gets SIGPIPE.
  * - ENOMEM: Out of memory.
  *
