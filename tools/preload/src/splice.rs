@@ -118,6 +118,11 @@ pub(crate) unsafe fn splice(
         return Err(refused);
     }
 
+    // As rw_verify_area() of the kernel, which looks at files only.
+    if len > isize::MAX as usize && !(from_zpipe && out_zpipe) {
+        return Err(refused);
+    }
+
     let mut command = 0;
     if flags & libc::SPLICE_F_NONBLOCK != 0 {
         command |= NONBLOCK;
@@ -149,7 +154,7 @@ pub(crate) unsafe fn splice(
 /// Replaces sendfile(2), which failed with EINVAL.
 ///
 /// The kernel's refuses input without a position, such as a socket, and an output with O_APPEND.
-/// It accepts both if the output is a pipe. Input from a pipe is refused in any case.
+/// It accepts both if the output is a pipe. Input from a pipe is refused, unless it is empty.
 ///
 /// # Safety
 ///
@@ -160,7 +165,7 @@ pub(crate) unsafe fn sendfile(
     offset: *mut off64_t,
     count: usize,
 ) -> Result<usize, Errno> {
-    if !is_zpipe(out) || is_zpipe(from) {
+    if !is_zpipe(out) || (count != 0 && is_zpipe(from)) {
         return Err(Errno(libc::EINVAL));
     }
     let count = count.min(MAX_RW_COUNT);
