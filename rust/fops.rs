@@ -506,6 +506,7 @@ impl<T: FileOperations> FileOps<T> {
             nosignal: flags & sys::ZPIPE_IOCB_NOSIGNAL != 0,
             kind: None,
             holds_lock: false,
+            leaves_packets: false,
         };
         (this, file, request)
     }

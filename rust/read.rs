@@ -194,7 +194,7 @@ impl<'r> Read<'r, '_, '_> {
     /// is to stay one.
     #[inline(always)]
     fn leaves(&self, slot: &impl SmallSlot) -> bool {
-        self.request.holds_lock && slot.kind() == Kind::Packet
+        self.request.leaves_packets && slot.kind() == Kind::Packet
     }
 
     /// Ends the read before a slot that it leaves to its caller.

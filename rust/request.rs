@@ -19,8 +19,10 @@ pub(crate) struct Request<'a> {
     /// The kind of the slots that a write fills. If [`None`], the flags of the file decide.
     pub(crate) kind: Option<Kind>,
     /// The caller holds the mutex of a real pipe. A read fails with `EAGAIN` rather than wait for
-    /// the end of another reader's claim. It leaves packets in the pipe.
+    /// the end of another reader's claim.
     pub(crate) holds_lock: bool,
+    /// A read leaves packets in the pipe.
+    pub(crate) leaves_packets: bool,
 }
 
 impl<'a> Request<'a> {
@@ -32,6 +34,7 @@ impl<'a> Request<'a> {
             nosignal: false,
             kind: None,
             holds_lock: false,
+            leaves_packets: false,
         }
     }
 

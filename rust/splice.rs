@@ -293,11 +293,13 @@ pub(crate) fn to_file(
                 return Err(Failed::Pipe(ERESTARTSYS));
             }
             let left = max - done;
+            let mut offered = 0;
             let passed = held.pass(request, done == 0, left, |batch| {
                 let bytes = match batch.put_into(&mut internal.as_real()) {
                     Ok(bytes) => bytes,
                     Err(e) => return (0, Err(e)),
                 };
+                offered = bytes;
                 let mut flags = 0;
                 if more || (bytes < left && (batch.more || bytes < batch.bytes)) {
                     flags |= sys::ZPIPE_SPLICE_F_MORE;
@@ -311,8 +313,12 @@ pub(crate) fn to_file(
             })?;
             match passed {
                 None => return Ok(Some(Side::Pipe)),
-                Some(0) => return Ok(Some(Side::File)),
-                Some(bytes) => done += bytes,
+                Some(bytes) => {
+                    done += bytes;
+                    if bytes < offered {
+                        return Ok(Some(Side::File));
+                    }
+                }
             }
         }
         Ok(None)
@@ -345,7 +351,7 @@ pub(crate) fn to_pipe(
             match passed {
                 Ok(None) => {
                     if done == 0 {
-                        to.check_readers().map_err(Failed::File)?;
+                        to.wait_for_space(to_request).map_err(Failed::File)?;
                     }
                     return Ok(Some(Side::Pipe));
                 }
@@ -484,8 +490,8 @@ pub(crate) fn tee(
             Err(e) => break Err(Failed::Pipe(e)),
         };
         if copies.is_empty() {
-            let readers = to.check_readers().map_err(Failed::File);
-            break readers.map(|()| Some(Side::Pipe));
+            let waited = to.wait_for_space(to_request).map_err(Failed::File);
+            break waited.map(|()| Some(Side::Pipe));
         }
         let written = write_copies(&copies, to, to_request, &mut done);
         let count = copies.len();
@@ -533,7 +539,6 @@ fn write_copies(
 fn peek(pipe: &Pipe, request: Request<'_>, max: usize) -> Result<KVec<Copy>> {
     let wanted = max.div_ceil(PAGE_SIZE).min(COPIES_MAX);
     let mut copies = KVec::with_capacity(COPIES_MAX, GFP_KERNEL_ACCOUNT)?;
-    let mut tries = 0;
     loop {
         // Pages to copy to are needed for large slots only.
         let mut blank = pages(if pipe.huge() == 0 { 0 } else { wanted })?;
@@ -545,7 +550,7 @@ fn peek(pipe: &Pipe, request: Request<'_>, max: usize) -> Result<KVec<Copy>> {
             // A large slot came meanwhile.
             Front::Other => (),
             Front::Empty if request.nonblock() => {
-                if !pipe.wait_for_refill(&mut tries) {
+                if !pipe.wait_for_refill() {
                     return Err(EAGAIN);
                 }
             }

@@ -23,10 +23,10 @@ use kernel::{
 };
 
 /// Retry limit for a transfer that must not wait, and has closed the posted write.
-const REFILL_TRIES: u32 = 50;
+const REFILL_TRIES: u32 = 100;
 
 /// Time between two of these retries.
-const REFILL_SLEEP: Delta = Delta::from_micros(20);
+const REFILL_SLEEP: Delta = Delta::from_micros(100);
 
 /// Sends the frames of `slots` home. It does so before writers are woken, so that these find them
 /// there.
@@ -63,7 +63,6 @@ impl Pipe {
     ) -> Result {
         let mut policy = ReaderPolicy::default();
         let mut inner = self.lock_to_read(&mut policy);
-        let mut tries = 0;
         let result = loop {
             let mut claimed = false;
             if claim.is_some() && inner.windows != 0 {
@@ -128,13 +127,14 @@ impl Pipe {
                 break Err(compat::no_buffers());
             }
             if request.nonblock() {
-                if claim.is_some() && inner.ring.is_posted() && tries < REFILL_TRIES {
+                if claim.is_some() && inner.ring.is_posted() {
                     // The bytes were announced. The owner is about to put them into slots.
-                    tries += 1;
                     self.unlock_and_wake(inner, &mut policy);
-                    fsleep(REFILL_SLEEP);
+                    let refilled = self.wait_for_refill();
                     inner = self.lock_to_read(&mut policy);
-                    continue;
+                    if refilled {
+                        continue;
+                    }
                 }
                 break Err(EAGAIN);
             }
@@ -209,14 +209,18 @@ impl Pipe {
     }
 
     /// Waits a moment for the owner of the posted write, which was closed, to put bytes into slots.
-    /// False if there is none, or after [`REFILL_TRIES`] calls. Sleeps.
-    pub(crate) fn wait_for_refill(&self, tries: &mut u32) -> bool {
-        let waits = self.lock().ring.is_posted() && *tries < REFILL_TRIES;
-        if waits {
-            *tries += 1;
+    /// True if there are some now. False if nothing is posted, or if it takes too long. Sleeps.
+    pub(crate) fn wait_for_refill(&self) -> bool {
+        for _ in 0..REFILL_TRIES {
+            {
+                let inner = self.lock();
+                if !inner.ring.is_empty() || !inner.ring.is_posted() {
+                    return !inner.ring.is_empty();
+                }
+            }
             fsleep(REFILL_SLEEP);
         }
-        waits
+        false
     }
 
     /// Waits until another reader's claim has ended. `ERESTARTSYS` after a fatal signal.

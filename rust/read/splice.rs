@@ -150,6 +150,7 @@ impl Pipe {
         let request = Request {
             nowait: true,
             holds_lock: true,
+            leaves_packets: true,
             ..request
         };
         let read = |dest: &mut IovIterDest<'_>| {

@@ -39,7 +39,9 @@ impl Pipe {
             }
             match from.wait_for_data(done != 0 || request.nonblock()) {
                 Ok(true) => (),
-                Ok(false) if done == 0 => break self.check_readers(),
+                Ok(false) if done == 0 => {
+                    break from.unlocked(|| self.wait_for_space(request));
+                }
                 Ok(false) => break Ok(()),
                 Err(e) => break Err(e),
             }
@@ -73,13 +75,23 @@ impl Pipe {
         }
     }
 
-    /// `EPIPE`, with SIGPIPE, if the pipe has no reader: for a transfer that has no bytes.
-    pub(crate) fn check_readers(&self) -> Result {
-        if self.snapshot().ends.readers != 0 {
-            return Ok(());
+    /// Waits for a free slot, for a transfer that has no bytes: as `opipe_prep()`, which does not
+    /// know that. Sleeps. Errors: `EPIPE` (with SIGPIPE), `EAGAIN`, `ERESTARTSYS`.
+    pub(crate) fn wait_for_space(&self, request: Request<'_>) -> Result {
+        loop {
+            let state = self.snapshot();
+            if state.ends.readers == 0 {
+                raise_sigpipe();
+                return Err(EPIPE);
+            }
+            if state.writable() {
+                return Ok(());
+            }
+            if request.nonblock() {
+                return Err(EAGAIN);
+            }
+            self.wr_wait.wait(|| self.snapshot().writable())?;
         }
-        raise_sigpipe();
-        Err(EPIPE)
     }
 
     /// Reserves free slots: at least one, at most `max`. Waits for one unless the request does not
