@@ -119,11 +119,8 @@ static void released(struct __test_metadata *_metadata, struct way *w, struct ch
 {
 	long before = full ? FULL : 0;
 
-	if (full) {
-		ASSERT_EQ(FULL, stream_read(w->out->fd[0], 0, FULL));
-	} else {
-		ASSERT_EQ(10, stream_write(w->in->fd[1], 0, 10));
-	}
+	ASSERT_EQ(full ? FULL : 10, full ? stream_read(w->out->fd[0], 0, FULL) :
+					   stream_write(w->in->fd[1], 0, 10));
 	EXPECT_EQ(10, c ? child_join(c) : move(w, 10, 0));
 	EXPECT_EQ(0, fionread(w->in->fd[0]));
 	EXPECT_EQ(10, stream_read(w->out->fd[0], before, FULL));
@@ -336,11 +333,8 @@ TEST_F_TIMEOUT(from, read_end_with_o_direct, TIMEOUT)
 	ASSERT_EQ(0, set_direct(w->in->fd[0], true));
 	blocked(_metadata, w, &c, false);
 	child_run(&other, use_pipe, w->out);
-	if (is_zpipe(variant->kind)) {
-		EXPECT_TRUE(eventually(task_state(other.pid) == 'D'));
-	} else {
-		EXPECT_EQ(0, child_join(&other));
-	}
+	EXPECT_TRUE(is_zpipe(variant->kind) ? eventually(task_state(other.pid) == 'D') :
+					      !child_join(&other));
 	ASSERT_EQ(10, stream_write(w->in->fd[1], 0, 10));
 	EXPECT_EQ(10, child_join(&c));
 	if (is_zpipe(variant->kind))
@@ -389,7 +383,7 @@ BOTH_WAYS(chain)
 	struct child c[2], reader;
 	struct ends spare;
 
-	ASSERT_EQ(0, way_make(&next, w->e.kind, w->out == &w->e));
+	ASSERT_EQ(0, way_make(&next, w->out == &w->e, w->e.kind));
 	/* The destination of the first splice is the source of the second. */
 	spare = *next.in;
 	*next.in = *w->out;
