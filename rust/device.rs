@@ -14,7 +14,7 @@ use crate::{
     read::Moves,
     real_pipe::RealPipe,
     request::Request,
-    splice::{self, Failed},
+    splice::{self, Progress, Side},
     sync::FasyncLists,
     table::PipeRef,
     trace,
@@ -25,6 +25,7 @@ use crate::{
         state::{Access, Ready},
     },
 };
+use core::ptr;
 use kernel::{
     bindings,
     fs::file::{flags, FileDescriptorReservation},
@@ -167,99 +168,110 @@ impl End {
             uapi::SPLICE_FROM => uapi::SPLICE_AT,
             _ => 0,
         };
-        let (at, more) = (
-            args.flags & uapi::SPLICE_AT != 0,
-            args.flags & uapi::SPLICE_MORE != 0,
-        );
+        let at = args.flags & uapi::SPLICE_AT != 0;
         let mut offset = i64::try_from(args.offset).map_err(|_| EINVAL)?;
         if args.flags & !(known | uapi::NONBLOCK) != 0 || (!at && offset != 0) {
             return Err(EINVAL);
         }
         let writes = cmd == uapi::SPLICE_FROM;
-        if !(if writes {
-            self.access.write
-        } else {
-            self.access.read
-        }) {
+        if !self.access.allows(writes) {
             return Err(EBADF);
         }
-        let max = usize::try_from(args.bytes).map_or(MAX_RW_COUNT, |max| max.min(MAX_RW_COUNT));
-        args.bytes = 0;
-        args.side = 0;
         // The result is written back after the transfer. If that is not possible, fail before it.
+        // The members do not change yet: a call that a signal interrupts may be restarted.
         user.write(&args)?;
+        let max = usize::try_from(args.bytes).map_or(MAX_RW_COUNT, |max| max.min(MAX_RW_COUNT));
         if max == 0 {
             return Ok(());
         }
-        let request = Request {
-            nowait: args.flags & uapi::NONBLOCK != 0,
-            ..Request::of(file.as_file())
-        };
         let other = OtherFile::get(args.fd)?;
-        let (done, result) = if let Some(end) = END_OPS.of(other.as_file()) {
-            let other = Request {
-                nowait: request.nowait,
-                ..Request::of(other.as_file())
-            };
-            if at || core::ptr::eq::<Pipe>(&*self.pipe, &*end.pipe) {
-                return Err(EINVAL);
-            }
-            if !(if writes {
-                end.access.read
-            } else {
-                end.access.write
-            }) {
-                return Err(EBADF);
-            }
-            match cmd {
-                uapi::SPLICE_TO => splice::to_pipe(&self.pipe, request, &end.pipe, other, max),
-                uapi::SPLICE_FROM => {
-                    let (done, result) =
-                        splice::to_pipe(&end.pipe, other, &self.pipe, request, max);
-                    (done, result.map_err(Failed::swap))
+        let progress = match END_OPS.of(other.as_file()) {
+            Some(end) => self.splice_pipe(file, cmd, &args, max, end, &other)?,
+            None if cmd == uapi::TEE || other.is_fifo() => return Err(EINVAL),
+            None => {
+                other.check(!writes, at)?;
+                if !at {
+                    offset = other.position();
                 }
-                _ => split(splice::tee(&self.pipe, request, &end.pipe, other, max)),
+                let request = self.splice_request(file, &args);
+                let progress = if writes {
+                    file.may_write(max)?;
+                    splice::from_file(&self.pipe, request, &other, &mut offset, max)
+                } else {
+                    file.may_read(max)?;
+                    let more = args.flags & uapi::SPLICE_MORE != 0;
+                    splice::to_file(&self.pipe, request, &other, &mut offset, max, more)
+                };
+                if !at && (progress.done != 0 || progress.error.is_none()) {
+                    other.set_position(offset);
+                }
+                progress
             }
-        } else {
-            other.check(!writes, at)?;
-            if other.is_fifo() || cmd == uapi::TEE {
-                return Err(EINVAL);
-            }
-            if !at {
-                offset = other.position();
-            }
-            let (done, result) = if writes {
-                file.may_write(max)?;
-                let from = splice::from_file(&self.pipe, request, &other, &mut offset, max);
-                split(from)
-            } else {
-                file.may_read(max)?;
-                splice::to_file(&self.pipe, request, &other, &mut offset, max, more)
-            };
-            if at {
-                args.offset = offset as u64;
-            } else if done != 0 || result.is_ok() {
-                other.set_position(offset);
-            }
-            (done, result)
         };
 
-        args.bytes = done as u64;
-        let result = match result {
-            Ok(()) => Ok(()),
-            Err(Failed::Pipe(e)) => {
-                args.side = uapi::SIDE_PIPE;
-                Err(e)
-            }
-            Err(Failed::File(e)) => {
-                args.side = uapi::SIDE_FILE;
-                Err(e)
-            }
+        let Progress { done, side, error } = progress;
+        args.side = match side {
+            None => 0,
+            Some(Side::Pipe) => uapi::SIDE_PIPE,
+            Some(Side::File) => uapi::SIDE_FILE,
         };
-        let written = user.write(&args);
-        match (done, result) {
-            (0, Err(e)) => Err(e),
-            _ => written,
+        if let Some(error) = error.filter(|_| done == 0) {
+            // The error matters more than a failure to say from which side it is.
+            let _ = user.write(&args);
+            return Err(error);
+        }
+        if writes {
+            file.was_written(done, false);
+        } else if cmd == uapi::SPLICE_TO {
+            file.was_read(done, false);
+        }
+        args.bytes = done as u64;
+        if at {
+            args.offset = offset as u64;
+        }
+        user.write(&args)
+    }
+
+    /// Serves a command that splices with another end of zpipe. Errors here are those of arguments.
+    fn splice_pipe(
+        &self,
+        file: &OpenFile<'_>,
+        cmd: u32,
+        args: &uapi::Splice,
+        max: usize,
+        end: &End,
+        other: &OtherFile,
+    ) -> Result<Progress> {
+        let writes = cmd == uapi::SPLICE_FROM;
+        if !end.access.allows(!writes) {
+            return Err(EBADF);
+        }
+        if args.flags & uapi::SPLICE_AT != 0 || ptr::eq::<Pipe>(&*self.pipe, &*end.pipe) {
+            return Err(EINVAL);
+        }
+        other.verify(!writes, 0, max)?;
+        if writes {
+            file.may_write(max)?;
+        } else {
+            file.may_read(max)?;
+        }
+        let request = self.splice_request(file, args);
+        let other = Request::of(other.as_file());
+        // O_NONBLOCK of either end counts, as in `do_splice()` and `do_tee()`.
+        let nowait = request.nonblock() || other.nonblock();
+        let request = Request { nowait, ..request };
+        let other = Request { nowait, ..other };
+        Ok(match cmd {
+            uapi::SPLICE_TO => splice::to_pipe(&self.pipe, request, &end.pipe, other, max),
+            uapi::TEE => splice::tee(&self.pipe, request, &end.pipe, other, max),
+            _ => splice::to_pipe(&end.pipe, other, &self.pipe, request, max).swap(),
+        })
+    }
+
+    fn splice_request<'a>(&self, file: &'a OpenFile<'_>, args: &uapi::Splice) -> Request<'a> {
+        Request {
+            nowait: args.flags & uapi::NONBLOCK != 0,
+            ..Request::of(file.as_file())
         }
     }
 
@@ -319,14 +331,6 @@ impl End {
         let result = self.write_and_touch(file, request, source);
         trace::write(self.pipe.id(), asked, result);
         result
-    }
-}
-
-/// Splits a number of bytes or an error into the number, and what ended the transfer early.
-fn split(result: Result<usize, Failed>) -> (usize, Result<(), Failed>) {
-    match result {
-        Ok(done) => (done, Ok(())),
-        Err(e) => (0, Err(e)),
     }
 }
 

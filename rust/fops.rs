@@ -421,12 +421,15 @@ impl<T: FileOperations> FileOps<T> {
     /// The value of type `T` of a file. [`None`] if the file is of another kind.
     pub(crate) fn of<'a>(&self, file: &'a File) -> Option<&'a T> {
         let file = file.as_ptr();
-        // SAFETY: The file is valid, and was opened: only then there is a reference to it in safe
-        // code. Its operations do not change any more.
-        let ops = unsafe { (*file).f_op };
-        // SAFETY: By the type invariants `self` has the operations of files of kind `T`. Each file
-        // with these operations is of that kind.
-        (ops == self.as_ptr()).then(|| unsafe { Self::borrow(file) })
+        // SAFETY: The file is valid. Both members are set when it is opened and do not change then.
+        let (ops, private) = unsafe { ((*file).f_op, (*file).private_data) };
+        if ops != self.as_ptr() || private.is_null() {
+            return None;
+        }
+        // SAFETY: By the type invariants `self` has the operations of files of kind `T`, so the
+        // file is of that kind. It has private data, so it was opened. The reference to it keeps it
+        // open.
+        Some(unsafe { Self::borrow(file) })
     }
 
     /// The private data of a file.
@@ -507,6 +510,27 @@ impl<T: FileOperations> FileOps<T> {
         (this, file, request)
     }
 
+    /// The request of a read call of a file with O_DIRECT. `copy_splice_read()` makes it with the
+    /// mutex of a real pipe held, and then it must not wait.
+    ///
+    /// # Safety
+    ///
+    /// Both pointers are valid.
+    #[cold]
+    unsafe fn direct_read<'a>(
+        kiocb: *mut bindings::kiocb,
+        iter: *mut bindings::iov_iter,
+        request: Request<'a>,
+    ) -> Request<'a> {
+        // SAFETY: The caller guarantees it.
+        let holds_lock = unsafe { sys::zpipe_is_splice_copy(kiocb, iter) };
+        Request {
+            nowait: request.nowait || holds_lock,
+            holds_lock,
+            ..request
+        }
+    }
+
     /// # Safety
     ///
     /// The VFS calls it with the arguments of `read_iter`, for a file of kind `T`.
@@ -519,6 +543,11 @@ impl<T: FileOperations> FileOps<T> {
             let (this, file, request) = unsafe { Self::request(kiocb) };
             // SAFETY: The VFS passes a valid iterator that is a destination.
             let dest = unsafe { IovIterDest::from_raw(iter) };
+            // SAFETY: Both are valid, as above.
+            let request = match unsafe { (*kiocb).ki_flags } & sys::ZPIPE_IOCB_DIRECT {
+                0 => request,
+                _ => unsafe { Self::direct_read(kiocb, iter, request) },
+            };
 
             // CAST: It is at most the length of the iterator, which is at most MAX_RW_COUNT.
             this.read(&file, request, dest).map(|n| n as isize)
@@ -563,7 +592,7 @@ impl<T: FileOperations> FileOps<T> {
             // position, as all those of zpipe are.
             let mut to = unsafe { RealPipe::locked(pipe) }?;
             let request = Request {
-                nowait: flags & sys::ZPIPE_SPLICE_NONBLOCK != 0,
+                nowait: flags & sys::ZPIPE_SPLICE_F_NONBLOCK != 0,
                 ..Request::of(open.as_file())
             };
             // CAST: It is at most MAX_RW_COUNT.
@@ -579,17 +608,10 @@ impl<T: FileOperations> FileOps<T> {
     unsafe extern "C" fn splice_write(
         pipe: *mut bindings::pipe_inode_info,
         file: *mut bindings::file,
-        pos: *mut bindings::loff_t,
+        _pos: *mut bindings::loff_t,
         len: usize,
         flags: c_uint,
     ) -> isize {
-        // SAFETY: The VFS passes a valid pipe.
-        if unsafe { sys::zpipe_real_is_internal(pipe) } {
-            // The rest of a short write would be lost with sendfile's own pipe. A write waits until
-            // all is written, and nobody else needs that pipe meanwhile.
-            // SAFETY: The arguments are those of `splice_write`.
-            return unsafe { sys::iter_file_splice_write(pipe, file, pos, len, flags) };
-        }
         from_result(|| {
             // SAFETY: The file is open and of kind `T`.
             let (this, open) = unsafe { (Self::borrow(file), OpenFile::from_raw(file)) };
@@ -598,7 +620,7 @@ impl<T: FileOperations> FileOps<T> {
             // not hold its mutex.
             let mut from = unsafe { RealPipe::lock(pipe) };
             let request = Request {
-                nowait: flags & sys::ZPIPE_SPLICE_NONBLOCK != 0,
+                nowait: flags & sys::ZPIPE_SPLICE_F_NONBLOCK != 0 || from.must_not_wait(),
                 ..Request::of(open.as_file())
             };
             // The result of splice(2) may be cut off above this, as for write(2).

@@ -421,7 +421,7 @@ impl<'p> Seat<'p> {
             // writers have reserved seats for do not count, because readers cannot read them yet. A
             // writer whose bytes would fit into free slots does not wait, because a write would not
             // wait either.
-            let read_first = pipe.huge() > u64::from(inner.ring.reserved())
+            let read_first = pipe.huge() > u64::from(inner.seats())
                 && (inner.ring.used() != 0 || payload.waits_for_windows())
                 && payload.pages() > inner.ring.free();
             if !inner.has_readers() {

@@ -19,6 +19,7 @@ struct file_operations;
 struct folio;
 struct inode;
 struct iov_iter;
+struct kiocb;
 struct iovec;
 struct page;
 struct pipe_inode_info;
@@ -98,8 +99,13 @@ unsigned int zpipe_small_exchange(unsigned long at, unsigned int n, struct page 
 /* splice.c */
 void zpipe_splice_exit(void);
 void zpipe_page_get(struct page *page);
+bool zpipe_page_is_alone(struct page *page);
 struct bio_vec zpipe_page_part(struct page *page, size_t offset, size_t bytes);
 bool zpipe_real_is_internal(const struct pipe_inode_info *pipe);
+bool zpipe_real_has_progress(const struct pipe_inode_info *pipe);
+struct pipe_inode_info *zpipe_internal_new(size_t slots);
+size_t zpipe_internal_clear(struct pipe_inode_info *pipe);
+void zpipe_internal_free(struct pipe_inode_info *pipe);
 void zpipe_real_lock(struct pipe_inode_info *pipe);
 void zpipe_real_unlock(struct pipe_inode_info *pipe);
 bool zpipe_real_is_locked(struct pipe_inode_info *pipe);
@@ -113,14 +119,13 @@ ssize_t zpipe_real_peek(struct pipe_inode_info *pipe, size_t max, struct bio_vec
 bool zpipe_real_consume(struct pipe_inode_info *pipe, size_t bytes);
 void zpipe_real_wake_writers(struct pipe_inode_info *pipe);
 bool zpipe_file_is_fifo(const struct file *file);
-bool zpipe_file_is_socket(struct file *file);
-ssize_t zpipe_file_send(struct file *file, const struct bio_vec *parts, size_t n,
-			size_t bytes, bool pages, bool more);
+bool zpipe_is_splice_copy(const struct kiocb *iocb, const struct iov_iter *to);
 int zpipe_file_check(const struct file *file, bool writes, bool at);
-ssize_t zpipe_file_write(struct file *file, const struct bio_vec *parts, size_t n,
-			 size_t bytes, loff_t *pos);
-ssize_t zpipe_file_read_iter(struct file *file, struct iov_iter *to, loff_t *pos,
-			     bool nonblock);
+int zpipe_file_verify(struct file *file, bool writes, loff_t pos, size_t bytes);
+ssize_t zpipe_file_splice_write(struct file *file, struct pipe_inode_info *pipe,
+				loff_t *pos, size_t bytes, unsigned int flags);
+ssize_t zpipe_file_splice_read(struct file *file, struct pipe_inode_info *pipe, loff_t *pos,
+			       size_t bytes, unsigned int flags);
 loff_t zpipe_file_pos(const struct file *file);
 void zpipe_file_set_pos(struct file *file, loff_t pos);
 

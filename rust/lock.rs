@@ -62,6 +62,8 @@ pub(crate) struct Inner {
     pub(crate) waiting_writers: WaitingWriters,
     /// True if a writer got `EAGAIN` for want of a free slot since a write was posted last.
     pub(crate) refused: bool,
+    /// The reserved slots that are no seats: those of [`Reserved`](crate::write::Reserved).
+    pub(crate) reserved_pages: u32,
     /// True if the pipe is buffer-only.
     pub(crate) buffer_only: bool,
     /// The number of read windows. They show slots only.
@@ -91,6 +93,7 @@ impl Inner {
             waiting_readers: WaitingReaders::default(),
             waiting_writers: WaitingWriters::default(),
             refused: false,
+            reserved_pages: 0,
             buffer_only: false,
             windows: 0,
             splices: 0,
@@ -99,6 +102,11 @@ impl Inner {
             posted_read: None,
             id,
         })
+    }
+
+    /// The number of seats, the slots that writers have reserved for huge pages.
+    pub(crate) fn seats(&self) -> u32 {
+        self.ring.reserved() - self.reserved_pages
     }
 
     /// True if a file is open for reading. Files whose open still waits count, too.

@@ -2,13 +2,9 @@
 
 //! Files and sockets, as the other side of a splice.
 //!
-//! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
-//! [`include/linux/net.h`](srctree/include/linux/net.h)
+//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h); source: `fs/splice.c`
 
-use crate::{
-    mm::{BufferPage, Parts},
-    sys,
-};
+use crate::{real_pipe::InternalPipe, sys};
 use kernel::{
     error::to_result,
     fs::{File, LocalFile},
@@ -55,16 +51,10 @@ impl OtherFile {
         unsafe { sys::zpipe_file_is_fifo(self.0.as_ptr()) }
     }
 
-    /// True if the file is a socket.
-    pub(crate) fn is_socket(&self) -> bool {
+    /// Asks security modules whether `max` bytes may be written at `at`, or read. Sleeps.
+    pub(crate) fn verify(&self, writes: bool, at: i64, max: usize) -> Result {
         // SAFETY: The file is valid.
-        unsafe { sys::zpipe_file_is_socket(self.0.as_ptr()) }
-    }
-
-    /// Asks security modules whether `max` bytes may be written. [`Self::write`] asks itself.
-    pub(crate) fn may_write(&self, max: usize) -> Result {
-        // SAFETY: The file is valid.
-        to_result(unsafe { sys::zpipe_file_may_write(self.0.as_ptr(), max) })
+        to_result(unsafe { sys::zpipe_file_verify(self.0.as_ptr(), writes, at, max) })
     }
 
     /// The position of the file.
@@ -79,40 +69,32 @@ impl OtherFile {
         unsafe { sys::zpipe_file_set_pos(self.0.as_ptr(), at) };
     }
 
-    /// Writes `parts` to the file at `at`, and advances that. Returns the number of bytes. Sleeps,
-    /// maybe until another process acts.
-    pub(crate) fn write(&self, parts: &Parts<'_>, at: &mut i64) -> Result<usize> {
-        let (vecs, n) = parts.as_raw();
-        // SAFETY: The file is valid. `vecs` has `n` ranges with so many bytes, which stay valid
-        // and initialised during the call. The write is synchronous, so nobody reads them later.
-        bytes(unsafe { sys::zpipe_file_write(self.0.as_ptr(), vecs, n, parts.bytes(), at) })
-    }
-
-    /// Sends `parts` to the socket. Returns the number of bytes. Sleeps, maybe until the peer acts.
-    ///
-    /// With `pages`, the socket may keep references to the pages: each of them is shared.
-    pub(crate) fn send(&self, parts: &Parts<'_>, pages: bool, more: bool) -> Result<usize> {
-        let (vecs, n) = parts.as_raw();
-        let file = self.0.as_ptr();
-        // SAFETY: As in [`Self::write`]. If the socket keeps references to pages, these are shared
-        // as the caller guarantees: then nobody writes to them any more.
-        bytes(unsafe { sys::zpipe_file_send(file, vecs, n, parts.bytes(), pages, more) })
-    }
-
-    /// Reads at most `max` bytes from the file at `at` into `pages`, and advances `at`. Returns the
-    /// number of bytes. With `nonblock`, a socket does not wait. Sleeps, maybe until another
-    /// process acts.
-    pub(crate) fn read(
+    /// Writes the `max` bytes of `from` to the file at `at`, and advances that. What the file takes
+    /// is removed from `from`. Returns the number of bytes. Sleeps, maybe until another process
+    /// acts. The caller has called [`Self::verify`].
+    pub(crate) fn splice_write(
         &self,
-        pages: &mut [BufferPage],
-        max: usize,
+        from: &mut InternalPipe,
         at: &mut i64,
-        nonblock: bool,
+        max: usize,
+        flags: u32,
     ) -> Result<usize> {
-        BufferPage::fill_all(pages, max, |dest| {
-            let file = self.0.as_ptr();
-            // SAFETY: The file and the iterator are valid. The read is synchronous.
-            bytes(unsafe { sys::zpipe_file_read_iter(file, dest.as_raw(), at, nonblock) })
+        // SAFETY: File and pipe are valid. Nobody else uses the pipe.
+        bytes(unsafe {
+            sys::zpipe_file_splice_write(self.0.as_ptr(), from.as_raw(), at, max, flags)
         })
+    }
+
+    /// Reads at most `max` bytes from the file at `at` into `to`, and advances `at`. Returns the
+    /// number of bytes. Sleeps, maybe until another process acts.
+    pub(crate) fn splice_read(
+        &self,
+        to: &mut InternalPipe,
+        at: &mut i64,
+        max: usize,
+        flags: u32,
+    ) -> Result<usize> {
+        // SAFETY: As in [`Self::splice_write`].
+        bytes(unsafe { sys::zpipe_file_splice_read(self.0.as_ptr(), to.as_raw(), at, max, flags) })
     }
 }

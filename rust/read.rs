@@ -130,6 +130,8 @@ impl<'r> Read<'r, '_, '_> {
                     Some(step) => return step,
                     None => continue,
                 },
+                Some(Slot::Page(slot)) if self.leaves(slot) => return self.leave(),
+                Some(Slot::Shared(slot)) if self.leaves(slot) => return self.leave(),
                 Some(Slot::Page(slot)) => {
                     missing = self.deliver(slot);
                     slot.len() == 0
@@ -186,6 +188,23 @@ impl<'r> Read<'r, '_, '_> {
             }
         }
         ReadStop::Done
+    }
+
+    /// True if the read leaves this slot to its caller: a packet that goes to a real pipe, where it
+    /// is to stay one.
+    #[inline(always)]
+    fn leaves(&self, slot: &impl SmallSlot) -> bool {
+        self.request.holds_lock && slot.kind() == Kind::Packet
+    }
+
+    /// Ends the read before a slot that it leaves to its caller.
+    #[cold]
+    fn leave(&self) -> ReadStop {
+        if self.done != 0 {
+            ReadStop::Done
+        } else {
+            ReadStop::Claimed
+        }
     }
 
     /// Copies bytes of the first slot, as far as they are wanted, and consumes them. If that needs

@@ -80,6 +80,17 @@ impl<'a> RealPipe<'a> {
         })
     }
 
+    /// True if a write from this pipe must not wait: it is the pipe that sendfile(2) uses inside
+    /// the kernel, and some bytes have been transferred. `splice_file_to_pipe()` returns these,
+    /// too.
+    pub(crate) fn must_not_wait(&self) -> bool {
+        // SAFETY: By the type invariants the pipe is valid and locked.
+        unsafe {
+            sys::zpipe_real_is_internal(self.ptr.as_ptr())
+                && sys::zpipe_real_has_progress(self.ptr.as_ptr())
+        }
+    }
+
     /// Calls `wait` without the mutex. Sleeps.
     pub(crate) fn unlocked<R>(&mut self, wait: impl FnOnce() -> R) -> R {
         self.wake_writers();
@@ -137,7 +148,7 @@ impl<'a> RealPipe<'a> {
         // function takes over the reference. The bytes are initialised, and nobody writes to them.
         unsafe {
             let packet = kind == Kind::Packet;
-            sys::zpipe_real_push(self.ptr.as_ptr(), page, offset, bytes, packet);
+            sys::zpipe_real_push(self.ptr.as_ptr(), page.as_ptr(), offset, bytes, packet);
         }
         bytes
     }
@@ -195,5 +206,54 @@ impl Drop for RealPipe<'_> {
             // SAFETY: The task holds the mutex by the type invariants.
             unsafe { sys::zpipe_real_unlock(self.ptr.as_ptr()) };
         }
+    }
+}
+
+/// A real pipe that belongs to no file, and so to one call: as the one that sendfile(2) uses.
+///
+/// # Invariants
+///
+/// `ptr` was made by `zpipe_internal_new()`, and this object owns it.
+pub(crate) struct InternalPipe {
+    ptr: NonNull<bindings::pipe_inode_info>,
+}
+
+impl InternalPipe {
+    /// An empty pipe of `slots` slots, at least one. Sleeps. `ENOMEM`.
+    pub(crate) fn new(slots: usize) -> Result<Self> {
+        // SAFETY: The function has no requirements.
+        let ptr = NonNull::new(unsafe { sys::zpipe_internal_new(slots.max(1)) }).ok_or(ENOMEM)?;
+        // INVARIANT: It was just made.
+        Ok(Self { ptr })
+    }
+
+    /// The pipe as one whose mutex is held: nobody else can use it.
+    pub(crate) fn as_real(&mut self) -> RealPipe<'_> {
+        // INVARIANT: The pipe is valid as long as `self` is borrowed. No other task has it, which
+        // is as if this one held its mutex.
+        RealPipe {
+            ptr: self.ptr,
+            unlocks: false,
+            freed: false,
+            _pipe: PhantomData,
+        }
+    }
+
+    /// The pipe, for C functions that read or write it.
+    pub(crate) fn as_raw(&mut self) -> *mut bindings::pipe_inode_info {
+        self.ptr.as_ptr()
+    }
+
+    /// Removes all bytes. Returns how many there were.
+    pub(crate) fn clear(&mut self) -> usize {
+        // SAFETY: The pipe is valid by the type invariants.
+        unsafe { sys::zpipe_internal_clear(self.ptr.as_ptr()) }
+    }
+}
+
+impl Drop for InternalPipe {
+    fn drop(&mut self) {
+        // SAFETY: This object owns the pipe.
+        unsafe { sys::zpipe_internal_free(self.ptr.as_ptr()) };
     }
 }

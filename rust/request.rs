@@ -18,8 +18,8 @@ pub(crate) struct Request<'a> {
     pub(crate) nosignal: bool,
     /// The kind of the slots that a write fills. If [`None`], the flags of the file decide.
     pub(crate) kind: Option<Kind>,
-    /// The caller holds a lock that others need. A read fails with `EAGAIN` rather than wait for
-    /// the end of another reader's claim.
+    /// The caller holds the mutex of a real pipe. A read fails with `EAGAIN` rather than wait for
+    /// the end of another reader's claim. It leaves packets in the pipe.
     pub(crate) holds_lock: bool,
 }
 

@@ -254,6 +254,18 @@ impl Ring {
         slot.as_mut()
     }
 
+    /// Makes the slot that is read after `n` others the pipe's own, if nobody else refers to its
+    /// page.
+    pub(crate) fn unshare(&mut self, n: u32) {
+        if n >= self.used() {
+            return;
+        }
+        let index = self.index(self.tail.wrapping_add(n));
+        if let Some(slot) = self.slots.get_mut(index) {
+            *slot = slot.take().map(Slot::into_own);
+        }
+    }
+
     /// The slot that was written last, if a write may append to it. It may not if a pullable posted
     /// write has announced bytes behind it. If no slot is free, the posted write has announced
     /// none: a writer of a pipe(2) would still wait for a slot then.

@@ -6,8 +6,7 @@
 use crate::{
     frames::SentFrame,
     mm::{
-        AddressSpace, BufferPage, Dest, Frame, HugeCredit, HugePage, Parts, SharedPage, SmallPages,
-        Source,
+        AddressSpace, BufferPage, Dest, Frame, HugeCredit, HugePage, SharedPage, SmallPages, Source,
     },
     zcore::{merge::LastSlot, PAGE_SIZE},
 };
@@ -112,14 +111,12 @@ impl Slot {
         }
     }
 
-    /// Adds at most `bytes` bytes of the data to `parts`, as far as there is space. Returns how
-    /// many it added.
-    pub(crate) fn add_to<'p>(&'p self, parts: &mut Parts<'p>, bytes: usize) -> usize {
-        let bytes = bytes.min(self.len());
+    /// The slot with its page as one of the pipe's own, if that is shared and nobody else refers to
+    /// it any more.
+    pub(crate) fn into_own(self) -> Self {
         match self {
-            Slot::Page(slot) => slot.page.add_to(parts, slot.offset, bytes),
-            Slot::Large(slot) => slot.add_to(parts, bytes),
-            Slot::Shared(slot) => slot.page.add_to(parts, slot.offset.into(), bytes),
+            Slot::Shared(slot) => slot.into_own(),
+            other => other,
         }
     }
 
@@ -256,6 +253,19 @@ pub(crate) struct SharedSlot {
 }
 
 impl SharedSlot {
+    fn into_own(self) -> Slot {
+        let Self { page, offset, kind } = self;
+        match page.into_own() {
+            // INVARIANT: The valid bytes are the same.
+            Ok(page) => Slot::Page(PageSlot {
+                page,
+                offset: offset.into(),
+                kind,
+            }),
+            Err(page) => Slot::Shared(Self { page, offset, kind }),
+        }
+    }
+
     /// Another reference to the page, and the offset of the data in it.
     pub(crate) fn share(&self) -> (SharedPage, usize) {
         (self.page.share(), self.offset.into())
@@ -535,19 +545,6 @@ impl LargeSlot {
             Some(Body::Frame(sent)) => sent
                 .frame()
                 .map_or(0, |frame| frame.drain_atomic(from, bytes, dest)),
-            None => 0,
-        }
-    }
-
-    /// Adds at most `bytes` bytes of the data to `parts`, as far as there is space. Returns how
-    /// many it added.
-    fn add_to<'p>(&'p self, parts: &mut Parts<'p>, bytes: usize) -> usize {
-        match &self.body {
-            Some(Body::Huge(page)) => page.add_to(parts, self.offset, bytes),
-            Some(Body::Small(pages)) => pages.add_to(parts, self.offset, bytes),
-            Some(Body::Frame(sent)) => sent
-                .frame()
-                .map_or(0, |frame| frame.add_to(parts, self.offset, bytes)),
             None => 0,
         }
     }

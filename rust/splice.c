@@ -6,13 +6,16 @@
  * Functions that get a pipe, and do not say otherwise, need its mutex held.
  */
 #include <linux/fs.h>
+#include <linux/fsnotify.h>
+#include <linux/log2.h>
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/module.h>
-#include <linux/net.h>
+#include <linux/mutex.h>
 #include <linux/pipe_fs_i.h>
 #include <linux/rcupdate.h>
 #include <linux/sched/signal.h>
+#include <linux/slab.h>
 #include <linux/splice.h>
 #include <linux/uio.h>
 #include <linux/wait.h>
@@ -55,6 +58,10 @@ static const struct pipe_buf_operations page_ops = {
 	.try_steal	= page_try_steal,
 };
 
+#if defined(CONFIG_PREEMPTION) && !defined(CONFIG_TASKS_RCU)
+#error "synchronize_rcu_tasks() does not wait for tasks that are preempted"
+#endif
+
 /* Waits until no task is in a function of page_ops any more. Called when no page is in use. */
 void zpipe_splice_exit(void)
 {
@@ -64,6 +71,15 @@ void zpipe_splice_exit(void)
 void zpipe_page_get(struct page *page)
 {
 	get_page(page);
+}
+
+/*
+ * True if the caller's reference to @page is the only one. Only who has one can make more,
+ * so it stays the only one.
+ */
+bool zpipe_page_is_alone(struct page *page)
+{
+	return page_count(page) == 1;
 }
 
 /* Describes a range of @page, or of the folio whose first page that is. */
@@ -79,6 +95,61 @@ struct bio_vec zpipe_page_part(struct page *page, size_t offset, size_t bytes)
 bool zpipe_real_is_internal(const struct pipe_inode_info *pipe)
 {
 	return current->splice_pipe == pipe;
+}
+
+/* True if something was removed from the internal @pipe since sendfile() began. */
+bool zpipe_real_has_progress(const struct pipe_inode_info *pipe)
+{
+	/* splice_direct_to_actor() resets both counters at its end. */
+	return pipe->tail != 0;
+}
+
+/*
+ * Makes a real pipe with @slots slots for one call, as sendfile() has one. It belongs to no
+ * file, so nobody else can use it, and its mutex is not taken. It has a reader and no
+ * writer. Returns NULL if there is no memory. Sleeps. Follows alloc_pipe_info().
+ */
+struct pipe_inode_info *zpipe_internal_new(size_t slots)
+{
+	struct pipe_inode_info *pipe = kzalloc(sizeof(*pipe), GFP_KERNEL_ACCOUNT);
+	size_t size = roundup_pow_of_two(slots);
+
+	if (!pipe)
+		return NULL;
+	pipe->bufs = kvcalloc(size, sizeof(*pipe->bufs), GFP_KERNEL_ACCOUNT);
+	if (!pipe->bufs) {
+		kfree(pipe);
+		return NULL;
+	}
+	mutex_init(&pipe->mutex);
+	init_waitqueue_head(&pipe->rd_wait);
+	init_waitqueue_head(&pipe->wr_wait);
+	pipe->max_usage = slots;
+	pipe->ring_size = size;
+	pipe->readers = 1;
+	return pipe;
+}
+
+/* Empties the internal @pipe. Returns how many bytes were in it. */
+size_t zpipe_internal_clear(struct pipe_inode_info *pipe)
+{
+	size_t bytes = 0;
+
+	while (!pipe_is_empty(pipe)) {
+		struct pipe_buffer *buf = pipe_buf(pipe, pipe->tail);
+
+		bytes += buf->len;
+		pipe_buf_release(pipe, buf);
+		pipe->tail++;
+	}
+	return bytes;
+}
+
+void zpipe_internal_free(struct pipe_inode_info *pipe)
+{
+	zpipe_internal_clear(pipe);
+	kvfree(pipe->bufs);
+	kfree(pipe);
 }
 
 void zpipe_real_lock(struct pipe_inode_info *pipe)
@@ -270,32 +341,14 @@ bool zpipe_file_is_fifo(const struct file *file)
 	return S_ISFIFO(file_inode(file)->i_mode);
 }
 
-bool zpipe_file_is_socket(struct file *file)
-{
-	return sock_from_file(file);
-}
-
 /*
- * Sends @bytes bytes of @parts to the socket @file. With @pages the socket may keep
- * references to the pages instead of copying. Returns the number of bytes or a negative
- * error. Sleeps. Follows splice_to_socket().
+ * True if copy_splice_read() has called ->read_iter() with the mutex of a real pipe held. It
+ * does that with a file that has O_DIRECT. Others that read to kernel pages in this way do
+ * not hold that mutex, but nothing tells them apart.
  */
-ssize_t zpipe_file_send(struct file *file, const struct bio_vec *parts, size_t n,
-			size_t bytes, bool pages, bool more)
+bool zpipe_is_splice_copy(const struct kiocb *iocb, const struct iov_iter *to)
 {
-	struct socket *sock = sock_from_file(file);
-	struct msghdr msg = {};
-
-	if (!sock)
-		return -EINVAL;
-	if (pages)
-		msg.msg_flags |= MSG_SPLICE_PAGES;
-	if (more)
-		msg.msg_flags |= MSG_MORE;
-	if (file->f_flags & O_NONBLOCK)
-		msg.msg_flags |= MSG_DONTWAIT;
-	iov_iter_bvec(&msg.msg_iter, ITER_SOURCE, parts, n, bytes);
-	return sock_sendmsg(sock, &msg);
+	return iov_iter_is_bvec(to) && is_sync_kiocb((struct kiocb *)iocb);
 }
 
 /*
@@ -319,25 +372,46 @@ int zpipe_file_check(const struct file *file, bool writes, bool at)
 	return 0;
 }
 
-/* Writes @bytes bytes of @parts to @file at *@pos, and advances that. Sleeps. */
-ssize_t zpipe_file_write(struct file *file, const struct bio_vec *parts, size_t n,
-			 size_t bytes, loff_t *pos)
+/*
+ * Asks security modules and fsnotify listeners whether @file may be read or written at @pos.
+ * Returns 0 or a negative error. Sleeps.
+ */
+int zpipe_file_verify(struct file *file, bool writes, loff_t pos, size_t bytes)
 {
-	struct iov_iter from;
-
-	iov_iter_bvec(&from, ITER_SOURCE, parts, n, bytes);
-	return vfs_iter_write(file, &from, pos, 0);
+	return rw_verify_area(writes ? WRITE : READ, file, &pos, bytes);
 }
 
 /*
- * Reads from @file at *@pos, and advances that. With @nonblock, a socket does not wait.
- * Sleeps.
+ * Writes @bytes bytes of @pipe to @file at *@pos, and advances that. What the file has taken
+ * is removed from @pipe. Returns the number of bytes or a negative error. Sleeps.
  */
-ssize_t zpipe_file_read_iter(struct file *file, struct iov_iter *to, loff_t *pos, bool nonblock)
+ssize_t zpipe_file_splice_write(struct file *file, struct pipe_inode_info *pipe,
+				loff_t *pos, size_t bytes, unsigned int flags)
 {
-	bool nowait = nonblock && sock_from_file(file);
+	ssize_t ret;
 
-	return vfs_iter_read(file, to, pos, nowait ? RWF_NOWAIT : 0);
+	if (!file->f_op->splice_write)
+		return -EINVAL;
+	file_start_write(file);
+	ret = file->f_op->splice_write(pipe, file, pos, bytes, flags);
+	file_end_write(file);
+	if (ret > 0)
+		fsnotify_modify(file);
+	return ret;
+}
+
+/*
+ * Reads at most @bytes bytes of @file at *@pos into @pipe, and advances *@pos. Returns the
+ * number of bytes or a negative error. Sleeps.
+ */
+ssize_t zpipe_file_splice_read(struct file *file, struct pipe_inode_info *pipe, loff_t *pos,
+			       size_t bytes, unsigned int flags)
+{
+	ssize_t ret = vfs_splice_read(file, pos, pipe, bytes, flags);
+
+	if (ret > 0)
+		fsnotify_access(file);
+	return ret;
 }
 
 loff_t zpipe_file_pos(const struct file *file)

@@ -13,37 +13,92 @@
 //! Meanwhile the pipe that is read from is slots-only: nothing is posted there.
 
 use crate::{
-    mm::{BufferPage, Parts},
+    mm::{BufferPage, Dest, Parts},
     other_file::OtherFile,
     pipe::Pipe,
     read::{Copy, Front},
+    real_pipe::{InternalPipe, RealPipe},
     request::Request,
-    slot::{Kind, LargeSlot, Slot},
+    slot::{Kind, LargeSlot, Slot, SmallSlot},
+    sys,
     zcore::PAGE_SIZE,
 };
 use core::mem;
 use kernel::prelude::*;
 
+/// A side of a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The pipe whose end was called.
+    Pipe,
+    /// The other file.
+    File,
+}
+
+impl Side {
+    /// The side as the other side sees it.
+    fn swap(self) -> Self {
+        match self {
+            Side::Pipe => Side::File,
+            Side::File => Side::Pipe,
+        }
+    }
+}
+
+/// How far a command came.
+pub(crate) struct Progress {
+    /// The number of bytes transferred.
+    pub(crate) done: usize,
+    /// The side that ended the transfer before all bytes were transferred.
+    pub(crate) side: Option<Side>,
+    /// The error of that side.
+    pub(crate) error: Option<Error>,
+}
+
+impl Progress {
+    /// After `done` bytes, `result` says why the transfer ended: because one side, if any, has no
+    /// more bytes or takes no more, or because of an error.
+    fn new(done: usize, result: Result<Option<Side>, Failed>) -> Self {
+        let (side, error) = match result {
+            Ok(side) => (side, None),
+            Err(Failed::Pipe(e)) => (Some(Side::Pipe), Some(e)),
+            Err(Failed::File(e)) => (Some(Side::File), Some(e)),
+        };
+        Self { done, side, error }
+    }
+
+    /// The same, as the other side sees it.
+    pub(crate) fn swap(self) -> Self {
+        Self {
+            side: self.side.map(Side::swap),
+            ..self
+        }
+    }
+}
+
 /// The error of a command, by the side that it comes from.
-pub(crate) enum Failed {
+enum Failed {
     /// Of the pipe whose end was called.
     Pipe(Error),
     /// Of the other file.
     File(Error),
 }
 
-impl Failed {
-    /// The error of a call to the other side, whose sides are the other way round.
-    pub(crate) fn swap(self) -> Self {
-        match self {
-            Failed::Pipe(e) => Failed::File(e),
-            Failed::File(e) => Failed::Pipe(e),
-        }
-    }
-}
+/// The maximum number of slots to hold or to reserve at a time. FUSE transfers a request or a reply
+/// at once, or not at all.
+const SLOTS_MAX: usize = 1024;
 
-/// The maximum number of slots to hold, reserve or copy at a time.
-const SLOTS_MAX: usize = BufferPage::FILL_MAX;
+/// The maximum number of slots to copy at a time.
+const COPIES_MAX: usize = BufferPage::FILL_MAX;
+
+/// The number of slots to hold or reserve for `max` bytes of `pipe`.
+fn slots_for(pipe: &Pipe, max: usize) -> usize {
+    let limit = pipe.snapshot().occupancy.limit as usize;
+    max.div_ceil(PAGE_SIZE)
+        .max(COPIES_MAX)
+        .min(limit)
+        .clamp(1, SLOTS_MAX)
+}
 
 /// A command that reads from a pipe for another file. As long as it exists, the pipe is slots-only.
 struct SlotsOnly<'p>(&'p Pipe);
@@ -73,14 +128,25 @@ struct Held<'p> {
     claim: Option<KBox<LargeSlot>>,
 }
 
+/// A transfer that is offered to the other side.
+struct Batch<'h> {
+    /// The slots: single pages that are shared, or one large slot.
+    slots: &'h [Slot],
+    /// The number of bytes.
+    bytes: usize,
+    /// There are more bytes in the pipe.
+    more: bool,
+}
+
 impl<'p> Held<'p> {
     /// Begins without slots. Sleeps. `ENOMEM`.
-    fn new(pipe: &'p Pipe) -> Result<Self> {
+    fn new(pipe: &'p Pipe, max: usize) -> Result<Self> {
+        let count = slots_for(pipe, max);
         Ok(Self {
             pipe,
-            slots: KVec::with_capacity(SLOTS_MAX, GFP_KERNEL_ACCOUNT)?,
-            rest: KVec::with_capacity(SLOTS_MAX, GFP_KERNEL_ACCOUNT)?,
-            emptied: KVec::with_capacity(SLOTS_MAX, GFP_KERNEL_ACCOUNT)?,
+            slots: KVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?,
+            rest: KVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?,
+            emptied: KVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?,
             claim: Some(LargeSlot::new()?),
             _slots_only: SlotsOnly::new(pipe),
         })
@@ -90,9 +156,8 @@ impl<'p> Held<'p> {
     /// consumes as many as that says it has taken, and ends the claim. If there are no slots and
     /// `waits` is set, waits for some.
     ///
-    /// The slots are of the same kind. If `shares`, pages of the pipe's own are shared first. The
-    /// second argument of `write` says whether all pages are shared, so that others may keep
-    /// references to them. `write` may sleep. Other readers wait meanwhile, and can be killed.
+    /// A large slot is passed alone. `write` returns how many bytes were taken, and its result. It
+    /// may sleep. Other readers wait meanwhile, and can be killed.
     ///
     /// Returns [`None`] if there are no slots: at the end of the data, or because it does not wait.
     /// Errors of the pipe: `EAGAIN`, `ERESTARTSYS`, `EBUSY`. Those of the file are from `write`.
@@ -101,70 +166,54 @@ impl<'p> Held<'p> {
         request: Request<'_>,
         waits: bool,
         max: usize,
-        shares: bool,
-        write: impl FnOnce(&Parts<'_>, bool, Kind) -> Result<usize>,
+        write: impl FnOnce(Batch<'_>) -> (usize, Result<usize>),
     ) -> Result<Option<usize>, Failed> {
         let mut left = max;
-        let mut kind = None;
+        let (mut any, mut last) = (false, false);
         let admits = |slot: &Slot| {
-            let same = match (kind, Class::of(slot)) {
-                (None, _) => true,
-                (Some(Class::Pages), Class::Pages) => true,
-                _ => false,
-            };
-            let wanted = left != 0 && same;
-            kind = Some(Class::of(slot));
+            let is_large = matches!(slot, Slot::Large(_));
+            let admits = left != 0 && !last && !(any && is_large);
+            (any, last) = (true, is_large);
             left = left.saturating_sub(slot.len());
-            wanted
+            admits
         };
+        let (slots, claim) = (&mut self.slots, &mut self.claim);
         self.pipe
-            .hold(
-                request,
-                waits,
-                false,
-                &mut self.slots,
-                &mut self.claim,
-                admits,
-            )
+            .hold(request, waits, false, slots, claim, admits)
             .map_err(Failed::Pipe)?;
         if self.slots.is_empty() {
             return Ok(None);
         }
-        if shares {
-            for slot in self.slots.drain_all() {
-                // All lists have the same capacity.
-                let _ = self.rest.push_within_capacity(slot.into_shared());
-            }
-            mem::swap(&mut self.slots, &mut self.rest);
+        for slot in self.slots.drain_all() {
+            // All lists have the same capacity.
+            let _ = self.rest.push_within_capacity(slot.into_shared());
         }
+        mem::swap(&mut self.slots, &mut self.rest);
 
-        let mut parts = Parts::new();
-        let (mut is_shared, mut kind) = (true, Kind::Stream);
-        for slot in &self.slots {
-            is_shared &= matches!(slot, Slot::Shared(_));
-            kind = slot.kind();
-            let bytes = slot.len().min(max - parts.bytes());
-            if slot.add_to(&mut parts, bytes) != bytes {
-                break;
-            }
-        }
-        let wanted = parts.bytes();
-        let taken = write(&parts, is_shared, kind).map(|taken| taken.min(wanted));
-        self.end(*taken.as_ref().unwrap_or(&0), shares && is_shared);
-        taken.map(Some).map_err(Failed::File)
+        let held = self.slots.iter().map(Slot::len).sum::<usize>();
+        let batch = Batch {
+            slots: &self.slots,
+            bytes: held.min(max),
+            // One used slot stands for all those that are held.
+            more: held > max || self.pipe.snapshot().occupancy.used > 1,
+        };
+        let (taken, result) = write(batch);
+        self.end(taken.min(held));
+        result.map(Some).map_err(Failed::File)
     }
 
-    /// Consumes the first `bytes` bytes, which were `passed_on` without a copy, or not. Then ends
-    /// the claim.
-    fn end(&mut self, bytes: usize, passed_on: bool) {
+    /// Consumes the first `bytes` bytes, and ends the claim.
+    fn end(&mut self, bytes: usize) {
         let mut left = bytes;
-        let mut pages = 0;
+        let mut passed_on = 0;
 
         for mut slot in self.slots.drain_all() {
             let step = left.min(slot.len());
             slot.consume(step);
             left -= step;
-            pages += u64::from(passed_on && step != 0);
+            // A page to which nobody else refers is one of the pipe's own again.
+            let slot = slot.into_own();
+            passed_on += u64::from(step != 0 && matches!(slot, Slot::Shared(_)));
             let list = if slot.len() == 0 {
                 &mut self.emptied
             } else {
@@ -174,30 +223,55 @@ impl<'p> Held<'p> {
             let _ = list.push_within_capacity(slot);
         }
         let (emptied, rest) = (&mut self.emptied, &mut self.rest);
-        self.claim = self.pipe.end_front(bytes, emptied, pages, rest);
+        self.claim = self.pipe.end_front(bytes, emptied, passed_on, rest);
     }
 }
 
-/// What slots have to have in common to be passed together.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    /// Single pages of a stream.
-    Pages,
-    /// Anything else is passed alone: a packet, a huge page, small pages or a frame.
-    Alone,
-}
-
-impl Class {
-    fn of(slot: &Slot) -> Self {
-        match slot {
-            Slot::Page(_) | Slot::Shared(_) if slot.kind() == Kind::Stream => Class::Pages,
-            _ => Class::Alone,
+impl Batch<'_> {
+    /// Puts the bytes into `to`, which is empty. Bytes of a large slot are copied, as many as fit
+    /// into a few pages, because their memory is used again. Returns how many bytes it put there.
+    /// Sleeps. `ENOMEM`.
+    fn put_into(&self, to: &mut RealPipe<'_>) -> Result<usize> {
+        let mut done = 0;
+        for slot in self.slots {
+            let left = self.bytes - done;
+            match slot {
+                Slot::Shared(slot) => {
+                    let (page, offset) = slot.share();
+                    done += to.push(page, offset, slot.len().min(left), slot.kind());
+                }
+                slot => {
+                    let mut pages = pages(COPIES_MAX.min(to.free()))?;
+                    BufferPage::fill_all(&mut pages, left, |dest| {
+                        Ok(slot.peek_atomic(0, &mut Dest::new(dest)))
+                    })?;
+                    for page in pages {
+                        done += to.push(page.into_shared(), 0, PAGE_SIZE, Kind::Stream);
+                    }
+                }
+            }
         }
+        Ok(done)
+    }
+
+    /// Writes the bytes to the pipe `to` without waiting. Returns how many it has written.
+    fn write_to(&self, to: &Pipe, request: Request<'_>) -> Result<usize> {
+        let mut pipe = InternalPipe::new(self.slots.len().max(COPIES_MAX))?;
+        let pipe = &mut pipe.as_real();
+        let bytes = self.put_into(pipe)?;
+        to.splice_from_real(
+            Request {
+                nowait: true,
+                ..request
+            },
+            pipe,
+            bytes,
+        )
     }
 }
 
 /// Transfers at most `max` bytes from `pipe` to `file` at `at`, and advances that. `more` says that
-/// more bytes follow soon. Returns the number of bytes, and the error that ended it early.
+/// more bytes follow soon.
 ///
 /// Waits for the first bytes of the pipe, and as the file does. Sleeps.
 pub(crate) fn to_file(
@@ -207,40 +281,47 @@ pub(crate) fn to_file(
     at: &mut i64,
     max: usize,
     more: bool,
-) -> (usize, Result<(), Failed>) {
+) -> Progress {
     let mut done = 0;
     let result = (|| {
-        let mut held = Held::new(pipe).map_err(Failed::Pipe)?;
-        let is_socket = file.is_socket();
-        if is_socket {
-            file.may_write(max).map_err(Failed::File)?;
-        }
+        file.verify(true, *at, max).map_err(Failed::File)?;
+        let mut held = Held::new(pipe, max).map_err(Failed::Pipe)?;
+        let slots = held.slots.capacity().max(COPIES_MAX);
+        let mut internal = InternalPipe::new(slots).map_err(Failed::Pipe)?;
         while done < max {
-            let left = max - done;
             if current!().signal_pending() {
                 return Err(Failed::Pipe(ERESTARTSYS));
             }
-            let passed = held.pass(request, done == 0, left, is_socket, |parts, shared, _| {
-                if is_socket {
-                    let more =
-                        more || (parts.bytes() < left && pipe.snapshot().occupancy.used != 0);
-                    file.send(parts, shared, more)
-                } else {
-                    file.write(parts, at)
+            let left = max - done;
+            let passed = held.pass(request, done == 0, left, |batch| {
+                let bytes = match batch.put_into(&mut internal.as_real()) {
+                    Ok(bytes) => bytes,
+                    Err(e) => return (0, Err(e)),
+                };
+                let mut flags = 0;
+                if more || (bytes < left && (batch.more || bytes < batch.bytes)) {
+                    flags |= sys::ZPIPE_SPLICE_F_MORE;
                 }
-            });
-            match passed? {
-                None | Some(0) => break,
+                if request.nonblock() {
+                    flags |= sys::ZPIPE_SPLICE_F_NONBLOCK;
+                }
+                let result = file.splice_write(&mut internal, at, bytes, flags);
+                // As with splice(2), a file may have taken bytes and fail.
+                (bytes - internal.clear().min(bytes), result)
+            })?;
+            match passed {
+                None => return Ok(Some(Side::Pipe)),
+                Some(0) => return Ok(Some(Side::File)),
                 Some(bytes) => done += bytes,
             }
         }
-        Ok(())
+        Ok(None)
     })();
-    (done, result)
+    Progress::new(done, result)
 }
 
-/// Transfers at most `max` bytes from `pipe` to the pipe `to`. Returns the number of bytes, and the
-/// error that ended it early.
+/// Transfers at most `max` bytes from `pipe` to the pipe `to`. The requests say alike whether it
+/// may wait.
 ///
 /// Waits for the first bytes, and then for a free slot of `to`. Sleeps.
 pub(crate) fn to_pipe(
@@ -249,27 +330,37 @@ pub(crate) fn to_pipe(
     to: &Pipe,
     to_request: Request<'_>,
     max: usize,
-) -> (usize, Result<(), Failed>) {
+) -> Progress {
     let mut done = 0;
     let result = (|| {
-        let mut held = Held::new(pipe).map_err(Failed::Pipe)?;
+        let mut held = Held::new(pipe, max).map_err(Failed::Pipe)?;
         while done < max {
-            let passed = held.pass(request, done == 0, max - done, false, |parts, _, kind| {
-                parts.read(|source| to.write(without_wait(to_request, kind), source))
+            if done != 0 && current!().signal_pending() {
+                return Err(Failed::Pipe(ERESTARTSYS));
+            }
+            let passed = held.pass(request, done == 0, max - done, |batch| {
+                let written = batch.write_to(to, to_request);
+                (*written.as_ref().unwrap_or(&0), written)
             });
             match passed {
-                Ok(None | Some(0)) => break,
+                Ok(None) => {
+                    if done == 0 {
+                        to.check_readers().map_err(Failed::File)?;
+                    }
+                    return Ok(Some(Side::Pipe));
+                }
+                Ok(Some(0)) => return Ok(Some(Side::File)),
                 Ok(Some(bytes)) => done += bytes,
                 // Nothing is claimed any more. Nobody waits for this task.
-                Err(Failed::File(EAGAIN)) if done == 0 && !request.nonblock() => {
+                Err(Failed::File(EAGAIN)) if done == 0 => {
                     wait_writable(to, to_request).map_err(Failed::File)?;
                 }
                 Err(e) => return Err(e),
             }
         }
-        Ok(())
+        Ok(None)
     })();
-    (done, result)
+    Progress::new(done, result)
 }
 
 /// Waits until `pipe` can be written to. Errors: `EAGAIN`, `ERESTARTSYS`.
@@ -289,8 +380,8 @@ fn without_wait(request: Request<'_>, kind: Kind) -> Request<'_> {
     }
 }
 
-/// Transfers at most `max` bytes from `file` at `at` to `pipe`, and advances `at`. Returns the
-/// number of bytes, which is 0 at the end of the file.
+/// Transfers at most `max` bytes from `file` at `at` to `pipe`, and advances `at`. Nothing is
+/// transferred at the end of the file.
 ///
 /// Waits for free slots, and as the file does. Sleeps.
 pub(crate) fn from_file(
@@ -299,17 +390,70 @@ pub(crate) fn from_file(
     file: &OtherFile,
     at: &mut i64,
     max: usize,
-) -> Result<usize, Failed> {
-    let wanted = max.div_ceil(PAGE_SIZE).min(SLOTS_MAX);
-    let reserved = pipe.reserve(request, wanted).map_err(Failed::Pipe)?;
-    let mut pages = pages(reserved.slots()).map_err(Failed::Pipe)?;
-    let bytes = file
-        .read(&mut pages, max, at, request.nonblock())
-        .map_err(Failed::File)?;
-    if bytes != 0 {
-        reserved.fill(pages, bytes);
+) -> Progress {
+    let mut done = 0;
+    let result = (|| {
+        let wanted = slots_for(pipe, max).min(max.div_ceil(PAGE_SIZE));
+        let reserved = pipe.reserve(request, wanted).map_err(Failed::Pipe)?;
+        let space = max.min(reserved.slots() * PAGE_SIZE);
+        let mut internal = InternalPipe::new(reserved.slots()).map_err(Failed::Pipe)?;
+        let mut pages = pages(reserved.slots()).map_err(Failed::Pipe)?;
+        let flags = if request.nonblock() {
+            sys::ZPIPE_SPLICE_F_NONBLOCK
+        } else {
+            0
+        };
+        let bytes = file
+            .splice_read(&mut internal, at, space, flags)
+            .map_err(Failed::File)?;
+        let copied = copy_out(&mut internal.as_real(), bytes, &mut pages);
+        done = pages.iter().map(BufferPage::valid).sum();
+        // CAST: At most `max`.
+        *at -= (bytes - done) as i64;
+        if done != 0 {
+            reserved.fill(pages, done);
+        }
+        copied.map_err(Failed::File)?;
+        Ok(match done {
+            _ if done < space => Some(Side::File),
+            _ if done < max => Some(Side::Pipe),
+            _ => None,
+        })
+    })();
+    Progress::new(done, result)
+}
+
+/// Copies the `bytes` bytes of `from` to `pages`, which have space for them. Stops where a page of
+/// a file cannot be read. Sleeps.
+fn copy_out(from: &mut RealPipe<'_>, bytes: usize, pages: &mut KVec<BufferPage>) -> Result {
+    let mut pages = pages.iter_mut();
+    let mut page = pages.next();
+    let mut left = bytes;
+
+    while left != 0 {
+        let copied = from.feed(left, |parts, _| {
+            parts.read(|source| {
+                let before = source.remaining();
+                while let Some(next) = &mut page {
+                    let (valid, rest) = (next.valid(), source.remaining());
+                    if rest == 0 {
+                        break;
+                    }
+                    if valid == PAGE_SIZE {
+                        page = pages.next();
+                    } else if next.fill(valid, rest, source) == 0 {
+                        return Err(EFAULT);
+                    }
+                }
+                Ok(before - source.remaining())
+            })
+        })?;
+        if copied == 0 {
+            break;
+        }
+        left -= copied;
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// Allocates pages. Sleeps. `ENOMEM`.
@@ -322,7 +466,7 @@ fn pages(count: usize) -> Result<KVec<BufferPage>> {
 }
 
 /// Writes at most `max` bytes from the front of `pipe` to the pipe `to`, and leaves them where they
-/// are, as tee(2) does. Returns the number of bytes, which is 0 at the end of the data.
+/// are, as tee(2) does. The requests say alike whether it may wait.
 ///
 /// Waits for the first bytes, and then for a free slot of `to`. Sleeps.
 pub(crate) fn tee(
@@ -331,35 +475,55 @@ pub(crate) fn tee(
     to: &Pipe,
     to_request: Request<'_>,
     max: usize,
-) -> Result<usize, Failed> {
+) -> Progress {
     let _slots_only = SlotsOnly::new(pipe);
-    let nonblock = request.nonblock();
-    loop {
-        let copies = peek(pipe, request, max).map_err(Failed::Pipe)?;
-        let mut done = 0;
-        for copy in &copies {
-            let mut parts = Parts::new();
-            copy.page.add_to(&mut parts, copy.offset, copy.bytes);
-            let request = without_wait(to_request, copy.kind);
-            match parts.read(|source| to.write(request, source)) {
-                Ok(bytes) => {
-                    done += bytes;
-                    if bytes < copy.bytes {
-                        break;
-                    }
-                }
-                Err(_) if done != 0 => break,
-                Err(EAGAIN) if !nonblock => {
-                    wait_writable(to, to_request).map_err(Failed::File)?;
-                    break;
-                }
-                Err(e) => return Err(Failed::File(e)),
-            }
+    let mut done = 0;
+    let result = loop {
+        let copies = match peek(pipe, request, max) {
+            Ok(copies) => copies,
+            Err(e) => break Err(Failed::Pipe(e)),
+        };
+        if copies.is_empty() {
+            let readers = to.check_readers().map_err(Failed::File);
+            break readers.map(|()| Some(Side::Pipe));
         }
-        if done != 0 || copies.is_empty() {
-            return Ok(done);
+        let written = write_copies(&copies, to, to_request, &mut done);
+        let count = copies.len();
+        drop(copies);
+        pipe.unshare(count);
+        match written {
+            Err(EAGAIN) if done == 0 => {
+                if let Err(e) = wait_writable(to, to_request) {
+                    break Err(Failed::File(e));
+                }
+            }
+            Err(e) => break Err(Failed::File(e)),
+            Ok(_) if done == max => break Ok(None),
+            Ok(all) => break Ok(Some(if all { Side::Pipe } else { Side::File })),
+        }
+    };
+    Progress::new(done, result)
+}
+
+/// Writes `copies` to the pipe `to` without waiting, and adds the number of bytes to `done`. True
+/// if all were written.
+fn write_copies(
+    copies: &[Copy],
+    to: &Pipe,
+    to_request: Request<'_>,
+    done: &mut usize,
+) -> Result<bool> {
+    for copy in copies {
+        let request = without_wait(to_request, copy.kind);
+        let mut parts = Parts::new();
+        copy.page.add_to(&mut parts, copy.offset, copy.bytes);
+        let bytes = parts.read(|source| to.write(request, source))?;
+        *done += bytes;
+        if bytes < copy.bytes {
+            return Ok(false);
         }
     }
+    Ok(true)
 }
 
 /// Gets bytes at the front of `pipe`, at most `max`, which stay there. Waits for the first ones.
@@ -367,22 +531,24 @@ pub(crate) fn tee(
 ///
 /// Errors: `EAGAIN`, `ERESTARTSYS`, `ENOMEM`, `EFAULT` (bad memory).
 fn peek(pipe: &Pipe, request: Request<'_>, max: usize) -> Result<KVec<Copy>> {
-    let wanted = max.div_ceil(PAGE_SIZE).min(SLOTS_MAX);
-    let mut copies = KVec::with_capacity(SLOTS_MAX, GFP_KERNEL_ACCOUNT)?;
+    let wanted = max.div_ceil(PAGE_SIZE).min(COPIES_MAX);
+    let mut copies = KVec::with_capacity(COPIES_MAX, GFP_KERNEL_ACCOUNT)?;
+    let mut tries = 0;
     loop {
         // Pages to copy to are needed for large slots only.
         let mut blank = pages(if pipe.huge() == 0 { 0 } else { wanted })?;
         let can_copy = !blank.is_empty();
         match pipe.peek_pages(max, &mut blank, &mut copies) {
             Front::Taken(_) | Front::End => return Ok(copies),
-            // The kernel ends another reader's claim soon.
-            Front::Other if pipe.claimed.read() != 0 => {
-                pipe.claim_wait.wait_killable(|| pipe.claimed.read() == 0)?;
-            }
+            Front::Claimed => pipe.wait_claimed()?,
             Front::Other if can_copy => return Err(EFAULT),
             // A large slot came meanwhile.
             Front::Other => (),
-            Front::Empty if request.nonblock() => return Err(EAGAIN),
+            Front::Empty if request.nonblock() => {
+                if !pipe.wait_for_refill(&mut tries) {
+                    return Err(EAGAIN);
+                }
+            }
             Front::Empty => pipe.rd_wait.wait(|| pipe.snapshot().readable())?,
         }
     }

@@ -20,7 +20,7 @@ use crate::{
     mm::{BufferPage, PageStock, Source},
     pipe::Pipe,
     request::Request,
-    slot::Slot,
+    slot::{Kind, Slot},
     sync::raise_sigpipe,
     trace::{self, Who},
     zcore::{
@@ -440,7 +440,7 @@ impl Pipe {
             total,
             done: 0,
             slot_offset: 0,
-            merge: true,
+            merge: request.kind != Some(Kind::Packet),
             staged: None,
             blank: None,
             stock: WriteStock::new(),

@@ -14,7 +14,8 @@
 //! frames, posted_read         homes of frames, posted reads
 //! slot                        a slot
 //! request, homes              parameters of a call, homes of huge pages
-//! real_pipe, other_file       the other sides of a splice
+//! real_pipe                   real pipes
+//! other_file                  files on the other side of a splice
 //! posted_write                posted writes
 //! ring                        the slots in order
 //! lock, fops                  the inner lock and the snapshot, file operations

@@ -2,7 +2,7 @@
 
 //! Frames: huge pages that belong to the kernel module and are mapped into processes.
 
-use super::{Dest, Parts, Source};
+use super::{Dest, Source};
 use crate::{sys, zcore::gift::HUGE_SIZE};
 use core::{mem::MaybeUninit, ptr::NonNull};
 use kernel::{
@@ -138,22 +138,6 @@ impl Frame {
         // within its size. User space may write to it meanwhile. The copy then has the old or the
         // new bytes, as any copy from user memory, and no Rust code borrows them.
         unsafe { dest.copy_from_folio_atomic(self.folio.as_ptr(), offset, bytes) }
-    }
-
-    /// Adds the bytes from `offset` on, at most `bytes` of them, to `parts`. Returns how many it
-    /// added.
-    ///
-    /// User space may write to the frame meanwhile, as with any memory that is mapped.
-    pub(crate) fn add_to<'p>(
-        &'p self,
-        parts: &mut Parts<'p>,
-        offset: usize,
-        bytes: usize,
-    ) -> usize {
-        let bytes = bytes.min(Self::SIZE.saturating_sub(offset));
-        // SAFETY: By the type invariants the folio is valid and initialised, and the range is
-        // within its size. Only user space may write to it, see `drain_atomic()`.
-        unsafe { parts.push(self.folio.as_ptr().cast(), offset, bytes) }
     }
 
     /// Calls `read` with a [`Source`] of at most `bytes` bytes of `frames`, which are read one

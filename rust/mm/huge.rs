@@ -2,7 +2,7 @@
 
 //! Huge pages that the kernel module owns and no process maps: gifts and replacements.
 
-use super::{Dest, Parts, UserPages};
+use super::{Dest, UserPages};
 use crate::{sync::Word, sys, zcore::gift::HUGE_SIZE};
 use core::{mem, ptr::NonNull};
 use kernel::{
@@ -123,20 +123,6 @@ impl HugePage {
         // SAFETY: By the type invariants the page is valid and initialised, and nobody writes to
         // it. `offset + bytes` is at most its size.
         unsafe { dest.copy_from_folio_atomic(self.folio.as_ptr(), offset, bytes) }
-    }
-
-    /// Adds the bytes from `offset` on, at most `bytes` of them, to `parts`. Returns how many it
-    /// added.
-    pub(crate) fn add_to<'p>(
-        &'p self,
-        parts: &mut Parts<'p>,
-        offset: usize,
-        bytes: usize,
-    ) -> usize {
-        let bytes = bytes.min(Self::SIZE.saturating_sub(offset));
-        // SAFETY: By the type invariants the folio is valid, initialised and of this size, and
-        // nobody writes to it.
-        unsafe { parts.push(self.folio.as_ptr().cast(), offset, bytes) }
     }
 
     /// Returns the folio; the caller now owns its reference.

@@ -4,7 +4,10 @@
 
 use super::{Dest, Parts, Source};
 use crate::sys;
-use core::mem::{self, MaybeUninit};
+use core::{
+    mem::{self, MaybeUninit},
+    ptr::NonNull,
+};
 use kernel::{
     alloc::{
         flags::{GFP_KERNEL_ACCOUNT, __GFP_HIGHMEM},
@@ -12,7 +15,7 @@ use kernel::{
     },
     bindings,
     iov::IovIterDest,
-    page::{Page, PAGE_SIZE},
+    page::{BorrowedPage, Page, PAGE_SIZE},
     prelude::*,
 };
 
@@ -24,21 +27,34 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// * Nobody else has a pointer to the page.
+/// * The page has order 0. This object owns the only reference to it, and nobody else has a pointer
+///   to it.
 /// * The first `valid` bytes are initialised, and were written since the page was last cleared.
 ///   `valid` is at most [`PAGE_SIZE`].
 pub(crate) struct BufferPage {
-    page: Page,
+    page: NonNull<bindings::page>,
     valid: usize,
 }
+
+// SAFETY: A page may be used and freed on any thread.
+unsafe impl Send for BufferPage {}
+// SAFETY: The bytes are only read from `&self`.
+unsafe impl Sync for BufferPage {}
 
 impl BufferPage {
     /// Allocates a page without valid bytes. Sleeps.
     pub(crate) fn new() -> Result<Self, AllocError> {
         let page = Page::alloc_page(GFP_KERNEL_ACCOUNT | __GFP_HIGHMEM)?;
 
-        // INVARIANT: The page is new, and none of its bytes count as valid.
-        Ok(Self { page, valid: 0 })
+        let ptr = NonNull::new(page.as_ptr()).ok_or(AllocError)?;
+        mem::forget(page);
+
+        // INVARIANT: The page is new, and the only reference is that of `page`, which was
+        // forgotten. None of its bytes count as valid.
+        Ok(Self {
+            page: ptr,
+            valid: 0,
+        })
     }
 
     /// The number of valid bytes, counted from the start of the page.
@@ -61,8 +77,10 @@ impl BufferPage {
         }
         let (offset, bytes) = self.clamp(self.valid, bytes);
 
+        // SAFETY: The page is valid by the type invariants, as long as `self`.
+        let page = unsafe { BorrowedPage::from_raw(self.page) };
         // SAFETY: By the type invariants only this object has the page.
-        if unsafe { self.page.fill_zero_raw(offset, bytes) }.is_ok() {
+        if unsafe { page.fill_zero_raw(offset, bytes) }.is_ok() {
             // INVARIANT: The bytes from the old `valid` on were just written.
             self.valid = offset + bytes;
         }
@@ -209,31 +227,21 @@ impl BufferPage {
         result.map(|_| all)
     }
 
-    /// Adds the valid bytes from `offset` on, at most `bytes` of them, to `parts`. Returns how many
-    /// it added: none if `parts` is full. Nobody may keep a reference to the page.
-    pub(crate) fn add_to<'p>(
-        &'p self,
-        parts: &mut Parts<'p>,
-        offset: usize,
-        bytes: usize,
-    ) -> usize {
-        let bytes = bytes.min(self.valid.saturating_sub(offset));
-        // SAFETY: The page is valid as long as `self` is borrowed, and the range is within its
-        // initialised bytes. Nobody writes to them, because that needs a mutable borrow.
-        unsafe { parts.push(self.page.as_ptr(), offset, bytes) }
-    }
-
     /// Allows others in the kernel to refer to the page. Nothing can be written to it any more.
     pub(crate) fn into_shared(self) -> SharedPage {
         let Self { page, valid } = self;
-        // INVARIANT: The reference of `page` is that of the new object. The first `valid` bytes are
-        // initialised. Nobody else has a pointer to the page, so nobody writes to it.
-        let shared = SharedPage {
-            page: page.as_ptr(),
-            valid,
-        };
-        mem::forget(page);
-        shared
+        mem::forget(self);
+        // INVARIANT: The new object owns the reference. The first `valid` bytes are initialised,
+        // and nobody else has a pointer to the page, so nobody writes to it.
+        SharedPage { page, valid }
+    }
+}
+
+impl Drop for BufferPage {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants this object owns the reference, which it gives up here,
+        // and the page has order 0.
+        unsafe { bindings::__free_pages(self.page.as_ptr(), 0) };
     }
 }
 
@@ -246,7 +254,7 @@ impl BufferPage {
 /// * The first `valid` bytes are initialised, and nobody in the kernel writes to them. `valid` is
 ///   at most [`PAGE_SIZE`].
 pub(crate) struct SharedPage {
-    page: *mut bindings::page,
+    page: NonNull<bindings::page>,
     valid: usize,
 }
 
@@ -264,7 +272,7 @@ impl SharedPage {
     /// Returns another reference to the same page.
     pub(crate) fn share(&self) -> Self {
         // SAFETY: The page is valid by the type invariants.
-        unsafe { sys::zpipe_page_get(self.page) };
+        unsafe { sys::zpipe_page_get(self.page.as_ptr()) };
 
         // INVARIANT: The new object owns the new reference.
         Self {
@@ -273,8 +281,23 @@ impl SharedPage {
         }
     }
 
+    /// Makes it a [`BufferPage`] again, if nobody else refers to it. The error is the page itself.
+    pub(crate) fn into_own(self) -> Result<BufferPage, Self> {
+        // SAFETY: The page is valid by the type invariants.
+        if !unsafe { sys::zpipe_page_is_alone(self.page.as_ptr()) } {
+            return Err(self);
+        }
+        let valid = self.valid;
+        // INVARIANT: The new object owns the only reference. So nobody else has a pointer to the
+        // page, and nobody can get one. The first `valid` bytes are initialised.
+        Ok(BufferPage {
+            page: self.into_raw(),
+            valid,
+        })
+    }
+
     /// Returns the page; the caller now owns the reference.
-    pub(crate) fn into_raw(self) -> *mut bindings::page {
+    pub(crate) fn into_raw(self) -> NonNull<bindings::page> {
         let page = self.page;
 
         mem::forget(self);
@@ -292,7 +315,7 @@ impl SharedPage {
         let bytes = bytes.min(self.valid.saturating_sub(offset));
         // SAFETY: The page is valid as long as `self` is borrowed, and the range is within its
         // initialised bytes, to which nobody writes.
-        unsafe { parts.push(self.page, offset, bytes) }
+        unsafe { parts.push(self.page.as_ptr(), offset, bytes) }
     }
 
     /// Copies at most `bytes` valid bytes from `offset` to `dest`; returns how many. It stops short
@@ -310,7 +333,7 @@ impl SharedPage {
 
         // SAFETY: By the type invariants the page is valid and initialised up to `offset + bytes`,
         // and nobody writes to these bytes.
-        unsafe { dest.copy_from_page_atomic(self.page, offset, bytes) }
+        unsafe { dest.copy_from_page_atomic(self.page.as_ptr(), offset, bytes) }
     }
 }
 
@@ -318,6 +341,6 @@ impl Drop for SharedPage {
     fn drop(&mut self) {
         // SAFETY: By the type invariants this object owns a reference to a page of order 0, which
         // it gives up here.
-        unsafe { bindings::__free_pages(self.page, 0) };
+        unsafe { bindings::__free_pages(self.page.as_ptr(), 0) };
     }
 }

@@ -2,7 +2,7 @@
 
 //! Gifts and moves of pages of 4 KiB: they leave the memory of the current task, or enter it.
 
-use super::{Dest, Parts, Scratch};
+use super::{Dest, Scratch};
 use crate::sys;
 use core::{mem::size_of, ptr::NonNull};
 use kernel::{bindings, page::PAGE_SIZE, prelude::*};
@@ -155,31 +155,6 @@ impl SmallPages {
             if copied < step {
                 break;
             }
-        }
-        done
-    }
-
-    /// Adds the bytes from `offset` on, at most `bytes` of them, to `parts`, as far as there is
-    /// space. Returns how many it added. `offset` counts as in [`Self::drain_atomic`].
-    pub(crate) fn add_to<'p>(
-        &'p self,
-        parts: &mut Parts<'p>,
-        offset: usize,
-        bytes: usize,
-    ) -> usize {
-        let mut done = 0;
-
-        for page in self.pages.iter().skip(offset / PAGE_SIZE) {
-            let from = (offset + done) % PAGE_SIZE;
-            let step = (bytes - done).min(PAGE_SIZE - from);
-            let Some(page) = page else { break };
-            // SAFETY: By the type invariants it is a folio of one page, initialised, and nobody
-            // writes to it. The range is within the page.
-            let added = unsafe { parts.push(page.0.as_ptr(), from, step) };
-            if added == 0 {
-                break;
-            }
-            done += added;
         }
         done
     }

@@ -17,7 +17,16 @@ use crate::{
         wakeup::ReaderPolicy,
     },
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    time::{delay::fsleep, Delta},
+};
+
+/// Retry limit for a transfer that must not wait, and has closed the posted write.
+const REFILL_TRIES: u32 = 50;
+
+/// Time between two of these retries.
+const REFILL_SLEEP: Delta = Delta::from_micros(20);
 
 /// Sends the frames of `slots` home. It does so before writers are woken, so that these find them
 /// there.
@@ -54,6 +63,7 @@ impl Pipe {
     ) -> Result {
         let mut policy = ReaderPolicy::default();
         let mut inner = self.lock_to_read(&mut policy);
+        let mut tries = 0;
         let result = loop {
             let mut claimed = false;
             if claim.is_some() && inner.windows != 0 {
@@ -112,12 +122,20 @@ impl Pipe {
             }
             // Seats do not count as in view. Their writers fill them or give them up, whatever this
             // reader does.
-            let reserved = inner.ring.reserved();
-            let frames = self.huge().saturating_sub(reserved.into());
-            if has_view && (inner.ring.limit() + reserved == 0 || frames >= FRAMES_MAX) {
+            let seats = inner.seats();
+            let frames = self.huge().saturating_sub(seats.into());
+            if has_view && (inner.ring.limit() + seats == 0 || frames >= FRAMES_MAX) {
                 break Err(compat::no_buffers());
             }
             if request.nonblock() {
+                if claim.is_some() && inner.ring.is_posted() && tries < REFILL_TRIES {
+                    // The bytes were announced. The owner is about to put them into slots.
+                    tries += 1;
+                    self.unlock_and_wake(inner, &mut policy);
+                    fsleep(REFILL_SLEEP);
+                    inner = self.lock_to_read(&mut policy);
+                    continue;
+                }
                 break Err(EAGAIN);
             }
 
@@ -169,7 +187,11 @@ impl Pipe {
         take_frames(emptied);
         let mut inner = self.lock_to_read(&mut policy);
         // Nobody else takes a slot that is claimed.
-        let claim = match inner.ring.pop_held() {
+        let claim = match inner.ring.first() {
+            Some(Slot::Large(slot)) if slot.is_claimed() => inner.ring.pop_held(),
+            _ => None,
+        };
+        let claim = match claim {
             Some(Slot::Large(slot)) => Some(slot),
             _ => None,
         };
@@ -184,6 +206,31 @@ impl Pipe {
         self.end_claim(&inner);
         self.unlock_reader(inner, &mut policy, &mut gone, ReaderPolicy::end);
         claim
+    }
+
+    /// Waits a moment for the owner of the posted write, which was closed, to put bytes into slots.
+    /// False if there is none, or after [`REFILL_TRIES`] calls. Sleeps.
+    pub(crate) fn wait_for_refill(&self, tries: &mut u32) -> bool {
+        let waits = self.lock().ring.is_posted() && *tries < REFILL_TRIES;
+        if waits {
+            *tries += 1;
+            fsleep(REFILL_SLEEP);
+        }
+        waits
+    }
+
+    /// Waits until another reader's claim has ended. `ERESTARTSYS` after a fatal signal.
+    pub(crate) fn wait_claimed(&self) -> Result {
+        self.claim_wait.wait_killable(|| self.claimed.read() == 0)
+    }
+
+    /// Makes the first `slots` slots the pipe's own again, as far as nobody else refers to their
+    /// pages any more. Sleeps, but only for the lock.
+    pub(crate) fn unshare(&self, slots: usize) {
+        let mut inner = self.lock();
+        for n in 0..inner.ring.used().min(slots as u32) {
+            inner.ring.unshare(n);
+        }
     }
 
     /// Frees the held `slots`, which are empty.

@@ -24,6 +24,8 @@ pub(crate) enum Front {
     Taken(usize),
     /// Bytes that the caller could not take.
     Other,
+    /// Slots that another reader has claimed.
+    Claimed,
     /// No bytes, but there are writers.
     Empty,
     /// No bytes and no writers.
@@ -32,9 +34,12 @@ pub(crate) enum Front {
 
 impl Front {
     /// What was at the front of the pipe, after the caller has taken or copied `done` bytes.
-    fn of(inner: &Inner, done: usize) -> Self {
+    fn of(inner: &mut Inner, done: usize) -> Self {
         match done {
             1.. => Front::Taken(done),
+            0 if matches!(inner.ring.first(), Some(Slot::Large(slot)) if slot.is_claimed()) => {
+                Front::Claimed
+            }
             0 if !inner.ring.is_empty() => Front::Other,
             0 if inner.has_writers() => Front::Empty,
             0 => Front::End,
@@ -70,15 +75,17 @@ impl Pipe {
                 Front::Taken(bytes) => return Ok(bytes),
                 Front::End => return Ok(0),
                 Front::Other => match self.copy_to_real(request, to, max) {
+                    // There is a claim or a packet now.
+                    Err(EAGAIN) if self.snapshot().readable() => continue,
                     Err(EAGAIN) => (),
                     result => return result,
                 },
+                Front::Claimed => {
+                    // `splice_pipe_to_pipe()` would wait for the mutex of the pipe.
+                    to.unlocked(|| self.wait_claimed())?;
+                    continue;
+                }
                 Front::Empty => (),
-            }
-            if self.claimed.read() != 0 {
-                // `splice_pipe_to_pipe()` would wait for the mutex of the pipe.
-                to.unlocked(|| self.claim_wait.wait_killable(|| self.claimed.read() == 0))?;
-                continue;
             }
             if request.nonblock() {
                 return Err(EAGAIN);
@@ -114,7 +121,7 @@ impl Pipe {
             }
             pages += 1;
         }
-        let front = Front::of(&inner, done);
+        let front = Front::of(&mut inner, done);
         if done != 0 {
             inner.stats.read.count(done);
             inner.stats.pages_passed_on += pages;

@@ -3,6 +3,7 @@
 //! Writing from a real pipe, and writing pages that something else has filled.
 
 use crate::{
+    lock::Inner,
     mm::BufferPage,
     pipe::Pipe,
     real_pipe::RealPipe,
@@ -11,6 +12,7 @@ use crate::{
     sync::raise_sigpipe,
     zcore::{wakeup::WriterPolicy, PAGE_SIZE},
 };
+use core::mem;
 use kernel::prelude::*;
 
 impl Pipe {
@@ -37,6 +39,7 @@ impl Pipe {
             }
             match from.wait_for_data(done != 0 || request.nonblock()) {
                 Ok(true) => (),
+                Ok(false) if done == 0 => break self.check_readers(),
                 Ok(false) => break Ok(()),
                 Err(e) => break Err(e),
             }
@@ -46,7 +49,11 @@ impl Pipe {
                     kind: Some(kind),
                     ..request
                 };
-                parts.read(|source| self.write(request, source))
+                parts.read(|source| match kind {
+                    // A packet is not appended to another slot.
+                    Kind::Packet => self.write_on(request, parts.bytes(), source),
+                    Kind::Stream => self.write(request, source),
+                })
             });
             match wrote {
                 Ok(0) => break Ok(()),
@@ -66,6 +73,15 @@ impl Pipe {
         }
     }
 
+    /// `EPIPE`, with SIGPIPE, if the pipe has no reader: for a transfer that has no bytes.
+    pub(crate) fn check_readers(&self) -> Result {
+        if self.snapshot().ends.readers != 0 {
+            return Ok(());
+        }
+        raise_sigpipe();
+        Err(EPIPE)
+    }
+
     /// Reserves free slots: at least one, at most `max`. Waits for one unless the request does not
     /// wait. Sleeps.
     ///
@@ -81,6 +97,7 @@ impl Pipe {
             let mut slots = 0;
             while slots < max && inner.ring.reserve() {
                 slots += 1;
+                inner.reserved_pages += 1;
             }
             if slots != 0 {
                 return Ok(Reserved { pipe: self, slots });
@@ -109,6 +126,14 @@ impl Reserved<'_> {
         self.slots
     }
 
+    /// Frees the slots that are still reserved.
+    fn release(&mut self, inner: &mut Inner) {
+        for _ in 0..mem::take(&mut self.slots) {
+            inner.ring.release();
+            inner.reserved_pages -= 1;
+        }
+    }
+
     /// Puts the first `bytes` bytes of `pages` into the slots, behind all others. The other slots
     /// are free again. `pages` has at most as many pages as there are slots, and each but the last
     /// is full.
@@ -121,20 +146,21 @@ impl Reserved<'_> {
         for page in pages.into_iter().take(used) {
             let slot = Slot::of_page(page, 0, Kind::Stream);
             inner.ring.fill_reserved(slot);
+            inner.reserved_pages -= 1;
             self.slots -= 1;
         }
         if self.slots != 0 {
             // Writers that found no free slot may find one now.
             policy.waited();
         }
-        for _ in 0..core::mem::take(&mut self.slots) {
-            inner.ring.release();
-        }
+        self.release(&mut inner);
         inner.stats.write.count(bytes);
         let full = inner.ring.is_full();
+        let must_withdraw = inner.ring.posted_state().must_withdraw;
         drop(inner);
-        let polled = pipe.every_write_wakes();
-        pipe.wake(policy.end(bytes, full, polled));
+        let mut wakes = policy.end(bytes, full, pipe.every_write_wakes());
+        wakes.owner |= must_withdraw;
+        pipe.wake(wakes);
     }
 }
 
@@ -144,9 +170,7 @@ impl Drop for Reserved<'_> {
             return;
         }
         let mut inner = self.pipe.lock();
-        for _ in 0..self.slots {
-            inner.ring.release();
-        }
+        self.release(&mut inner);
         let posted = inner.ring.posted_state();
         let wakes = WriterPolicy::new(false).release_seat(inner.ring.is_full(), posted);
         drop(inner);

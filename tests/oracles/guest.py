@@ -221,6 +221,48 @@ def oracle_perf():
         """)
 
 
+def oracle_fuse():
+    """A FUSE file system that splices what is read and written, through pipes of its own."""
+    return scripted("fuse", r"""
+        mkdir source mnt
+        passthrough_ll -f -o source=$PWD/source,cache=never mnt &
+        server=$!
+        mounted() { grep -qF " $PWD/mnt fuse" /proc/self/mounts; }
+        for try in {1..100}; do
+            mounted && break
+            sleep 0.1
+        done
+        file=/usr/bin/python3.13
+        echo "= files: $(ls -A mnt 2>&1)"
+        echo "= mounted: $(mounted; echo $?)"
+        for size in 1000 4096 100000 1M; do
+            dd if=$file of=mnt/$size bs=$size status=none
+            echo "= written in $size: $? $(cmp $file source/$size && echo same)"
+            echo "= read in $size: $(dd if=mnt/$size bs=$size status=none | cmp $file - && echo same)"
+        done
+        dd if=$file of=mnt/1000 bs=5000 seek=3 count=2 conv=notrunc status=none
+        echo "= into the middle: $(sha256sum <source/1000) $(sha256sum <mnt/1000)"
+        printf x >mnt/small
+        echo "= small: $(cat mnt/small) $(stat -c %s source/small) $(cat mnt/none 2>&1)"
+        umount mnt
+        wait $server
+        echo "= status: $?"
+        """)
+
+
+def oracle_trace_cmd():
+    """trace-cmd, which splices the kernel's trace buffers through pipes into files. It uses
+    buffers of its own, because the others count pairs."""
+    return scripted("trace_cmd", r"""
+        trace-cmd record -B oracle -e syscalls:sys_enter_getppid -o trace.dat \
+            python3 -c 'import os; [os.getppid() for n in range(20000)]' >log 2>&1
+        echo "= recorded: $?"; cat log
+        trace-cmd report -i trace.dat >report 2>log
+        echo "= reported: $?"; cat log
+        echo "= events: $(grep -c sys_enter_getppid report)"
+        """)
+
+
 def differing(results):
     """The results that differ, by test: a tuple with the result of each kind."""
     names = results["pipe"].keys() | results["zpipe"].keys()

@@ -9,12 +9,13 @@
  */
 #include "kselftest_harness.h"
 
+#include "preload.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
@@ -22,37 +23,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/vfs.h>
-
-#include <linux/magic.h>
-#include <linux/zpipe.h>
-
-#define PAGE	4096
-#define FULL	(16 * PAGE)
-
-static bool zpipe_expected(void)
-{
-	const char *expect = getenv("ZPIPE_EXPECT");
-
-	return expect && strcmp(expect, "zpipe") == 0;
-}
-
-static long file_system(int fd)
-{
-	struct statfs fs;
-
-	return fstatfs(fd, &fs) ? -errno : (long)fs.f_type;
-}
-
-static long expected_file_system(void)
-{
-	return zpipe_expected() ? ZPIPE_SUPER_MAGIC : PIPEFS_MAGIC;
-}
-
-static long sys(long ret)
-{
-	return ret < 0 ? -errno : ret;
-}
 
 static int count_descriptors(void)
 {
@@ -63,43 +33,6 @@ static int count_descriptors(void)
 		count++;
 	closedir(dir);
 	return count;
-}
-
-static int buffered(int fd)
-{
-	int bytes = -1;
-
-	return ioctl(fd, FIONREAD, &bytes) ? -errno : bytes;
-}
-
-/* The byte that the stream has at @off. */
-static char byte_at(long off)
-{
-	return off * 7 + off / 251;
-}
-
-static bool is_stream(const char *buf, long off, long len)
-{
-	long i;
-
-	for (i = 0; i < len; i++)
-		if (buf[i] != byte_at(off + i))
-			return false;
-	return true;
-}
-
-static int make_file(long len)
-{
-	int fd = memfd_create("file", MFD_CLOEXEC);
-	char *buf = malloc(len);
-	long i;
-
-	for (i = 0; i < len; i++)
-		buf[i] = byte_at(i);
-	if (write(fd, buf, len) != len || lseek(fd, 0, SEEK_SET))
-		fd = -1;
-	free(buf);
-	return fd;
 }
 
 FIXTURE(pipe)
@@ -250,6 +183,9 @@ TEST_F(pipe, errno_of_success)
 	EXPECT_EQ(10, sendfile(self->fd[1], file, NULL, 10));
 	EXPECT_EQ(0, sendfile(self->fd[1], file, NULL, 10));
 	EXPECT_EQ(10, vmsplice(self->fd[1], &iov, 1, 0));
+	EXPECT_EQ(10, tee(self->fd[0], fd[1], 10, 0));
+	EXPECT_EQ(5, splice(self->fd[0], NULL, fd[1], NULL, 5, 0));
+	EXPECT_EQ(15, splice(fd[0], NULL, file, NULL, 20, 0));
 	EXPECT_EQ(10, vmsplice(self->fd[0], &iov, 1, 0));
 	EXPECT_EQ(ELOOP, errno);
 }
@@ -379,27 +315,29 @@ TEST_F(pipe, splice_to_a_file)
 {
 	int file = make_file(10);
 	off64_t off = 2;
-	bool zpipe = zpipe_expected();
 
 	ASSERT_EQ(10, write(self->fd[1], "0123456789", 10));
-	/* DIFFERENCE: the library refuses this, and no bytes are lost. */
-	EXPECT_EQ(zpipe ? -EINVAL : 4, sys(splice(self->fd[0], NULL, file, NULL, 4, 0)));
-	EXPECT_EQ(zpipe ? -EINVAL : 4, sys(splice(self->fd[0], NULL, file, &off, 4, 0)));
-	EXPECT_EQ(zpipe ? 10 : 2, buffered(self->fd[0]));
+	EXPECT_EQ(4, splice(self->fd[0], NULL, file, NULL, 4, 0));
+	EXPECT_EQ(4, lseek(file, 0, SEEK_CUR));
+	EXPECT_EQ(4, splice(self->fd[0], NULL, file, &off, 4, 0));
+	EXPECT_EQ(6, off);
+	EXPECT_EQ(2, buffered(self->fd[0]));
+	EXPECT_EQ(6, pread(file, self->buf, 6, 0));
+	EXPECT_EQ(0, memcmp(self->buf, "014567", 6));
 }
 
 TEST_F(pipe, splice_and_tee_between_pipes)
 {
-	bool zpipe = zpipe_expected();
 	int fd[2];
 
 	ASSERT_EQ(0, pipe(fd));
 	ASSERT_EQ(10, write(self->fd[1], "0123456789", 10));
-	/* DIFFERENCE: the library refuses this, and no bytes are lost. */
-	EXPECT_EQ(zpipe ? -EINVAL : 10, sys(tee(self->fd[0], fd[1], 20, 0)));
+	EXPECT_EQ(10, tee(self->fd[0], fd[1], 20, 0));
 	EXPECT_EQ(10, buffered(self->fd[0]));
-	EXPECT_EQ(zpipe ? -EINVAL : 4, sys(splice(self->fd[0], NULL, fd[1], NULL, 4, 0)));
-	EXPECT_EQ(zpipe ? 10 : 6, buffered(self->fd[0]));
+	EXPECT_EQ(4, splice(self->fd[0], NULL, fd[1], NULL, 4, 0));
+	EXPECT_EQ(6, buffered(self->fd[0]));
+	EXPECT_EQ(14, read(fd[0], self->buf, 100));
+	EXPECT_EQ(0, memcmp(self->buf, "01234567890123", 14));
 }
 
 TEST_F(pipe, sendfile_from_a_file)
@@ -415,9 +353,10 @@ TEST_F(pipe, sendfile_from_a_file)
 	EXPECT_TRUE(is_stream(self->buf, 50, 70));
 	EXPECT_TRUE(is_stream(self->buf + 70, 0, 70));
 
+	/* Without O_NONBLOCK it waits, see splices.c. */
 	off = 0;
-	EXPECT_EQ(FULL, sendfile(w, file, &off, 3 * FULL));
 	ASSERT_EQ(0, fcntl(w, F_SETFL, O_NONBLOCK));
+	EXPECT_EQ(FULL, sendfile(w, file, &off, 3 * FULL));
 	EXPECT_EQ(-EAGAIN, sys(sendfile(w, file, &off, 1)));
 	EXPECT_EQ(FULL, read(r, self->buf, 2 * FULL));
 	EXPECT_TRUE(is_stream(self->buf, 0, FULL));
@@ -574,7 +513,8 @@ static int wait_asleep(pid_t pid, bool polls)
 		line[len > 0 ? len : 0] = 0;
 		nr = strtol(line, &end, 10);
 		if (end != line &&
-		    (nr == SYS_poll || (!polls && (nr == SYS_vmsplice || nr == SYS_write))))
+		    (nr == SYS_poll ||
+		     (!polls && (nr == SYS_vmsplice || nr == SYS_pwritev2))))
 			return 0;
 		usleep(2000);
 	}

@@ -20,8 +20,10 @@
 #[cfg(not(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64")))]
 compile_error!("this is for x86-64 and the GNU C library");
 
-mod copy;
+mod memory;
+mod own;
 mod real;
+mod splice;
 
 use core::ffi::{c_int, c_uint, c_ulong};
 use libc::{iovec, off64_t, size_t, ssize_t};
@@ -78,18 +80,9 @@ pub unsafe extern "C" fn pipe2(fds: *mut c_int, flags: c_int) -> c_int {
     let known = libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_DIRECT;
     if flags & !known == 0 && !fds.is_null() {
         if let Ok(pair) = zpipe_uapi::pipe2(flags) {
-            // A bad address must cause an error, not a crash. The kernel checks it with a
-            // call that only writes eight bytes there.
-            let probe = [
-                libc::SIG_BLOCK as usize,
-                0,
-                fds as usize,
-                size_of_val(&pair),
-            ];
-            // SAFETY: By this function's safety requirements; the call blocks no signal.
-            if unsafe { sys::call(libc::SYS_rt_sigprocmask, probe) }.is_ok() {
-                // SAFETY: The kernel could write there.
-                unsafe { fds.cast::<[c_int; 2]>().write_unaligned(pair) };
+            // A bad address must cause an error, not a crash.
+            // SAFETY: By this function's safety requirements.
+            if unsafe { splice::store(fds.cast::<[c_int; 2]>(), pair) }.is_ok() {
                 return 0;
             }
             pair.map(sys::close);
@@ -149,7 +142,7 @@ unsafe fn capacity(fd: c_int, command: c_int, arg: c_ulong) -> c_int {
     returned(bytes.map(|bytes| bytes as usize), before) as c_int
 }
 
-/// Replaces sendfile(2): copies if it is from a file to a zpipe.
+/// Replaces sendfile(2): where the kernel refuses, a command of the module does it.
 ///
 /// # Safety
 ///
@@ -164,11 +157,11 @@ pub unsafe extern "C" fn sendfile(
     let before = errno();
     // SAFETY: By this function's safety requirements.
     let ret = unsafe { real::sendfile(out, from, offset, count) };
-    if ret != -1 || errno() != libc::EINVAL || !is_zpipe(out) {
+    if ret != -1 || errno() != libc::EINVAL {
         return ret;
     }
     // SAFETY: The kernel read `offset` before it refused the descriptors.
-    let moved = unsafe { copy::from_file(from, offset, out, count, false) };
+    let moved = unsafe { splice::sendfile(out, from, offset, count) };
     returned(moved, before)
 }
 
@@ -188,9 +181,7 @@ pub unsafe extern "C" fn sendfile64(
     unsafe { sendfile(out, from, offset, count) }
 }
 
-/// Replaces splice(2): copies if it is from a file to a zpipe. Any other splice with a
-/// zpipe stays EINVAL: bytes that were read from a pipe could not be returned to it if the
-/// other side refused them.
+/// Replaces splice(2): where the kernel refuses, a command of the module does it.
 ///
 /// # Safety
 ///
@@ -207,20 +198,30 @@ pub unsafe extern "C" fn splice(
     let before = errno();
     // SAFETY: By this function's safety requirements.
     let ret = unsafe { real::splice(from, off_from, out, off_out, len, flags) };
-    if ret != -1 || errno() != libc::EINVAL || flags & !copy::SPLICE_F_ALL != 0 {
+    let refused = matches!(errno(), libc::EINVAL | libc::EBADF | libc::EFAULT);
+    if ret != -1 || !refused || flags & !splice::SPLICE_F_ALL != 0 {
         return ret;
     }
-    // A pipe has no offset.
-    if (!off_out.is_null() && is_zpipe(out)) || (!off_from.is_null() && is_zpipe(from)) {
-        return returned(Err(Errno(libc::ESPIPE)), before);
-    }
-    if !is_zpipe(out) {
-        return ret;
-    }
-    let nonblock = flags & libc::SPLICE_F_NONBLOCK != 0;
-    // SAFETY: The kernel read `off_from` before it refused the descriptors.
-    let moved = unsafe { copy::from_file(from, off_from, out, len, nonblock) };
+    let refused = Errno(errno());
+    // SAFETY: The kernel read the offsets before it refused the descriptors with EINVAL.
+    let moved = unsafe { splice::splice(from, off_from, out, off_out, len, flags, refused) };
     returned(moved, before)
+}
+
+/// Replaces tee(2): where the kernel refuses, a command of the module does it.
+///
+/// # Safety
+///
+/// As the C library's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tee(from: c_int, out: c_int, len: size_t, flags: c_uint) -> ssize_t {
+    let before = errno();
+    // SAFETY: By this function's safety requirements.
+    let ret = unsafe { real::tee(from, out, len, flags) };
+    if ret != -1 || errno() != libc::EINVAL || flags & !splice::SPLICE_F_ALL != 0 {
+        return ret;
+    }
+    returned(splice::tee(from, out, len, flags), before)
 }
 
 /// Replaces vmsplice(2): copies, in both directions.
@@ -242,7 +243,7 @@ pub unsafe extern "C" fn vmsplice(
         return ret;
     }
     let nonblock = flags & libc::SPLICE_F_NONBLOCK != 0;
-    // SAFETY: The kernel read the segments before it refused the descriptor.
-    let moved = unsafe { copy::memory(fd, iov, segments, nonblock) };
+    // SAFETY: The kernel read the segments before it refused the descriptor, unless that is O_PATH.
+    let moved = unsafe { memory::vmsplice(fd, iov, segments, nonblock) };
     returned(moved, before)
 }

@@ -34,6 +34,7 @@ type Name = AtomicPtr<c_void>;
 static PIPE2: Name = AtomicPtr::new(null_mut());
 static SENDFILE: Name = AtomicPtr::new(null_mut());
 static SPLICE: Name = AtomicPtr::new(null_mut());
+static TEE: Name = AtomicPtr::new(null_mut());
 static VMSPLICE: Name = AtomicPtr::new(null_mut());
 
 extern "C" fn find_all() {
@@ -45,6 +46,7 @@ extern "C" fn find_all() {
     find(&PIPE2, c"pipe2");
     find(&SENDFILE, c"sendfile");
     find(&SPLICE, c"splice");
+    find(&TEE, c"tee");
     find(&VMSPLICE, c"vmsplice");
 }
 
@@ -81,5 +83,7 @@ real!(SENDFILE, SYS_sendfile,
 real!(SPLICE, SYS_splice,
     splice(from: c_int, off_from: *mut off64_t, out: c_int, off_out: *mut off64_t,
         len: size_t, flags: c_uint) -> ssize_t);
+real!(TEE, SYS_tee,
+    tee(from: c_int, out: c_int, len: size_t, flags: c_uint) -> ssize_t);
 real!(VMSPLICE, SYS_vmsplice,
     vmsplice(fd: c_int, iov: *const iovec, segments: size_t, flags: c_uint) -> ssize_t);

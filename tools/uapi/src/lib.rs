@@ -117,6 +117,84 @@ pub fn set_capacity(fd: c_int, bytes: u64) -> Result<u64, Errno> {
     capacity::<{ bindings::SET_CAPACITY }>(fd, bytes)
 }
 
+/// A flag of the commands that transfer bytes: do not wait for data or free space.
+pub const NONBLOCK: u32 = bindings::ZPIPE_NONBLOCK;
+
+/// A flag of [`splice_to`]: more bytes will follow soon.
+pub const MORE: u32 = bindings::ZPIPE_SPLICE_MORE;
+
+fn transfer<const COMMAND: u32>(
+    end: c_int,
+    other: c_int,
+    offset: Option<&mut u64>,
+    bytes: usize,
+    flags: u32,
+) -> Result<usize, Errno> {
+    let at = if offset.is_some() {
+        bindings::ZPIPE_SPLICE_AT
+    } else {
+        0
+    };
+    let mut args = bindings::zpipe_splice {
+        size: size_of::<bindings::zpipe_splice>() as u32,
+        flags: flags | at,
+        fd: other,
+        side: 0,
+        offset: offset.as_deref().copied().unwrap_or(0),
+        bytes: bytes as u64,
+    };
+    // SAFETY: All three commands take this struct.
+    unsafe { sys::ioctl::<COMMAND, _>(end, &mut args)? };
+    if let Some(offset) = offset {
+        *offset = args.offset;
+    }
+    Ok(args.bytes as usize)
+}
+
+/// Transfers at most `bytes` bytes from a zpipe to a file, and returns their number. With an
+/// offset, it writes there, and moves the offset on. Ask [`is_zpipe`] first, as for
+/// [`get_capacity`].
+///
+/// # Errors
+///
+/// As splice(2). ENOTTY if the module is too old for it.
+pub fn splice_to(
+    end: c_int,
+    file: c_int,
+    offset: Option<&mut u64>,
+    bytes: usize,
+    flags: u32,
+) -> Result<usize, Errno> {
+    transfer::<{ bindings::SPLICE_TO }>(end, file, offset, bytes, flags)
+}
+
+/// Transfers at most `bytes` bytes from a file to a zpipe, and returns their number. With an
+/// offset, it reads from there, and moves the offset on. Ask [`is_zpipe`] first, as for
+/// [`get_capacity`].
+///
+/// # Errors
+///
+/// As splice(2). ENOTTY if the module is too old for it.
+pub fn splice_from(
+    end: c_int,
+    file: c_int,
+    offset: Option<&mut u64>,
+    bytes: usize,
+    flags: u32,
+) -> Result<usize, Errno> {
+    transfer::<{ bindings::SPLICE_FROM }>(end, file, offset, bytes, flags)
+}
+
+/// Copies at most `bytes` bytes from a zpipe to another one, and returns their number. It
+/// removes none. Ask [`is_zpipe`] first, as for [`get_capacity`].
+///
+/// # Errors
+///
+/// As tee(2). ENOTTY if the module is too old for it.
+pub fn tee(end: c_int, other: c_int, bytes: usize, flags: u32) -> Result<usize, Errno> {
+    transfer::<{ bindings::TEE }>(end, other, None, bytes, flags)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,8 +204,12 @@ mod tests {
         assert_eq!(bindings::PIPE2, 0xe900);
         assert_eq!(bindings::GET_CAPACITY, 0xe910);
         assert_eq!(bindings::SET_CAPACITY, 0xe911);
+        assert_eq!(bindings::SPLICE_TO, 0xe928);
+        assert_eq!(bindings::SPLICE_FROM, 0xe929);
+        assert_eq!(bindings::TEE, 0xe92a);
         assert_eq!(size_of::<bindings::zpipe_pipe2>(), 16);
         assert_eq!(size_of::<bindings::zpipe_capacity>(), 16);
+        assert_eq!(size_of::<bindings::zpipe_splice>(), 32);
     }
 
     #[test]
@@ -154,11 +236,22 @@ mod tests {
     }
 
     #[test]
-    fn new_memory_contains_zeros() {
-        let memory = sys::Memory::new(10000).unwrap();
-        // SAFETY: That many bytes were mapped.
-        let bytes = unsafe { core::slice::from_raw_parts(memory.base.cast::<u8>(), memory.len) };
-        assert!(bytes.len() == 10000 && bytes.iter().all(|byte| *byte == 0));
+    fn transfers_between_pipes_of_the_kernel() {
+        let [read, write] = sys::pipe().unwrap();
+        let [again, out] = sys::pipe().unwrap();
+
+        assert!(sys::is_pipe(read) && sys::is_pipe(write));
+        assert_eq!(sys::tee(read, out, 10, true), Err(Errno(libc::EAGAIN)));
+        let args = [write as usize, c"hello".as_ptr() as usize, 5];
+        // SAFETY: It reads five bytes.
+        assert_eq!(unsafe { sys::call(libc::SYS_write, args) }, Ok(5));
+        assert_eq!(sys::tee(read, out, 3, true), Ok(3));
+        assert_eq!(sys::splice(read, out, 10, false), Ok(5));
+        assert_eq!(sys::splice(again, write, 10, false), Ok(8));
+        sys::set_status_flags(read, libc::O_NONBLOCK).unwrap();
+        let flags = sys::status_flags(read).unwrap();
+        assert_eq!(flags & libc::O_NONBLOCK, libc::O_NONBLOCK);
+        [read, write, again, out].map(sys::close);
     }
 
     #[test]
@@ -171,7 +264,7 @@ mod tests {
         assert!(!is_zpipe(fds[0]) && !is_zpipe(fds[1]));
         fds.map(sys::close);
         let null = sys::open(c"/dev/null", libc::O_RDWR | libc::O_CLOEXEC).unwrap();
-        assert!(!is_zpipe(null));
+        assert!(!is_zpipe(null) && !sys::is_pipe(null) && !sys::is_pipe(-1));
         sys::close(null);
     }
 }

@@ -9,8 +9,7 @@
 
 use core::{
     arch::asm,
-    ffi::{CStr, c_int, c_long, c_void},
-    ptr::null_mut,
+    ffi::{CStr, c_int, c_long},
 };
 use rustix::{
     event::{PollFd, PollFlags},
@@ -18,7 +17,7 @@ use rustix::{
     fs::{CWD, Mode, OFlags},
     io::DupFlags,
     ioctl::{BadOpcode, Updater},
-    mm::{MapFlags, ProtFlags},
+    pipe::{PipeFlags, SpliceFlags},
 };
 
 /// An error number.
@@ -180,6 +179,60 @@ pub fn status_flags(fd: c_int) -> Result<c_int, Errno> {
     Ok(rustix::fs::fcntl_getfl(borrow(fd)?)?.bits() as c_int)
 }
 
+/// `F_SETFL` of fcntl(2).
+///
+/// # Errors
+///
+/// As fcntl(2).
+pub fn set_status_flags(fd: c_int, flags: c_int) -> Result<(), Errno> {
+    let flags = OFlags::from_bits_retain(flags as u32);
+    Ok(rustix::fs::fcntl_setfl(borrow(fd)?, flags)?)
+}
+
+/// Makes a pipe of the kernel: the read end, then the write end. Both have `O_CLOEXEC`.
+///
+/// # Errors
+///
+/// As pipe2(2).
+pub fn pipe() -> Result<[c_int; 2], Errno> {
+    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    Ok([read, write].map(IntoRawFd::into_raw_fd))
+}
+
+/// Returns true if this is an open descriptor of a pipe or FIFO of the kernel's own.
+pub fn is_pipe(fd: c_int) -> bool {
+    borrow(fd).is_ok_and(|fd| rustix::pipe::fcntl_getpipe_size(fd).is_ok())
+}
+
+fn splice_flags(nonblock: bool) -> SpliceFlags {
+    if nonblock {
+        SpliceFlags::NONBLOCK
+    } else {
+        SpliceFlags::empty()
+    }
+}
+
+/// splice(2) without offsets.
+///
+/// # Errors
+///
+/// As splice(2).
+pub fn splice(from: c_int, out: c_int, len: usize, nonblock: bool) -> Result<usize, Errno> {
+    let (from, out) = (borrow(from)?, borrow(out)?);
+    let flags = splice_flags(nonblock);
+    Ok(rustix::pipe::splice(from, None, out, None, len, flags)?)
+}
+
+/// tee(2).
+///
+/// # Errors
+///
+/// As tee(2).
+pub fn tee(from: c_int, out: c_int, len: usize, nonblock: bool) -> Result<usize, Errno> {
+    let (from, out) = (borrow(from)?, borrow(out)?);
+    Ok(rustix::pipe::tee(from, out, len, splice_flags(nonblock))?)
+}
+
 /// poll(2) of one descriptor, without a time limit.
 ///
 /// # Errors
@@ -190,34 +243,4 @@ pub fn poll(fd: c_int, events: i16) -> Result<(), Errno> {
     let events = PollFlags::from_bits_retain(events as u16);
     rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, events)], -1)?;
     Ok(())
-}
-
-/// New memory that contains zeros.
-pub struct Memory {
-    /// Its address.
-    pub base: *mut c_void,
-    /// Its length in bytes.
-    pub len: usize,
-}
-
-impl Memory {
-    /// Maps `len` bytes.
-    ///
-    /// # Errors
-    ///
-    /// As mmap(2).
-    pub fn new(len: usize) -> Result<Self, Errno> {
-        let access = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: The kernel chooses an address at which nothing is mapped.
-        let base =
-            unsafe { rustix::mm::mmap_anonymous(null_mut(), len, access, MapFlags::PRIVATE)? };
-        Ok(Self { base, len })
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: `new` mapped it, and nothing uses it any more.
-        let _ = unsafe { rustix::mm::munmap(self.base, self.len) };
-    }
 }
