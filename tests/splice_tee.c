@@ -364,8 +364,9 @@ TEST_F_TIMEOUT(two, order_of_two_transfers, TIMEOUT)
 TEST_F_TIMEOUT(two, same_pipe_einval, TIMEOUT)
 {
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
-	EACH_WAY
+	EACH_WAY {
 		EXPECT_EQ(-EINVAL, by(how, &self->e, &self->e, 10, ZPIPE_NONBLOCK));
+	}
 	EXPECT_EQ(10, stream_read(self->e.fd[0], 0, 20));
 }
 
