@@ -428,7 +428,7 @@ TEST_F_TIMEOUT(from, random_steps, TIMEOUT)
 	bool direct = false;
 	int i, j, k;
 
-	ASSERT_EQ(0, way_make(&o, PIPE, true));
+	ASSERT_EQ(0, way_make(&o, true, PIPE));
 	for (j = 0; j < 2; j++)
 		for (k = 0; k < 2; k++) {
 			ASSERT_EQ(0, set_nonblock(both[j]->in->fd[k], true));

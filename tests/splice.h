@@ -22,7 +22,7 @@ struct way {
 	struct ends *out;	/* the destination: its write end is spliced to */
 };
 
-static inline int way_make(struct way *w, enum kind kind, bool from)
+static inline int way_make(struct way *w, bool from, enum kind kind)
 {
 	int ret = ends_make(&w->e, kind);
 
@@ -113,7 +113,7 @@ FIXTURE_VARIANT_ADD(from, znode) { .kind = ZNODE };
 
 FIXTURE_SETUP(from)
 {
-	ASSERT_EQ(0, way_make(&self->w, variant->kind, true));
+	ASSERT_EQ(0, way_make(&self->w, true, variant->kind));
 }
 
 FIXTURE_TEARDOWN(from)
@@ -137,7 +137,7 @@ FIXTURE_VARIANT_ADD(into, znode) { .kind = ZNODE };
 
 FIXTURE_SETUP(into)
 {
-	ASSERT_EQ(0, way_make(&self->w, variant->kind, false));
+	ASSERT_EQ(0, way_make(&self->w, false, variant->kind));
 }
 
 FIXTURE_TEARDOWN(into)
@@ -146,17 +146,20 @@ FIXTURE_TEARDOWN(into)
 }
 #pragma GCC diagnostic pop
 
-/* A test that makes the same assertions in both directions, about its parameter w. */
-#define BOTH_WAYS(name)							\
-static void test_##name(struct __test_metadata *_metadata, struct way *w); \
-TEST_F_TIMEOUT(from, name, TIMEOUT)					\
+/*
+ * A test that makes the same assertions in both directions, about its parameter w. The argument is
+ * the name.
+ */
+#define BOTH_WAYS(...)							\
+static void test_##__VA_ARGS__(struct __test_metadata *_metadata, struct way *w); \
+TEST_F_TIMEOUT(from, __VA_ARGS__, TIMEOUT)				\
 {									\
-	test_##name(_metadata, &self->w);				\
+	test_##__VA_ARGS__(_metadata, &self->w);			\
 }									\
-TEST_F_TIMEOUT(into, name, TIMEOUT)					\
+TEST_F_TIMEOUT(into, __VA_ARGS__, TIMEOUT)				\
 {									\
-	test_##name(_metadata, &self->w);				\
+	test_##__VA_ARGS__(_metadata, &self->w);			\
 }									\
-static void test_##name(struct __test_metadata *_metadata, struct way *w)
+static void test_##__VA_ARGS__(struct __test_metadata *_metadata, struct way *w)
 
 #endif /* ZPIPE_TESTS_SPLICE_H */

@@ -9,11 +9,11 @@
 #include <sys/resource.h>
 
 /* Runs the rest of the test for a file on tmpfs, and for a memfd. */
-#define EACH_FILE(memfd)	for (int memfd = 0; memfd < 2; memfd++)
+#define EACH_FILE	for (int memfd = 0; memfd < 2; memfd++)
 
 TEST_F_TIMEOUT(all, to_the_position, TIMEOUT)
 {
-	EACH_FILE(memfd) {
+	EACH_FILE {
 		int fd = new_file(memfd);
 
 		ASSERT_EQ(10000, stream_write(self->e.fd[1], 0, 10000));
@@ -32,7 +32,7 @@ TEST_F_TIMEOUT(all, to_the_position, TIMEOUT)
 
 TEST_F_TIMEOUT(all, to_an_offset, TIMEOUT)
 {
-	EACH_FILE(memfd) {
+	EACH_FILE {
 		int fd = file_of(memfd, 3 * PAGE);
 		loff_t off = PAGE + 1;
 
@@ -57,7 +57,7 @@ TEST_F_TIMEOUT(all, to_an_offset, TIMEOUT)
 
 TEST_F_TIMEOUT(all, from_the_position, TIMEOUT)
 {
-	EACH_FILE(memfd) {
+	EACH_FILE {
 		int fd = file_of(memfd, 10000);
 
 		EXPECT_EQ(3000, from(&self->e, fd, 3000, 0));
@@ -76,7 +76,7 @@ TEST_F_TIMEOUT(all, from_the_position, TIMEOUT)
 
 TEST_F_TIMEOUT(all, from_an_offset, TIMEOUT)
 {
-	EACH_FILE(memfd) {
+	EACH_FILE {
 		int fd = file_of(memfd, 10000);
 		loff_t off = PAGE + 1;
 
@@ -100,7 +100,7 @@ TEST_F_TIMEOUT(all, bytes_are_exact, TIMEOUT)
 	static const size_t lens[] = { 1, 100, PAGE - 1, PAGE, PAGE + 1, 20000, FULL };
 	unsigned int i, j;
 
-	EACH_FILE(memfd) {
+	EACH_FILE {
 		for (i = 0; i < ARRAY_SIZE(lens); i++) {
 			for (j = 0; j < ARRAY_SIZE(lens); j++) {
 				int fd = new_file(memfd);
@@ -230,7 +230,7 @@ TEST_F_TIMEOUT(all, hole_of_a_file, TIMEOUT)
 {
 	static char zeros[3 * PAGE], got[4 * PAGE];
 
-	EACH_FILE(memfd) {
+	EACH_FILE {
 		int fd = new_file(memfd);
 
 		ASSERT_EQ(0, ftruncate(fd, 3 * PAGE));

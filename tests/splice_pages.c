@@ -276,7 +276,7 @@ TEST_F_TIMEOUT(from, gifted_small_pages, TIMEOUT)
 	}
 }
 
-/* A frame that was committed, or lent, is spliced. Then its place in the window gets other bytes. */
+/* A committed or lent frame is spliced. Then its place in the window gets other bytes. */
 static void frames(struct __test_metadata *_metadata, struct ends *e, unsigned int flags)
 {
 	struct window w = flags ? lending_window(e, 1) : write_window(e, 1);

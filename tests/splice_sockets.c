@@ -9,8 +9,9 @@
 #include <sys/socket.h>
 
 /* Runs the rest of the test for both kinds of sockets. s[0] belongs to the peer. */
-#define EACH_SOCKET(s)							\
-	for (int tcp = 0, s[2]; tcp < 2 && !connect_sockets(tcp, s); close(s[0]), close(s[1]), tcp++)
+#define EACH_SOCKET							\
+	for (int tcp = 0, s[2]; tcp < 2 && !connect_sockets(tcp, s);	\
+	     close(s[0]), close(s[1]), tcp++)
 
 static int connect_sockets(bool tcp, int s[2])
 {
@@ -38,7 +39,7 @@ TEST_F_TIMEOUT(all, bytes_to_a_socket, TIMEOUT)
 	unsigned int i;
 	long n, done;
 
-	EACH_SOCKET(s) {
+	EACH_SOCKET {
 		for (i = 0; i < ARRAY_SIZE(lens); i++) {
 			ASSERT_EQ(lens[i], stream_write(self->e.fd[1], 0, lens[i]));
 			for (done = 0; done < lens[i]; done += n) {
@@ -61,7 +62,7 @@ TEST_F_TIMEOUT(all, bytes_from_a_socket, TIMEOUT)
 	struct child c;
 	long n, done;
 
-	EACH_SOCKET(s) {
+	EACH_SOCKET {
 		for (i = 0; i < ARRAY_SIZE(lens); i++) {
 			ASSERT_EQ(lens[i], stream_write(s[0], 0, lens[i]));
 			for (done = 0; done < lens[i]; done += n) {
@@ -89,7 +90,7 @@ TEST_F_TIMEOUT(all, offset_in_a_socket_einval, TIMEOUT)
 {
 	loff_t off = 0;
 
-	EACH_SOCKET(s) {
+	EACH_SOCKET {
 		ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 		EXPECT_EQ(-EINVAL, transfer_at(&self->e, TO, s[1], &off, 10, 0));
 		EXPECT_EQ(-EINVAL, transfer_at(&self->e, FROM, s[1], &off, 10, 0));
@@ -101,7 +102,7 @@ TEST_F_TIMEOUT(all, offset_in_a_socket_einval, TIMEOUT)
 TEST_F_TIMEOUT(all, closed_socket_epipe, TIMEOUT)
 {
 	catch_signal(SIGPIPE, 0);
-	EACH_SOCKET(s) {
+	EACH_SOCKET {
 		signals_seen = 0;
 		if (tcp)
 			shutdown(s[1], SHUT_WR);
@@ -118,7 +119,7 @@ TEST_F_TIMEOUT(all, closed_socket_epipe, TIMEOUT)
 /* Sends until the socket is full, and receives all of it. */
 TEST_F_TIMEOUT(all, full_nonblocking_socket, TIMEOUT)
 {
-	EACH_SOCKET(s) {
+	EACH_SOCKET {
 		long in = 0, sent = 0, n = 0, left;
 		int size = 20000;
 
@@ -180,7 +181,7 @@ TEST_F_TIMEOUT(all, killed_in_a_socket, TIMEOUT)
 
 	catch_signal(SIGUSR1, 0);
 	for (sig = 0; sig < 2; sig++) {
-		EACH_SOCKET(s) {
+		EACH_SOCKET {
 			long in, left;
 			struct child c;
 
@@ -227,7 +228,7 @@ TEST_F_TIMEOUT(all, others_beside_a_full_socket, TIMEOUT)
 {
 	bool zpipe = is_zpipe(variant->kind);
 
-	EACH_SOCKET(s) {
+	EACH_SOCKET {
 		struct child c, other;
 		blocked_in(_metadata, &self->e, s, &c);
 		child_run(&other, use_pipe, &self->e);
@@ -253,7 +254,7 @@ TEST_F_TIMEOUT(all, end_of_file_beside_a_full_socket, TIMEOUT)
 {
 	if (!is_zpipe(variant->kind))
 		SKIP(return, "to close an end would take the mutex");
-	EACH_SOCKET(s) {
+	EACH_SOCKET {
 		struct child c, reader;
 		struct ends e;
 
@@ -261,7 +262,7 @@ TEST_F_TIMEOUT(all, end_of_file_beside_a_full_socket, TIMEOUT)
 		ASSERT_EQ(0, open_ends(&e, 0));
 		blocked_in(_metadata, &e, s, &c);
 		close_end(&e, 1);
-		/* The transfer has bytes that nobody has read yet. The reader waits, and can be killed. */
+		/* The transfer has bytes that nobody has read yet. A reader waits. */
 		child_read(&reader, &e, FULL);
 		EXPECT_TRUE(eventually(task_state(reader.pid) == 'D'))
 			TH_LOG("the reader got %ld", reader.report->ret);
@@ -329,7 +330,7 @@ TEST_F_TIMEOUT(all, pages_in_a_socket_do_not_change, TIMEOUT)
 	static unsigned char bytes[PAGE];
 	int i, rounds = is_zpipe(variant->kind) ? 20000 : 200;
 
-	EACH_SOCKET(s) {
+	EACH_SOCKET {
 		ASSERT_EQ(8 * PAGE, stream_write(self->e.fd[1], 0, 8 * PAGE));
 		ASSERT_EQ(8 * PAGE, to(&self->e, s[1], 8 * PAGE, 0));
 		memset(bytes, 0xee, sizeof(bytes));
@@ -344,7 +345,7 @@ TEST_F_TIMEOUT(all, pages_in_a_socket_do_not_change, TIMEOUT)
 /* A blocked large write goes through a socket into another pipe. */
 TEST_F_TIMEOUT(all, large_write_through_a_socket, TIMEOUT)
 {
-	EACH_SOCKET(s) {
+	EACH_SOCKET {
 		long in = 0, out = 0, n = 0;
 		struct child c;
 		struct ends e;

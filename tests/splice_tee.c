@@ -67,14 +67,14 @@ static long by(enum how how, struct ends *e, struct ends *other, size_t len, uns
 	}
 }
 
-#define EACH_WAY(how)	for (enum how how = BY_TO; how <= BY_TEE; how++)
+#define EACH_WAY	for (enum how how = BY_TO; how <= BY_TEE; how++)
 
 TEST_F_TIMEOUT(two, bytes_are_exact, TIMEOUT)
 {
 	static const size_t lens[] = { 1, 100, PAGE - 1, PAGE, PAGE + 1, 20000, FULL };
 	unsigned int i, j;
 
-	EACH_WAY(how) {
+	EACH_WAY {
 		for (i = 0; i < ARRAY_SIZE(lens); i++) {
 			for (j = 0; j < ARRAY_SIZE(lens); j++) {
 				size_t want = lens[i] < lens[j] ? lens[i] : lens[j];
@@ -96,19 +96,20 @@ TEST_F_TIMEOUT(two, bytes_are_exact, TIMEOUT)
 
 TEST_F_TIMEOUT(two, as_far_as_slots_are_free, TIMEOUT)
 {
-	EACH_WAY(how) {
+	EACH_WAY {
 		ASSERT_EQ(FULL - 2 * PAGE, stream_write(self->other.fd[1], 0, FULL - 2 * PAGE));
 		ASSERT_EQ(3 * PAGE, stream_write(self->e.fd[1], FULL - 2 * PAGE, 3 * PAGE));
 		EXPECT_EQ(2 * PAGE, by(how, &self->e, &self->other, FULL, 0));
 		EXPECT_EQ(-EAGAIN, by(how, &self->e, &self->other, FULL, ZPIPE_NONBLOCK));
 		EXPECT_EQ(FULL, stream_read(self->other.fd[0], 0, 2 * FULL));
-		EXPECT_EQ(how == BY_TEE ? 3 * PAGE : PAGE, sys(read(self->e.fd[0], malloc(FULL), FULL)));
+		EXPECT_EQ(how == BY_TEE ? 3 * PAGE : PAGE,
+			  sys(read(self->e.fd[0], malloc(FULL), FULL)));
 	}
 }
 
 TEST_F_TIMEOUT(two, eagain_and_end_of_file, TIMEOUT)
 {
-	EACH_WAY(how) {
+	EACH_WAY {
 		EXPECT_EQ(-EAGAIN, by(how, &self->e, &self->other, 10, ZPIPE_NONBLOCK));
 		EXPECT_SIDE(how == BY_FROM ? ZPIPE_SIDE_FILE : ZPIPE_SIDE_PIPE);
 		ASSERT_EQ(FULL, stream_write(self->other.fd[1], 0, FULL));
@@ -119,7 +120,7 @@ TEST_F_TIMEOUT(two, eagain_and_end_of_file, TIMEOUT)
 		ASSERT_EQ(FULL, stream_read(self->other.fd[0], 0, FULL));
 	}
 	close_end(&self->e, 1);
-	EACH_WAY(how) {
+	EACH_WAY {
 		EXPECT_EQ(0, by(how, &self->e, &self->other, 10, 0));
 		EXPECT_EQ(0, by(how, &self->e, &self->other, 10, ZPIPE_NONBLOCK));
 	}
@@ -128,7 +129,7 @@ TEST_F_TIMEOUT(two, eagain_and_end_of_file, TIMEOUT)
 /* O_NONBLOCK of either file counts. */
 TEST_F_TIMEOUT(two, o_nonblock, TIMEOUT)
 {
-	EACH_WAY(how) {
+	EACH_WAY {
 		ASSERT_EQ(0, set_nonblock(self->e.fd[0], true));
 		EXPECT_EQ(-EAGAIN, by(how, &self->e, &self->other, 10, 0));
 		ASSERT_EQ(0, set_nonblock(self->e.fd[0], false));
@@ -147,7 +148,7 @@ TEST_F_TIMEOUT(two, epipe, TIMEOUT)
 	catch_signal(SIGPIPE, 0);
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
 	close_end(&self->other, 0);
-	EACH_WAY(how) {
+	EACH_WAY {
 		signals_seen = 0;
 		EXPECT_EQ(-EPIPE, by(how, &self->e, &self->other, 10, 0));
 		EXPECT_EQ(1, signals_seen);
@@ -182,7 +183,7 @@ static void child_by(struct child *c, struct transfer *t, size_t len)
 TEST_F_TIMEOUT(two, waits, TIMEOUT)
 {
 	catch_signal(SIGUSR1, 0);
-	EACH_WAY(how) {
+	EACH_WAY {
 		struct transfer t = { &self->e, &self->other, how };
 		struct child c;
 
@@ -218,7 +219,7 @@ TEST_F_TIMEOUT(two, waits, TIMEOUT)
 /* Announced bytes of a blocked write are transferred without waiting. */
 TEST_F_TIMEOUT(two, announced_bytes_without_waiting, TIMEOUT)
 {
-	EACH_WAY(how) {
+	EACH_WAY {
 		struct child c;
 		long n;
 
@@ -324,11 +325,13 @@ TEST_F_TIMEOUT(two, opposite_directions, TIMEOUT)
 static long transfer_on(struct child *c)
 {
 	struct transfer *t = c->arg;
+	long ret;
 
 	close(t->e->fd[1]);
 	close(t->other->fd[0]);
-	while (by(t->how, t->e, t->other, 5000, 0) > 0)
-		;
+	do
+		ret = by(t->how, t->e, t->other, 5000, 0);
+	while (ret > 0);
 	return 0;
 }
 
@@ -361,18 +364,21 @@ TEST_F_TIMEOUT(two, order_of_two_transfers, TIMEOUT)
 TEST_F_TIMEOUT(two, same_pipe_einval, TIMEOUT)
 {
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
-	EACH_WAY(how)
+	EACH_WAY {
 		EXPECT_EQ(-EINVAL, by(how, &self->e, &self->e, 10, ZPIPE_NONBLOCK));
+	}
 	EXPECT_EQ(10, stream_read(self->e.fd[0], 0, 20));
 }
 
 TEST_F_TIMEOUT(two, wrong_ends_ebadf, TIMEOUT)
 {
 	struct ends swapped = { .kind = variant->kind, .fd = { self->e.fd[1], self->e.fd[0] } };
-	struct ends other = { .kind = variant->kind, .fd = { self->other.fd[1], self->other.fd[0] } };
+	struct ends other = {
+		.kind = variant->kind, .fd = { self->other.fd[1], self->other.fd[0] },
+	};
 
 	ASSERT_EQ(10, stream_write(self->e.fd[1], 0, 10));
-	EACH_WAY(how) {
+	EACH_WAY {
 		EXPECT_EQ(-EBADF, by(how, &swapped, &self->other, 10, 0));
 		EXPECT_EQ(-EBADF, by(how, &self->e, &other, 10, 0));
 	}
@@ -407,7 +413,8 @@ TEST_F_TIMEOUT(two, refused_arguments, TIMEOUT)
 				continue;
 			arg = good;
 			arg.flags = 1U << bit;
-			EXPECT_EQ(-EINVAL, sys(ioctl(fd, cmds[i], &arg))) TH_LOG("%u: bit %u", i, bit);
+			EXPECT_EQ(-EINVAL, sys(ioctl(fd, cmds[i], &arg)))
+				TH_LOG("%u: bit %u", i, bit);
 		}
 		arg = good;
 		arg.size = sizeof(arg) - 1;
