@@ -198,8 +198,9 @@ impl<'p> Held<'p> {
             more: held > max || self.pipe.snapshot().occupancy.used > 1,
         };
         let (taken, result) = write(batch);
-        self.end(taken.min(held));
-        result.map(Some).map_err(Failed::File)
+        let taken = taken.min(held);
+        self.end(taken);
+        result.map(|_| Some(taken)).map_err(Failed::File)
     }
 
     /// Consumes the first `bytes` bytes, and ends the claim.
@@ -230,7 +231,7 @@ impl<'p> Held<'p> {
 impl Batch<'_> {
     /// Puts the bytes into `to`, which is empty. Bytes of a large slot are copied, as many as fit
     /// into a few pages, because their memory is used again. Returns how many bytes it put there.
-    /// Sleeps. `ENOMEM`.
+    /// Sleeps. Errors: `ENOMEM`, `EFAULT` (bad memory).
     fn put_into(&self, to: &mut RealPipe<'_>) -> Result<usize> {
         let mut done = 0;
         for slot in self.slots {
@@ -250,6 +251,9 @@ impl Batch<'_> {
                     }
                 }
             }
+        }
+        if done == 0 {
+            return Err(EFAULT);
         }
         Ok(done)
     }
