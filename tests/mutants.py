@@ -445,7 +445,8 @@ MUTANTS = [
      "PAGE_SIZE - self.offset % PAGE_SIZE", ["window_full"]),
     # Splices.
     ("mm/page.rs", "!unsafe { sys::zpipe_page_is_alone(self.page.as_ptr()) }",
-     "false && !unsafe { sys::zpipe_page_is_alone(self.page.as_ptr()) }", ["splice_pages"]),
+     "false && !unsafe { sys::zpipe_page_is_alone(self.page.as_ptr()) }",
+     ["splice_sockets", "splice_pages"]),
     ("read/splice.rs", "slot.consume(left);", "slot.consume(0);", ["splice"]),
     ("read/splice.rs", "            leaves_packets: true,\n", "", ["splice_pages"]),
     ("read/splice.rs", "policy.slot_emptied(was_full);", "", ["splice_waits"]),
