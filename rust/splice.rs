@@ -160,13 +160,13 @@ impl<'p> Held<'p> {
     /// may sleep. Other readers wait meanwhile, and can be killed.
     ///
     /// Returns [`None`] if there are no slots: at the end of the data, or because it does not wait.
-    /// Errors of the pipe: `EAGAIN`, `ERESTARTSYS`, `EBUSY`. Those of the file are from `write`.
+    /// Errors: `EAGAIN`, `ERESTARTSYS`, `EBUSY`, and those of `write`.
     fn pass(
         &mut self,
         request: Request<'_>,
         waits: bool,
         max: usize,
-        write: impl FnOnce(Batch<'_>) -> (usize, Result<usize>),
+        write: impl FnOnce(Batch<'_>) -> (usize, Result<usize, Failed>),
     ) -> Result<Option<usize>, Failed> {
         let mut left = max;
         let (mut any, mut last) = (false, false);
@@ -200,7 +200,7 @@ impl<'p> Held<'p> {
         let (taken, result) = write(batch);
         let taken = taken.min(held);
         self.end(taken);
-        result.map(|_| Some(taken)).map_err(Failed::File)
+        result.map(|_| Some(taken))
     }
 
     /// Consumes the first `bytes` bytes, and ends the claim.
@@ -259,18 +259,17 @@ impl Batch<'_> {
     }
 
     /// Writes the bytes to the pipe `to` without waiting. Returns how many it has written.
-    fn write_to(&self, to: &Pipe, request: Request<'_>) -> Result<usize> {
-        let mut pipe = InternalPipe::new(self.slots.len().max(COPIES_MAX))?;
+    fn write_to(&self, to: &Pipe, request: Request<'_>) -> Result<usize, Failed> {
+        let slots = self.slots.len().max(COPIES_MAX);
+        let mut pipe = InternalPipe::new(slots).map_err(Failed::Pipe)?;
         let pipe = &mut pipe.as_real();
-        let bytes = self.put_into(pipe)?;
-        to.splice_from_real(
-            Request {
-                nowait: true,
-                ..request
-            },
-            pipe,
-            bytes,
-        )
+        let bytes = self.put_into(pipe).map_err(Failed::Pipe)?;
+        let request = Request {
+            nowait: true,
+            ..request
+        };
+        to.splice_from_real(request, pipe, bytes)
+            .map_err(Failed::File)
     }
 }
 
@@ -301,7 +300,7 @@ pub(crate) fn to_file(
             let passed = held.pass(request, done == 0, left, |batch| {
                 let bytes = match batch.put_into(&mut internal.as_real()) {
                     Ok(bytes) => bytes,
-                    Err(e) => return (0, Err(e)),
+                    Err(e) => return (0, Err(Failed::Pipe(e))),
                 };
                 offered = bytes;
                 let mut flags = 0;
@@ -313,7 +312,8 @@ pub(crate) fn to_file(
                 }
                 let result = file.splice_write(&mut internal, at, bytes, flags);
                 // As with splice(2), a file may have taken bytes and fail.
-                (bytes - internal.clear().min(bytes), result)
+                let taken = bytes - internal.clear().min(bytes);
+                (taken, result.map_err(Failed::File))
             })?;
             match passed {
                 None => return Ok(Some(Side::Pipe)),

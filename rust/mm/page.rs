@@ -246,7 +246,8 @@ impl Drop for BufferPage {
 }
 
 /// A page that was a [`BufferPage`], and to which others in the kernel may have references, for
-/// example real pipes and sockets. Nobody writes to it, and it is not used for other bytes.
+/// example real pipes and sockets. Nobody writes to it, and it is not used for other bytes as long
+/// as others may refer to it.
 ///
 /// # Invariants
 ///

@@ -311,7 +311,7 @@ struct zpipe_transfer {
  * @flags: Any of ZPIPE_NONBLOCK, ZPIPE_SPLICE_MORE (TO) and ZPIPE_SPLICE_AT (TO, FROM)
  * @fd: A descriptor of the other file
  * @side: out: ZPIPE_SIDE_PIPE or ZPIPE_SIDE_FILE if an error or a short transfer on
- *	that side ended the call, else 0
+ *	that side ended the transfer, else 0. Not written if an argument is wrong
  * @offset: With ZPIPE_SPLICE_AT, the offset in the other file. Else it must be 0.
  *	out: with ZPIPE_SPLICE_AT, the offset behind the transferred bytes
  * @bytes: The maximum number of bytes to transfer. out: the number transferred
@@ -348,7 +348,8 @@ struct zpipe_transfer {
  *   ZPIPE_SPLICE_AT is set and the file has no offsets.
  * - EAGAIN: The call would have to wait, and must not.
  * - EINTR: A signal came before any byte was transferred.
- * - EBUSY: The pipe has a read window (TO).
+ * - EBUSY: The zpipe that is read from has a read window (TO, FROM).
+ * - EFAULT: Also if the next bytes of the pipe are in bad memory (TO, TEE).
  * - EPIPE: The pipe that is written to has no reader. The caller also gets SIGPIPE.
  * - ENOMEM: Out of memory.
  *
