@@ -544,9 +544,10 @@ impl<T: FileOperations> FileOps<T> {
             let (this, file, request) = unsafe { Self::request(kiocb) };
             // SAFETY: The VFS passes a valid iterator that is a destination.
             let dest = unsafe { IovIterDest::from_raw(iter) };
-            // SAFETY: Both are valid, as above.
+            // SAFETY: The kiocb is valid, as above.
             let request = match unsafe { (*kiocb).ki_flags } & sys::ZPIPE_IOCB_DIRECT {
                 0 => request,
+                // SAFETY: Both pointers are valid, as above.
                 _ => unsafe { Self::direct_read(kiocb, iter, request) },
             };
 

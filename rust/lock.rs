@@ -62,7 +62,7 @@ pub(crate) struct Inner {
     pub(crate) waiting_writers: WaitingWriters,
     /// True if a writer got `EAGAIN` for want of a free slot since a write was posted last.
     pub(crate) refused: bool,
-    /// The reserved slots that are no seats: those of [`Reserved`](crate::write::Reserved).
+    /// The reserved slots that are no seats: see [`Pipe::reserve`](crate::pipe::Pipe::reserve).
     pub(crate) reserved_pages: u32,
     /// True if the pipe is buffer-only.
     pub(crate) buffer_only: bool,

@@ -334,19 +334,14 @@ TEST_F_TIMEOUT(from, read_end_with_o_direct, TIMEOUT)
 	struct child c, other;
 
 	ASSERT_EQ(0, set_direct(w->in->fd[0], true));
-	if (is_zpipe(variant->kind)) {
-		EXPECT_EQ(-EAGAIN, move(w, 10, 0));
-	} else {
+	if (!is_zpipe(variant->kind))
 		blocked(_metadata, w, &c, false);
-	}
+	else
+		EXPECT_EQ(-EAGAIN, move(w, 10, 0));
 	child_run(&other, use_pipe, w->out);
 	EXPECT_EQ(0, child_join(&other));
 	ASSERT_EQ(10, stream_write(w->in->fd[1], 0, 10));
-	if (is_zpipe(variant->kind)) {
-		EXPECT_EQ(10, move(w, 10, 0));
-	} else {
-		EXPECT_EQ(10, child_join(&c));
-	}
+	EXPECT_EQ(10, is_zpipe(variant->kind) ? move(w, 10, 0) : child_join(&c));
 }
 
 /* DEVIATION: the kernel then reads one packet, and does not mark it. */
