@@ -160,6 +160,15 @@ impl End {
         Ok(())
     }
 
+    /// True if the end is open for writing, or for reading.
+    fn allows(&self, writes: bool) -> bool {
+        if writes {
+            self.access.write
+        } else {
+            self.access.read
+        }
+    }
+
     /// Serves the commands that splice.
     fn splice(&self, file: &OpenFile<'_>, cmd: u32, arg: usize) -> Result {
         let (user, mut args) = UserStruct::read::<uapi::Splice>(arg)?;
@@ -174,7 +183,7 @@ impl End {
             return Err(EINVAL);
         }
         let writes = cmd == uapi::SPLICE_FROM;
-        if !self.access.allows(writes) {
+        if !self.allows(writes) {
             return Err(EBADF);
         }
         // The result is written back after the transfer. If that is not possible, fail before it.
@@ -243,7 +252,7 @@ impl End {
         other: &OtherFile,
     ) -> Result<Progress> {
         let writes = cmd == uapi::SPLICE_FROM;
-        if !end.access.allows(!writes) {
+        if !end.allows(!writes) {
             return Err(EBADF);
         }
         if args.flags & uapi::SPLICE_AT != 0 || ptr::eq::<Pipe>(&*self.pipe, &*end.pipe) {

@@ -122,6 +122,8 @@ bool zpipe_file_is_fifo(const struct file *file);
 bool zpipe_is_splice_copy(const struct kiocb *iocb, const struct iov_iter *to);
 int zpipe_file_check(const struct file *file, bool writes, bool at);
 int zpipe_file_verify(struct file *file, bool writes, loff_t pos, size_t bytes);
+void zpipe_file_start_write(struct file *file);
+void zpipe_file_end_write(struct file *file);
 ssize_t zpipe_file_splice_write(struct file *file, struct pipe_inode_info *pipe,
 				loff_t *pos, size_t bytes, unsigned int flags);
 ssize_t zpipe_file_splice_read(struct file *file, struct pipe_inode_info *pipe, loff_t *pos,

@@ -69,20 +69,12 @@ impl OtherFile {
         unsafe { sys::zpipe_file_set_pos(self.0.as_ptr(), at) };
     }
 
-    /// Writes the `max` bytes of `from` to the file at `at`, and advances that. What the file takes
-    /// is removed from `from`. Returns the number of bytes. Sleeps, maybe until another process
-    /// acts. The caller has called [`Self::verify`].
-    pub(crate) fn splice_write(
-        &self,
-        from: &mut InternalPipe,
-        at: &mut i64,
-        max: usize,
-        flags: u32,
-    ) -> Result<usize> {
-        // SAFETY: File and pipe are valid. Nobody else uses the pipe.
-        bytes(unsafe {
-            sys::zpipe_file_splice_write(self.0.as_ptr(), from.as_raw(), at, max, flags)
-        })
+    /// Begins to write to the file. Waits as long as its file system is frozen. Sleeps. The caller
+    /// has called [`Self::verify`].
+    pub(crate) fn start_write(&self) -> FileWriter<'_> {
+        // SAFETY: The file is valid and open for writing: [`Self::check`].
+        unsafe { sys::zpipe_file_start_write(self.0.as_ptr()) };
+        FileWriter(self)
     }
 
     /// Reads at most `max` bytes from the file at `at` into `to`, and advances `at`. Returns the
@@ -96,5 +88,32 @@ impl OtherFile {
     ) -> Result<usize> {
         // SAFETY: As in [`Self::splice_write`].
         bytes(unsafe { sys::zpipe_file_splice_read(self.0.as_ptr(), to.as_raw(), at, max, flags) })
+    }
+}
+
+/// A file that is being written to. Its file system cannot be frozen meanwhile.
+pub(crate) struct FileWriter<'f>(&'f OtherFile);
+
+impl FileWriter<'_> {
+    /// Writes at most `max` bytes of `from` to the file at `at`, and advances that. What the file
+    /// takes is removed from `from`. Returns the number of bytes. Sleeps, maybe until another
+    /// process acts.
+    pub(crate) fn splice_write(
+        &self,
+        from: &mut InternalPipe,
+        at: &mut i64,
+        max: usize,
+        flags: u32,
+    ) -> Result<usize> {
+        let file = self.0 .0.as_ptr();
+        // SAFETY: File and pipe are valid, and nobody else uses the pipe.
+        bytes(unsafe { sys::zpipe_file_splice_write(file, from.as_raw(), at, max, flags) })
+    }
+}
+
+impl Drop for FileWriter<'_> {
+    fn drop(&mut self) {
+        // SAFETY: It was begun when the value was made, by the same task.
+        unsafe { sys::zpipe_file_end_write(self.0 .0.as_ptr()) };
     }
 }

@@ -367,7 +367,7 @@ int zpipe_file_check(const struct file *file, bool writes, bool at)
 		return -EINVAL;
 	if (writes && (file->f_flags & O_APPEND))
 		return -EINVAL;
-	if (S_ISDIR(file_inode(file)->i_mode))
+	if (writes ? !file->f_op->splice_write : !file->f_op->splice_read)
 		return -EINVAL;
 	return 0;
 }
@@ -381,20 +381,28 @@ int zpipe_file_verify(struct file *file, bool writes, loff_t pos, size_t bytes)
 	return rw_verify_area(writes ? WRITE : READ, file, &pos, bytes);
 }
 
+/* Waits as long as the file system of @file is frozen. Sleeps. */
+void zpipe_file_start_write(struct file *file)
+{
+	file_start_write(file);
+}
+
+void zpipe_file_end_write(struct file *file)
+{
+	file_end_write(file);
+}
+
 /*
- * Writes @bytes bytes of @pipe to @file at *@pos, and advances that. What the file has taken
- * is removed from @pipe. Returns the number of bytes or a negative error. Sleeps.
+ * Writes at most @bytes bytes of @pipe to @file at *@pos, and advances that. What the file
+ * has taken is removed from @pipe. Returns the number of bytes or a negative error. Sleeps.
+ * The caller has called zpipe_file_check() and zpipe_file_start_write().
  */
 ssize_t zpipe_file_splice_write(struct file *file, struct pipe_inode_info *pipe,
 				loff_t *pos, size_t bytes, unsigned int flags)
 {
 	ssize_t ret;
 
-	if (!file->f_op->splice_write)
-		return -EINVAL;
-	file_start_write(file);
 	ret = file->f_op->splice_write(pipe, file, pos, bytes, flags);
-	file_end_write(file);
 	if (ret > 0)
 		fsnotify_modify(file);
 	return ret;

@@ -86,7 +86,7 @@ enum Failed {
 
 /// The maximum number of slots to hold or to reserve at a time. FUSE transfers a request or a reply
 /// at once, or not at all.
-const SLOTS_MAX: usize = 1024;
+const SLOTS_MAX: usize = 512;
 
 /// The maximum number of slots to copy at a time.
 const COPIES_MAX: usize = BufferPage::FILL_MAX;
@@ -288,6 +288,8 @@ pub(crate) fn to_file(
     let mut done = 0;
     let result = (|| {
         file.verify(true, *at, max).map_err(Failed::File)?;
+        // Before a claim, because a frozen file system makes it wait.
+        let file = file.start_write();
         let mut held = Held::new(pipe, max).map_err(Failed::Pipe)?;
         let slots = held.slots.capacity().max(COPIES_MAX);
         let mut internal = InternalPipe::new(slots).map_err(Failed::Pipe)?;
@@ -310,7 +312,8 @@ pub(crate) fn to_file(
                 if request.nonblock() {
                     flags |= sys::ZPIPE_SPLICE_F_NONBLOCK;
                 }
-                let result = file.splice_write(&mut internal, at, bytes, flags);
+                // All that is wanted, so that FUSE refuses a message that is not complete.
+                let result = file.splice_write(&mut internal, at, left, flags);
                 // As with splice(2), a file may have taken bytes and fail.
                 let taken = bytes - internal.clear().min(bytes);
                 (taken, result.map_err(Failed::File))
@@ -406,7 +409,9 @@ pub(crate) fn from_file(
         let wanted = slots_for(pipe, max).min(max.div_ceil(PAGE_SIZE));
         let reserved = pipe.reserve(request, wanted).map_err(Failed::Pipe)?;
         let space = max.min(reserved.slots() * PAGE_SIZE);
-        let mut internal = InternalPipe::new(reserved.slots()).map_err(Failed::Pipe)?;
+        // Bytes that are not aligned, and parts of messages, take more slots than pages.
+        let slots = reserved.slots() + COPIES_MAX;
+        let mut internal = InternalPipe::new(slots).map_err(Failed::Pipe)?;
         let mut pages = pages(reserved.slots()).map_err(Failed::Pipe)?;
         let flags = if request.nonblock() {
             sys::ZPIPE_SPLICE_F_NONBLOCK
@@ -527,7 +532,11 @@ fn write_copies(
         let request = without_wait(to_request, copy.kind);
         let mut parts = Parts::new();
         copy.page.add_to(&mut parts, copy.offset, copy.bytes);
-        let bytes = parts.read(|source| to.write(request, source))?;
+        let bytes = parts.read(|source| match copy.kind {
+            // A packet is not appended to another slot.
+            Kind::Packet => to.write_on(request, parts.bytes(), source),
+            Kind::Stream => to.write(request, source),
+        })?;
         *done += bytes;
         if bytes < copy.bytes {
             return Ok(false);

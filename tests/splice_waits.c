@@ -117,13 +117,13 @@ static void blocked(struct __test_metadata *_metadata, struct way *w, struct chi
 /* Ends that wait, and checks that all bytes are there. */
 static void released(struct __test_metadata *_metadata, struct way *w, struct child *c, bool full)
 {
-	long before = full ? FULL : 0;
+	long before;
 
-	if (full) {
-		ASSERT_EQ(FULL, stream_read(w->out->fd[0], 0, FULL));
-	} else {
-		ASSERT_EQ(10, stream_write(w->in->fd[1], 0, 10));
-	}
+	if (full)
+		before = stream_read(w->out->fd[0], 0, FULL);
+	else
+		before = stream_write(w->in->fd[1], 0, 10) - 10;
+	ASSERT_EQ(full ? FULL : 0, before);
 	EXPECT_EQ(10, c ? child_join(c) : move(w, 10, 0));
 	EXPECT_EQ(0, fionread(w->in->fd[0]));
 	EXPECT_EQ(10, stream_read(w->out->fd[0], before, FULL));

@@ -140,17 +140,6 @@ pub(crate) struct State {
     pub(crate) opens: Opens,
 }
 
-impl Access {
-    /// True if a file is open for writing, or for reading.
-    pub(crate) fn allows(self, writes: bool) -> bool {
-        if writes {
-            self.write
-        } else {
-            self.read
-        }
-    }
-}
-
 /// The conditions that poll reports for a file. The caller translates them into poll's bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ready {

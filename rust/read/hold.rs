@@ -123,7 +123,8 @@ impl Pipe {
             // reader does.
             let seats = inner.seats();
             let frames = self.huge().saturating_sub(seats.into());
-            if has_view && (inner.ring.limit() + seats == 0 || frames >= FRAMES_MAX) {
+            if has_view && (inner.ring.limit() + inner.ring.reserved() == 0 || frames >= FRAMES_MAX)
+            {
                 break Err(compat::no_buffers());
             }
             if request.nonblock() {
@@ -204,7 +205,12 @@ impl Pipe {
             inner.ring.return_held(slot);
         }
         self.end_claim(&inner);
-        self.unlock_reader(inner, &mut policy, &mut gone, ReaderPolicy::end);
+        let wakes = if bytes == 0 {
+            ReaderPolicy::pause
+        } else {
+            ReaderPolicy::end
+        };
+        self.unlock_reader(inner, &mut policy, &mut gone, wakes);
         claim
     }
 

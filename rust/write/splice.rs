@@ -155,7 +155,9 @@ impl Reserved<'_> {
         let mut policy = WriterPolicy::new(inner.ring.is_empty());
         let used = bytes.div_ceil(PAGE_SIZE).min(self.slots);
 
-        for page in pages.into_iter().take(used) {
+        // Pages that are not used are freed without the lock.
+        let mut pages = pages.into_iter();
+        for page in pages.by_ref().take(used) {
             let slot = Slot::of_page(page, 0, Kind::Stream);
             inner.ring.fill_reserved(slot);
             inner.reserved_pages -= 1;
@@ -170,6 +172,7 @@ impl Reserved<'_> {
         let full = inner.ring.is_full();
         let must_withdraw = inner.ring.posted_state().must_withdraw;
         drop(inner);
+        drop(pages);
         let mut wakes = policy.end(bytes, full, pipe.every_write_wakes());
         wakes.owner |= must_withdraw;
         pipe.wake(wakes);
