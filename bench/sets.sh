@@ -21,7 +21,7 @@ in_windows=zpipe-window,zpipe-commit-read,zpipe-write-peek,zpipe-window-gather
 windows=pipe-1m,cma,shm,zpipe,zpipe-exchange,$in_windows
 spinners=pipe,pipe-again,pipe-spin,shm-copy,zpipe,zpipe-nospin
 # What make bench QUICK=1 measures of each other route.
-routes_quick=pipe,pipe-again,copy,zpipe
+routes_quick=pipe,pipe-again,zpipe
 
 # The sets of a full run, in their order. placements is for HOST=1 only.
 sets_full=(main pairs spin paced load paced-load reads unaligned odd beyond small-pages page sum
