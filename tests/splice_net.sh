@@ -107,9 +107,10 @@ processor_time()
 	for mode in "${modes[@]}"; do
 		same "$mode: rounds in which bytes were lost" '' \
 			"$(awk '$1 != $4' "$work/rounds.$mode")"
-		printf '# %-10s %d MB, ns per KiB of processor time: pumps %d, with tar %d\n' "$mode" \
+		printf '# %-10s %d MB, ns per KiB of processor time: pumps %d and %d, all %d\n' "$mode" \
 			"$(awk 'NR == 1 { printf "%d", $1 / 1e6 }' "$work/rounds.$mode")" \
-			"$(cost "$mode" "\$2 + \$5")" "$(cost "$mode" "\$2 + \$3 + \$5 + \$6")"
+			"$(cost "$mode" "\$2")" "$(cost "$mode" "\$5")" \
+			"$(cost "$mode" "\$2 + \$3 + \$5 + \$6")"
 	done
 }
 
