@@ -49,6 +49,7 @@ help:
 	@echo 'make bench		compare zpipe with pipe(2) and others; an hour or more; see scripts/bench'
 	@echo 'make bench QUICK=1	a short run: does everything run, are the counts right?'
 	@echo 'make bench HOST=1	run it on this machine, where the module is loaded'
+	@echo 'make bench-splice	compare splices from and to zpipe with those of pipe(2)'
 	@echo 'make bench-gate		compare instructions per message with bench/insns.baseline; ACCEPT=1'
 	@echo 'make tools		build the command zpipe and libzpipe_preload.so into build/tools/'
 	@echo 'make check		check formatting, lints, documentation and scripts'
@@ -64,6 +65,10 @@ help:
 bench:
 	@scripts/bench
 
+# Only the routes to /dev/null, from a file and to TCP.
+bench-splice:
+	@SETS="splice-null splice-file splice-tcp" scripts/bench
+
 # ACCEPT=1 makes the current counts the baseline of later runs.
 bench-gate:
 	@GATE=1 scripts/bench
@@ -74,4 +79,4 @@ tools:
 oracles:
 	@tests/oracles/run $(ORACLES)
 
-.PHONY: bench bench-gate tools oracles
+.PHONY: bench bench-splice bench-gate tools oracles

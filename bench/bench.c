@@ -13,11 +13,14 @@
  *  -t MS		time of one measurement (25)
  *  -O N		where the rotation of the rows starts (0); each boot uses another value
  *  -l N		round trips per round, with 64 B and one pair (200; 0: none)
- *  -L			lists the mechanisms
+ *  -e ROUTE	where messages come from and go to: memory (from memory to memory), null
+ *		(to /dev/null), file (from a file) or tcp (to TCP). It comes before -m and -L
+ *  -L			lists the mechanisms of the route
  *
  * Messages:
  *  -T TOUCH	the bytes that both ends touch: page or line, one word of each; or sum:
- *		the sender writes all bytes, the receiver checks their sum (line)
+ *		the sender writes all bytes, the receiver checks their sum; or none: the
+ *		receiver drops messages (line)
  *  -H on|off	huge pages for buffers of 2 MiB or more, by madvise(2) (on)
  *  -A BYTES	offset of buffers from the start of a page (0)
  *  -R BYTES	bytes of one read of a stream (a message)
@@ -63,6 +66,7 @@ static struct run plan(const struct result *r)
 {
 	static const size_t steps[] = {
 		[TOUCH_PAGE] = PAGE, [TOUCH_LINE] = LINE, [TOUCH_SUM] = sizeof(uint64_t),
+		[TOUCH_NONE] = SIZE_MAX,
 	};
 
 	return (struct run) {
@@ -143,6 +147,7 @@ static void time_it(struct result *r)
 	r->gbps[i] = bytes / sample.seconds / 1e9;
 	r->cpu_ns_per_kib[i] = sample.counts.cpu_ns / (bytes / 1024);
 	r->tx_cpu[i] = sample.tx_cpu_ns / 1e9 / sample.seconds;
+	r->mid_cpu[i] = sample.mid_cpu_ns / 1e9 / sample.seconds;
 	r->rx_cpu[i] = sample.rx_cpu_ns / 1e9 / sample.seconds;
 	r->ctxsw[i] = sample.counts.ctxsw / mib;
 	r->faults[i] = sample.counts.faults / mib;

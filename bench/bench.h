@@ -37,6 +37,15 @@ enum touch {
 	TOUCH_PAGE,		/* one word of each page */
 	TOUCH_LINE,		/* one word of each cache line */
 	TOUCH_SUM,		/* all words: the sender writes them, the receiver adds them up */
+	TOUCH_NONE,		/* the sender the first one, the receiver none: it drops messages */
+};
+
+/* Where messages come from and go to. A route has mechanisms of its own. */
+enum route {
+	ROUTE_MEMORY,		/* from the sender's memory to the receiver's */
+	ROUTE_NULL,		/* to /dev/null */
+	ROUTE_FILE,		/* from a file in memory */
+	ROUTE_TCP,		/* to a TCP connection */
 };
 
 /*
@@ -64,6 +73,7 @@ struct options {
 	int processors[2];	/* of a single pair; -1: any */
 	enum turns turns;
 	enum touch touch;
+	enum route route;
 	bool huge;		/* huge pages for large buffers; false: none */
 	size_t align;		/* offset of buffers from the start of a page */
 	size_t read_bytes;	/* of each read of a stream; 0: a message */
@@ -80,12 +90,14 @@ struct options {
 extern struct options options;
 void parse_options(int argc, char **argv);
 const char *touch_name(enum touch touch);
+const char *route_name(enum route route);
 
 /* One connection from a sender to a receiver. open() opens it before fork(). */
 struct channel {
 	const struct mechanism *mechanism;
 	size_t bytes;		/* of each message */
 	int tx[2], rx[2];	/* descriptors of the sender and of the receiver; or -1 */
+	int mid[2];		/* those of the carrier, or of another pipe; or -1 */
 	struct ring *ring;	/* in shared memory; or NULL */
 	long capacity;		/* maximum bytes that it holds, if known */
 	/* These belong to one process: */
@@ -98,6 +110,8 @@ struct channel {
 	size_t region_bytes;
 	unsigned char *shared;	/* shm-copy: the shared region */
 	size_t filled;		/* zpipe-window-gather: bytes not sent yet */
+	int sink;		/* routes: the file of one end; or -1 */
+	bool drops;		/* the receiver need not see messages */
 };
 
 struct mechanism {
@@ -108,12 +122,17 @@ struct mechanism {
 	bool spins;		/* tries again for some time before it sleeps */
 	bool stream;		/* read(2) receives it, any number of bytes at a time */
 	const char *parameters;	/* module parameters that it needs; or NULL */
+	enum route route;
+	const struct mover *mover;	/* of routes: see route.h */
 
 	/* Makes the channel. Returns 0, or the result of cannot(). */
 	int (*open)(struct channel *c);
 	/* Prepare the sending and the receiving process. */
 	void (*sender)(struct channel *c);
 	void (*receiver)(struct channel *c);
+
+	/* A process between the two ends: it runs until it is killed; or NULL. */
+	void (*carry)(struct channel *c);
 
 	/* claim() returns the address for the next message. send() sends it. */
 	void *(*claim)(struct channel *c);
@@ -142,9 +161,17 @@ extern const struct mechanism mechanism_pipe, mechanism_pipe_again, mechanism_pi
 	mechanism_zpipe_gift, mechanism_zpipe_gift_read, mechanism_zpipe_exchange,
 	mechanism_zpipe_fresh, mechanism_zpipe_gift_small,
 	mechanism_zpipe_window, mechanism_zpipe_commit_read, mechanism_zpipe_write_peek,
-	mechanism_zpipe_window_gather;
+	mechanism_zpipe_window_gather,
+	mechanism_null_pipe, mechanism_null_pipe_again, mechanism_null_pipe_direct,
+	mechanism_null_copy, mechanism_null_zpipe, mechanism_null_zpipe_direct,
+	mechanism_null_zpipe_copy,
+	mechanism_file_pipe, mechanism_file_pipe_again, mechanism_file_pipe_sendfile,
+	mechanism_file_copy, mechanism_file_zpipe, mechanism_file_zpipe_sendfile,
+	mechanism_file_zpipe_copy,
+	mechanism_tcp_pipe, mechanism_tcp_pipe_again, mechanism_tcp_copy,
+	mechanism_tcp_zpipe, mechanism_tcp_zpipe_copy;
 
-/* mechanisms.c: all mechanisms; ratios are to the first */
+/* mechanisms.c: all mechanisms; ratios are to the first of each route */
 extern const struct mechanism * const mechanisms[];
 extern const size_t nr_mechanisms;
 
@@ -216,6 +243,7 @@ struct counts {
 };
 char *slurp(const char *path);
 void read_counts(struct counts *counts);
+void read_counts_of(pid_t pid, struct counts *counts);
 void read_paths(struct counts *counts, bool here, int fd);
 double read_allocs(void);
 double read_huge_kb(const void *at, size_t len);
@@ -253,7 +281,7 @@ struct run {
 struct sample {
 	double seconds;
 	double allocs;		/* pages allocated by the whole machine */
-	double tx_cpu_ns, rx_cpu_ns;
+	double tx_cpu_ns, mid_cpu_ns, rx_cpu_ns;
 	struct counts counts;	/* sum over all processes */
 	double perf[NR_PERF];
 	double thp_kb;
@@ -295,7 +323,8 @@ struct result {
 	unsigned int rounds, counted, rtt_rounds, rtt_messages;
 	double gbps[MAX_ROUNDS];
 	double cpu_ns_per_kib[MAX_ROUNDS];
-	double tx_cpu[MAX_ROUNDS], rx_cpu[MAX_ROUNDS];	/* shares of the measurement's time */
+	/* shares of the measurement's time */
+	double tx_cpu[MAX_ROUNDS], mid_cpu[MAX_ROUNDS], rx_cpu[MAX_ROUNDS];
 	double ctxsw[MAX_ROUNDS];	/* per MiB, as the following ones */
 	double faults[MAX_ROUNDS];
 	double allocs[MAX_ROUNDS];

@@ -26,7 +26,7 @@ void channel_init(struct channel *c, const struct mechanism *m, size_t bytes)
 {
 	*c = (struct channel) {
 		.mechanism = m, .bytes = bytes, .receive = m->receive,
-		.tx = { -1, -1 }, .rx = { -1, -1 },
+		.tx = { -1, -1 }, .rx = { -1, -1 }, .mid = { -1, -1 }, .sink = -1,
 	};
 }
 
@@ -43,6 +43,7 @@ void channel_close(struct channel *c)
 {
 	close_both(c->tx);
 	close_both(c->rx);
+	close_both(c->mid);
 	if (c->ring)
 		munmap(c->ring, sizeof(*c->ring));
 	if (c->region)

@@ -21,12 +21,16 @@ A cell is also UNDECIDED in these cases:
 
 Paced cells have no verdict: their throughput is the pace.
 
+On routes other than from memory to memory, the goal is pipe(2)'s processor time per KiB. The
+verdict is that on throughput, with the processor time's ratio turned over. Counts have none: a
+pipe passes pages of a file on, where zpipe copies to pages of its own.
+
 The exit status is 0 if all is PASS, 1 if anything is FAIL, 2 if something is UNDECIDED and
 nothing is FAIL, and 3 if there is nothing to check.
 
---gate is for a short run. ROWS names the mechanisms that must have run, one per line. The
-exit status is 1 if a count is FAIL, if one of ROWS neither ran nor was skipped for a known
-reason, or if the whole interval of a control is far from 1. Otherwise it is 0, or 3.
+--gate is for a short run. ROWS names the mechanisms that must have run, one per line, from
+memory to memory. The exit status is 1 if a count is FAIL, if one of ROWS neither ran nor was
+skipped for a known reason, or if the whole interval of a control is far from 1. Otherwise it is 0, or 3.
 Verdicts on throughput and UNDECIDED counts are printed but do not matter: a short run on a
 busy machine has both by chance.
 """
@@ -72,6 +76,18 @@ KNOWN_ON_HOST = {
 PASS, FAIL, UNDECIDED = "PASS", "FAIL", "UNDECIDED"
 
 
+def over_memory(run):
+    """True if the messages of a run go from memory to memory."""
+    return run.get("route", "memory") == "memory"
+
+
+def turned_over(one):
+    """The interval of the inverse of a ratio."""
+    if one is None or not one["low"]:
+        return None
+    return {**one, "median": 1 / one["median"], "low": 1 / one["high"], "high": 1 / one["low"]}
+
+
 def is_off(control):
     """True if a control shows that two equal rows differ by more than the limit."""
     return control is not None and (control["high"] < ENOUGH or control["low"] > 1 / ENOUGH)
@@ -111,7 +127,7 @@ class Check:
     def __init__(self, results):
         self.runs, self.records = results["runs"], results["results"]
         self.skipped = results["skipped"]
-        self.throughput, self.counts = [], []
+        self.throughput, self.counts, self.costs = [], [], []
         self.cells, self.reasons = {}, {}
         for r in self.records:
             self.cells.setdefault(cell_of(r), {})[r["mechanism"]] = r
@@ -132,37 +148,42 @@ class Check:
                       f"commit {self.runs[run].get('commit', 'unknown')}")
             found = [f"{size_name(size):>8} x{pairs:<2}"]
             if SUBJECT in rows:
-                found += self.one(rows, REFERENCE in asked)
+                found += self.one(rows, REFERENCE in asked, over_memory(self.runs[run]))
             else:
                 self.throughput.append(UNDECIDED)
                 found.append(f"{UNDECIDED} {SUBJECT}: {self.reasons[cell][SUBJECT]}")
             print("  " + "  ".join(found))
 
-    def one(self, rows, comparable):
+    def one(self, rows, comparable, memory):
         """Yields texts about zpipe in a cell. @comparable: pipe was asked for."""
         record = rows[SUBJECT]
-        control = control_of(rows)
-        found = ratio(record, REFERENCE)
+        name = "gbps" if memory else "cpu_ns_per_kib"
+        verdicts = self.throughput if memory else self.costs
+        control = control_of(rows, name)
+        found = ratio(record, REFERENCE, name)
         if found:
-            verdict = of_throughput(found, control)
+            if memory:
+                verdict = of_throughput(found, control)
+            else:
+                verdict = of_throughput(turned_over(found), turned_over(control))
             most = max(r["boots"] for r in rows.values())
             if verdict == PASS and most > 1 and (found["kind"] != "boots" or found["n"] < most):
                 verdict = UNDECIDED
-            self.throughput.append(verdict)
+            verdicts.append(verdict)
             yield f"{verdict:<9} {interval_text(found):<18}"
         elif comparable:
-            self.throughput.append(UNDECIDED)
+            verdicts.append(UNDECIDED)
             yield f"{UNDECIDED} no pipe to compare with"
         else:
             yield "pipe was not asked for"
-        for name in COUNTS:
+        for name in COUNTS if memory else []:
             beyond = record["per_mib_beyond_pipe"].get(name)
             if beyond and beyond["median"] is not None:
                 mine = record["per_mib"][name]
                 verdict = of_count(beyond, mine, record["mib"])
                 self.counts.append(verdict)
                 yield f"{verdict} {name} {mine:.4g} ({beyond['median']:+.3g})".ljust(33)
-        rival, found = best_ratio(record)
+        rival, found = best_ratio(record, "gbps" if memory else "cpu_ns_per_kib")
         if found:
             yield f"best stable: {interval_text(found)} to {rival}"
         if control is None:
@@ -173,7 +194,7 @@ class Check:
     def missing(self, rows):
         """Yields texts about those of @rows that did not run, without a known reason."""
         for cell, ran in self.cells.items():
-            for name in rows:
+            for name in rows if over_memory(self.runs[cell[0]]) else []:
                 reason = self.reasons.get(cell, {}).get(name)
                 if name in ran and reason is None:
                     continue
@@ -202,8 +223,8 @@ def cell_of(record):
     return record["run"], record["bytes"], record["pairs"], record["pace_us"]
 
 
-def control_of(rows):
-    return ratio(rows[CONTROL], REFERENCE) if CONTROL in rows else None
+def control_of(rows, name="gbps"):
+    return ratio(rows[CONTROL], REFERENCE, name) if CONTROL in rows else None
 
 
 def controls(cells):
@@ -242,15 +263,18 @@ def main():
     args = parser.parse_args()
     with open(args.results, encoding="utf-8") as f:
         check = Check(json.load(f))
-    print("zpipe against pipe(2): throughput as a ratio; counts per MiB (and beyond pipe's)")
+    print("zpipe against pipe(2): throughput (on other routes processor time) as a ratio; "
+          "counts per MiB (and beyond pipe's)")
     check.all()
     tell("\nthroughput", check.throughput)
     tell("counts", check.counts)
+    if check.costs:
+        tell("processor time on other routes", check.costs)
     print(controls({cell: rows for cell, rows in check.cells.items() if not cell[3]}))
     if args.gate:
         with open(args.gate, encoding="utf-8") as f:
             return gate(check, f.read().split())
-    end = status(check.throughput + check.counts)
+    end = status(check.throughput + check.counts + check.costs)
     if end == 3:
         print("nothing to check: no results of zpipe beside pipe")
     return end

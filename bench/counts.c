@@ -127,6 +127,20 @@ void read_paths(struct counts *counts, bool here, int fd)
 			  value_of(text, "zpipe-spun-us-write:");
 }
 
+/* Like read_counts(), of another process, without its page faults and wakeups. */
+void read_counts_of(pid_t pid, struct counts *counts)
+{
+	char path[40], *text;
+	clockid_t clock;
+
+	memset(counts, 0, sizeof(*counts));
+	counts->cpu_ns = clock_getcpuclockid(pid, &clock) ? NAN : clock_ns(clock);
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	text = slurp(path);
+	counts->ctxsw = value_of(text, "\nvoluntary_ctxt_switches:") +
+			value_of(text, "nonvoluntary_ctxt_switches:");
+}
+
 /* Kilobytes of the memory at @at that this process has in huge pages. */
 double read_huge_kb(const void *at, size_t len)
 {

@@ -160,7 +160,14 @@ static void take_turns(bool goes_first)
 static void take_side(struct channel *c, bool sends)
 {
 	close_both(sends ? c->rx : c->tx);
+	close_both(c->mid);
 	(sends ? c->mechanism->sender : c->mechanism->receiver)(c);
+}
+
+/* In the round that compares all words, the receiver sees all messages. */
+static bool drops(const struct run *run)
+{
+	return options.touch == TOUCH_NONE && run->step >= run->bytes;
 }
 
 static void take_place(const struct run *run, struct channel c[2], unsigned int index)
@@ -168,6 +175,8 @@ static void take_place(const struct run *run, struct channel c[2], unsigned int 
 	bool first = index % 2 == 0;
 	int ret = 0;
 
+	c[0].drops = drops(run);
+	c[1].drops = drops(run);
 	if (run->turns != TURNS_FREE)
 		ret = pin_to(0);
 	else if (run->pin)

@@ -198,6 +198,7 @@ void report_run(FILE *to)
 	put_parameters(to);
 	put_command(to);
 	put_text(to, "touch", touch_name(options.touch));
+	put_text(to, "route", route_name(options.route));
 	fprintf(to, ", \"buffers_huge\": %s, \"align\": %zu, \"read_bytes\": %zu",
 		options.huge ? "true" : "false", options.align, options.read_bytes);
 	fprintf(to, ", \"working_set\": %zu, \"load\": %u, \"roam\": %s",

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * One measurement. Each end is a process. All are set up and warm before the clock starts,
- * and none exits before the counters are read.
+ * One measurement. Each end is a process, and so is each carrier. All are set up and warm
+ * before the clock starts, and none exits before the counters are read.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +18,8 @@
 
 struct stage *stage;
 static pid_t pids[2 * MAX_PAIRS];
+static pid_t carriers[2 * MAX_PAIRS];
+static unsigned int nr_carriers;
 
 void announce(uint32_t *word)
 {
@@ -151,14 +154,71 @@ static void start(const struct run *run, struct channel c[][2], unsigned int n)
 	}
 }
 
+static void start_carrier(const struct run *run, struct channel c)
+{
+	pid_t pid = fork();
+
+	if (pid < 0)
+		fail("fork: %s", strerror(errno));
+	if (pid) {
+		carriers[nr_carriers++] = pid;
+		return;
+	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != stage->parent)
+		_exit(1);
+	signal(SIGCHLD, SIG_DFL);
+	close_both(c.tx);
+	close_both(c.rx);
+	run->mechanism->carry(&c);
+	_exit(0);
+}
+
+/* Starts the processes between the ends. */
+static void start_carriers(const struct run *run, struct channel c[][2])
+{
+	unsigned int channels = run->pingpong ? 2 : 1;
+
+	nr_carriers = 0;
+	if (!run->mechanism->carry)
+		return;
+	for (unsigned int i = 0; i < run->pairs; i++)
+		for (unsigned int k = 0; k < channels; k++)
+			start_carrier(run, c[i][k]);
+}
+
+/* Adds @factor times what the carriers have used so far. */
+static void add_carriers(struct sample *sample, int factor)
+{
+	struct counts counts;
+
+	for (unsigned int i = 0; i < nr_carriers; i++) {
+		read_counts_of(carriers[i], &counts);
+		sample->mid_cpu_ns += factor * counts.cpu_ns;
+		sample->counts.cpu_ns += factor * counts.cpu_ns;
+		sample->counts.ctxsw += factor * counts.ctxsw;
+	}
+}
+
+static void end(pid_t pid, int sig)
+{
+	if (sig)
+		kill(pid, sig);
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+/* Ends them before the ends of their channels, whose end they would notice. */
+static void stop_carriers(void)
+{
+	for (unsigned int i = 0; i < nr_carriers; i++)
+		end(carriers[i], SIGKILL);
+}
+
 static void reap(unsigned int n, int sig)
 {
-	for (unsigned int i = 0; i < n; i++) {
-		if (sig)
-			kill(pids[i], sig);
-		while (waitpid(pids[i], NULL, 0) < 0 && errno == EINTR)
-			;
-	}
+	for (unsigned int i = 0; i < n; i++)
+		end(pids[i], sig);
 }
 
 /* Returns 0, or -1 if the mechanism cannot run here: see refusal. */
@@ -175,15 +235,19 @@ int measure(const struct run *run, struct sample *sample)
 		return ret;
 	sample->capacity = c[0][0].capacity;
 	start(run, c, n);
+	start_carriers(run, c);
 	close_channels(c, 0, run->pairs);
 
 	ret = await_all(run, &stage->ready, n);
 	if (!ret) {
 		allocs = read_allocs();
+		add_carriers(sample, -1);
 		announce(&stage->go);
 		ret = await_all(run, &stage->done, n);
+		add_carriers(sample, 1);
 		sample->allocs = read_allocs() - allocs;
 	}
+	stop_carriers();
 	if (ret) {
 		reap(n, SIGKILL);
 		return ret;

@@ -28,5 +28,27 @@ const struct mechanism * const mechanisms[] = {
 	&mechanism_zpipe_commit_read,
 	&mechanism_zpipe_write_peek,
 	&mechanism_zpipe_window_gather,
+
+	&mechanism_null_pipe,
+	&mechanism_null_pipe_again,
+	&mechanism_null_pipe_direct,
+	&mechanism_null_copy,
+	&mechanism_null_zpipe,
+	&mechanism_null_zpipe_direct,
+	&mechanism_null_zpipe_copy,
+
+	&mechanism_file_pipe,
+	&mechanism_file_pipe_again,
+	&mechanism_file_pipe_sendfile,
+	&mechanism_file_copy,
+	&mechanism_file_zpipe,
+	&mechanism_file_zpipe_sendfile,
+	&mechanism_file_zpipe_copy,
+
+	&mechanism_tcp_pipe,
+	&mechanism_tcp_pipe_again,
+	&mechanism_tcp_copy,
+	&mechanism_tcp_zpipe,
+	&mechanism_tcp_zpipe_copy,
 };
 const size_t nr_mechanisms = ARRAY_SIZE(mechanisms);

@@ -23,6 +23,12 @@ struct options options = {
 
 static const char * const touches[] = {
 	[TOUCH_PAGE] = "page", [TOUCH_LINE] = "line", [TOUCH_SUM] = "sum",
+	[TOUCH_NONE] = "none",
+};
+
+static const char * const routes[] = {
+	[ROUTE_MEMORY] = "memory", [ROUTE_NULL] = "null", [ROUTE_FILE] = "file",
+	[ROUTE_TCP] = "tcp",
 };
 
 static const char * const turns[] = {
@@ -37,10 +43,20 @@ const char *touch_name(enum touch touch)
 	return touches[touch];
 }
 
+const char *route_name(enum route route)
+{
+	return routes[route];
+}
+
+static bool on_route(const struct mechanism *m)
+{
+	return m->route == options.route;
+}
+
 static void choose(const char *name)
 {
 	for (size_t i = 0; i < nr_mechanisms; i++) {
-		if (!strcmp(name, mechanisms[i]->name)) {
+		if (on_route(mechanisms[i]) && !strcmp(name, mechanisms[i]->name)) {
 			for (size_t k = 0; k < options.nr_mechanisms; k++)
 				if (options.mechanisms[k] == mechanisms[i])
 					fail("%s twice", name);
@@ -142,7 +158,8 @@ static void extra(const char *pair)
 static void list_mechanisms(void)
 {
 	for (size_t i = 0; i < nr_mechanisms; i++)
-		printf("%-15s %s\n", mechanisms[i]->name, mechanisms[i]->what);
+		if (on_route(mechanisms[i]))
+			printf("%-15s %s\n", mechanisms[i]->name, mechanisms[i]->what);
 	exit(0);
 }
 
@@ -152,6 +169,11 @@ static bool parse_cells(int opt)
 	unsigned int sizes[MAX_SIZES];
 
 	switch (opt) {
+	case 'e':
+		if (options.nr_mechanisms)
+			fail("-e comes before -m");
+		options.route = one_of(opt, optarg, routes, ARRAY_SIZE(routes));
+		return true;
 	case 'm':
 		choose_list(optarg);
 		return true;
@@ -265,11 +287,16 @@ static void complete(void)
 		fail("-f or -c, not both");
 	if (!options.roam && options.processors[0] < 0)
 		first_processors();
+	if (options.touch == TOUCH_NONE && (options.route == ROUTE_MEMORY || options.read_bytes))
+		fail("-T none is for routes other than memory, and goes without -R");
+	if (options.route != ROUTE_MEMORY && options.turns == TURNS_ALONE)
+		fail("-w alone is for the route memory");
 	if (options.turns == TURNS_ALONE)
 		options.rtt_messages = 0;
 	if (!options.nr_mechanisms)
 		for (size_t i = 0; i < nr_mechanisms; i++)
-			options.mechanisms[options.nr_mechanisms++] = mechanisms[i];
+			if (on_route(mechanisms[i]))
+				options.mechanisms[options.nr_mechanisms++] = mechanisms[i];
 	if (!options.to)
 		options.to = stdout;
 	if (!options.model)
@@ -284,7 +311,7 @@ void parse_options(int argc, char **argv)
 	options.argv = calloc(argc + 1, sizeof(*options.argv));
 	for (int i = 0; options.argv && i < argc; i++)
 		options.argv[i] = strdup(argv[i]);
-	while ((opt = getopt(argc, argv, "m:s:p:d:r:O:t:l:T:H:A:R:W:fc:w:b:k:K:M:x:o:L")) != -1) {
+	while ((opt = getopt(argc, argv, "e:m:s:p:d:r:O:t:l:T:H:A:R:W:fc:w:b:k:K:M:x:o:L")) != -1) {
 		if (opt == 'L')
 			list_mechanisms();
 		if (!parse_cells(opt) && !parse_messages(opt) && !parse_machine(opt))

@@ -45,6 +45,8 @@ static void put_rounds(FILE *to, const struct result *r)
 	json_list(to, "gbps", r->gbps, r->rounds);
 	json_list(to, "cpu_ns_per_kib", r->cpu_ns_per_kib, r->rounds);
 	json_list(to, "tx_cpu", r->tx_cpu, r->rounds);
+	if (r->mechanism->carry)
+		json_list(to, "mid_cpu", r->mid_cpu, r->rounds);
 	json_list(to, "rx_cpu", r->rx_cpu, r->rounds);
 	json_list(to, "ctxsw", r->ctxsw, r->rounds);
 	json_list(to, "faults", r->faults, r->rounds);

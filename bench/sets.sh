@@ -20,10 +20,12 @@ gifts=pipe-1m,cma,shm,zpipe,$huge_gifts
 in_windows=zpipe-window,zpipe-commit-read,zpipe-write-peek,zpipe-window-gather
 windows=pipe-1m,cma,shm,zpipe,zpipe-exchange,$in_windows
 spinners=pipe,pipe-again,pipe-spin,shm-copy,zpipe,zpipe-nospin
+# What make bench QUICK=1 measures of each other route.
+routes_quick=pipe,pipe-again,zpipe
 
 # The sets of a full run, in their order. placements is for HOST=1 only.
 sets_full=(main pairs spin paced load paced-load reads unaligned odd beyond small-pages page sum
-	gifts gifts-line gifts-small windows windows-line)
+	gifts gifts-line gifts-small windows windows-line splice-null splice-file splice-tcp)
 
 # Replaces spaces by commas.
 list()
@@ -89,6 +91,11 @@ set_options()
 	# Windows. Some of these mechanisms cannot run with small messages.
 	windows:*)	echo "$(cells $windows 65536,2097152,16777216) $few -T page -t 200 -l 0" ;;
 	windows-line:*)	echo "$(cells $windows 65536,2097152,16777216) $few -T line -t 200 -l 0" ;;
+	# Routes other than from memory to memory.
+	splice-null:* | splice-file:* | splice-tcp:*)
+			echo "-e ${1#*-} $(cells '' 65536,1048576) $few -T none -t 60 -l 0" ;;
+	quick-null:* | quick-file:* | quick-tcp:*)
+			echo "-e ${1#*-} $(cells $routes_quick 65536,1048576) -r 5 -T none -t 10 -l 0" ;;
 	placements:*)	echo "$(cells $usual $sizes_few) -r 7" ;;
 	*)		die "there is no set $1; there are ${sets_full[*]}" ;;
 	esac

@@ -93,6 +93,7 @@ def summary(cell, row, rows):
         "per_mib_beyond_pipe": {},
         "share": {name: middle(row, name) for name in PATHS},
         "tx_cpu": middle(row, "tx_cpu"), "rx_cpu": middle(row, "rx_cpu"),
+        "mid_cpu": middle(row, "mid_cpu"),
         "spun_us_per_mib": middle(row, "spun"),
         "capacity": row.latest("capacity"), "thp_kb": row.latest("thp_kb"),
         "rtt_us": times(row, "trips_us"),

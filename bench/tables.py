@@ -6,7 +6,7 @@ from summary import CONTROL, COUNTS, PATHS, REFERENCE, SUBJECT, best_ratio, rati
 from units import interval_text, number, size_name
 
 # Fields of a setting are shown only if they differ from these.
-USUAL = {"load": 0, "align": 0, "read_bytes": 0, "working_set": 0, "buffers_huge": True,
+USUAL = {"load": 0, "align": 0, "read_bytes": 0, "working_set": 0, "buffers_huge": True, "route": "memory",
          "parameters": {}, "roam": False, "numa_nodes": 1}
 # Too long for a heading, or named differently in it. results.json has them.
 LEFT_OUT = {"model", "set", "kernel", "commit", "dirty", "module", "program", "mitigations",
@@ -94,13 +94,14 @@ def without(titles, rows):
 
 
 def costs(records):
-    titles = ["", "buffer", "ns/KiB", "tx cpu", "rx cpu", "spun us/MiB", *COUNTS, *PATHS, "huge kB"]
+    titles = ["", "buffer", "ns/KiB", "to pipe", "tx cpu", "mid cpu", "rx cpu", "spun us/MiB", *COUNTS, *PATHS, "huge kB"]
     rows = []
     for r in records:
         rows.append([
             r["mechanism"], size_name(r["capacity"]) if r["capacity"] else "-",
             number(r["cpu_ns_per_kib"]["median"], ".0f"),
-            number(r["tx_cpu"], ".0%"), number(r["rx_cpu"], ".0%"),
+            interval_text(ratio(r, REFERENCE, "cpu_ns_per_kib")),
+            number(r["tx_cpu"], ".0%"), number(r["mid_cpu"], ".0%"), number(r["rx_cpu"], ".0%"),
             number(r["spun_us_per_mib"], ".4g"),
             *(number(r["per_mib"][name], ".4g") for name in COUNTS),
             *(number(r["share"][name], ".0%") for name in PATHS),

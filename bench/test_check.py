@@ -172,6 +172,26 @@ class Programs(unittest.TestCase):
         self.assertIn("50.0%", text)
         self.assertIn("rivals that keep data stable, latency (below 1 is better): 1.00", text)
 
+    def other_route(self, **cpu):
+        """Records of six boots from a file. Each mechanism takes cpu[name] ns per KiB."""
+        for b in range(6):
+            yield run_record(f"boot-{b}", route="file", set="splice-file")
+            for name, ns in cpu.items():
+                yield row(name.replace("_", "-"), cpu_ns_per_kib=[ns] * 7, allocs=[256.0] * 7)
+
+    def test_other_routes_are_judged_by_processor_time(self):
+        code, text = self.check(*self.other_route(pipe=100, pipe_again=100, zpipe=102))
+        self.assertEqual(code, 0, text)
+        self.assertIn("processor time on other routes: 1 PASS", text)
+        code, text = self.check(*self.other_route(pipe=100, pipe_again=100, zpipe=104))
+        self.assertEqual(code, 1, text)
+        self.assertIn("1.04 (1.04..1.04)", text)
+
+    def test_gate_wants_no_rows_on_other_routes(self):
+        records = [*self.gate_records(), *self.other_route(pipe=1, pipe_again=1, zpipe=9)]
+        code, text = self.check(*records, rows=["pipe", "zpipe", "cma"])
+        self.assertEqual(code, 0, text)
+
     def gate_records(self, **changed):
         return [run_record(), row("pipe"), row("pipe-again"),
                 row("zpipe", 0.5, **changed), skipped("cma", "ENOSYS: process_vm_readv")]

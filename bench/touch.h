@@ -125,7 +125,8 @@ static inline void get(const struct run *run, struct channel *c, uint64_t messag
 		return;
 	}
 	msg = c->receive(c);
-	check(run, msg, message);
+	if (!c->drops)
+		check(run, msg, message);
 	c->mechanism->release(c, msg);
 }
 

@@ -144,6 +144,11 @@ impl Inner {
         self.ring.free()
     }
 
+    /// True if another page may be kept for the next writer.
+    pub(crate) fn wants_spare(&self) -> bool {
+        self.spare.len() < self.spare_limit().min(PageStock::MAX)
+    }
+
     /// Keeps an emptied page for the next writer, or frees it.
     pub(crate) fn recycle(&mut self, page: BufferPage) {
         if self.spare.len() < self.spare_limit() {
@@ -154,7 +159,7 @@ impl Inner {
 
     /// Keeps pages of `stock` for the next writer, as many as may be kept.
     pub(crate) fn restock(&mut self, stock: &mut PageStock) {
-        while self.spare.len() < self.spare_limit().min(PageStock::MAX) {
+        while self.wants_spare() {
             let Some(page) = stock.take() else { return };
             self.recycle(page);
         }

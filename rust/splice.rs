@@ -407,12 +407,11 @@ pub(crate) fn from_file(
     let mut done = 0;
     let result = (|| {
         let wanted = slots_for(pipe, max).min(max.div_ceil(PAGE_SIZE));
-        let reserved = pipe.reserve(request, wanted).map_err(Failed::Pipe)?;
+        let mut reserved = pipe.reserve(request, wanted).map_err(Failed::Pipe)?;
         let space = max.min(reserved.slots() * PAGE_SIZE);
         // Bytes that are not aligned, and parts of messages, take more slots than pages.
         let slots = reserved.slots() + COPIES_MAX;
         let mut internal = InternalPipe::new(slots).map_err(Failed::Pipe)?;
-        let mut pages = pages(reserved.slots()).map_err(Failed::Pipe)?;
         let flags = if request.nonblock() {
             sys::ZPIPE_SPLICE_F_NONBLOCK
         } else {
@@ -421,12 +420,12 @@ pub(crate) fn from_file(
         let bytes = file
             .splice_read(&mut internal, at, space, flags)
             .map_err(Failed::File)?;
-        let copied = copy_out(&mut internal.as_real(), bytes, &mut pages);
-        done = pages.iter().map(BufferPage::valid).sum();
+        let copied = copy_out(&mut internal.as_real(), bytes, &mut reserved.pages);
+        done = reserved.pages.iter().map(BufferPage::valid).sum();
         // CAST: At most `max`.
         *at -= (bytes - done) as i64;
         if done != 0 {
-            reserved.fill(pages, done);
+            reserved.fill(done);
         }
         copied.map_err(Failed::File)?;
         Ok(match done {

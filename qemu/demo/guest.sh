@@ -148,6 +148,10 @@ window window-rust /demo/window-rust
 window 'python3 window.py' python3 -I -S /demo/window.py
 
 echo
+echo '== From one network namespace to another: tar | pipe | TCP | pipe | tar'
+ZPIPE_TREE=/linux/net ZPIPE_ROUNDS=1 /demo/net/splice_net.sh | sed 's/^/  /' || failed=1
+
+echo
 echo "== How fast, beside a FIFO (and pipe(2) for the pair); the median of $repeats runs each"
 printf '%-36s %10s %14s %14s %7s\n' '' bytes FIFO zpipe ratio
 row 'tar -c linux | cat' "$(tar -c linux | wc -c)" run_tar

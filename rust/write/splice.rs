@@ -95,11 +95,12 @@ impl Pipe {
     }
 
     /// Reserves free slots: at least one, at most `max`. Waits for one unless the request does not
-    /// wait. Sleeps.
+    /// wait. Takes spare pages of the pipe, and allocates the others. Sleeps.
     ///
-    /// Errors: `EPIPE` (with SIGPIPE), `EAGAIN`, `ERESTARTSYS`.
+    /// Errors: `EPIPE` (with SIGPIPE), `EAGAIN`, `ERESTARTSYS`, `ENOMEM`.
     pub(crate) fn reserve(&self, request: Request<'_>, max: usize) -> Result<Reserved<'_>> {
-        loop {
+        let mut pages = KVec::with_capacity(max, GFP_KERNEL_ACCOUNT)?;
+        let mut reserved = loop {
             let mut inner = self.lock();
             if !inner.has_readers() {
                 drop(inner);
@@ -112,7 +113,18 @@ impl Pipe {
                 inner.reserved_pages += 1;
             }
             if slots != 0 {
-                return Ok(Reserved { pipe: self, slots });
+                while pages.len() < slots {
+                    let Some(page) = inner.spare.take() else {
+                        break;
+                    };
+                    // There is space for as many pages as there are slots.
+                    let _ = pages.push_within_capacity(page);
+                }
+                break Reserved {
+                    pipe: self,
+                    slots,
+                    pages,
+                };
             }
             inner.refused = true;
             drop(inner);
@@ -121,15 +133,23 @@ impl Pipe {
             }
             // The wait is not exclusive, so it uses up no wakeup that another writer needs.
             self.wr_wait.wait(|| self.snapshot().writable())?;
+        };
+        while reserved.pages.len() < reserved.slots {
+            reserved
+                .pages
+                .push(BufferPage::new()?, GFP_KERNEL_ACCOUNT)?;
         }
+        Ok(reserved)
     }
 }
 
-/// Free slots that are reserved for pages. They stay reserved until [`Self::fill`], or until the
+/// Free slots that are reserved, with an empty page for each. They stay reserved until [`Self::fill`], or until the
 /// value is dropped.
 pub(crate) struct Reserved<'p> {
     pipe: &'p Pipe,
     slots: usize,
+    /// The pages, to be filled in order.
+    pub(crate) pages: KVec<BufferPage>,
 }
 
 impl Reserved<'_> {
@@ -146,17 +166,15 @@ impl Reserved<'_> {
         }
     }
 
-    /// Puts the first `bytes` bytes of `pages` into the slots, behind all others. The other slots
-    /// are free again. `pages` has at most as many pages as there are slots, and each but the last
-    /// is full.
-    pub(crate) fn fill(mut self, pages: KVec<BufferPage>, bytes: usize) {
+    /// Puts the pages with their first `bytes` bytes into slots, behind all others. All of these
+    /// pages but the last are full. The other slots are free again.
+    pub(crate) fn fill(mut self, bytes: usize) {
         let pipe = self.pipe;
         let mut inner = pipe.lock();
         let mut policy = WriterPolicy::new(inner.ring.is_empty());
         let used = bytes.div_ceil(PAGE_SIZE).min(self.slots);
 
-        // Pages that are not used are freed without the lock.
-        let mut pages = pages.into_iter();
+        let mut pages = mem::take(&mut self.pages).into_iter();
         for page in pages.by_ref().take(used) {
             let slot = Slot::of_page(page, 0, Kind::Stream);
             inner.ring.fill_reserved(slot);
@@ -168,10 +186,15 @@ impl Reserved<'_> {
             policy.waited();
         }
         self.release(&mut inner);
+        while inner.wants_spare() {
+            let Some(page) = pages.next() else { break };
+            inner.recycle(page);
+        }
         inner.stats.write.count(bytes);
         let full = inner.ring.is_full();
         let must_withdraw = inner.ring.posted_state().must_withdraw;
         drop(inner);
+        // The other pages are freed without the lock.
         drop(pages);
         let mut wakes = policy.end(bytes, full, pipe.every_write_wakes());
         wakes.owner |= must_withdraw;
