@@ -143,8 +143,8 @@ impl Pipe {
     }
 }
 
-/// Free slots that are reserved, with an empty page for each. They stay reserved until [`Self::fill`], or until the
-/// value is dropped.
+/// Free slots that are reserved, with an empty page for each. They stay reserved until
+/// [`Self::fill`], or until the value is dropped.
 pub(crate) struct Reserved<'p> {
     pipe: &'p Pipe,
     slots: usize,
