@@ -198,7 +198,11 @@ impl End {
             Some(end) => self.splice_pipe(file, cmd, &args, max, end, &other)?,
             None if cmd == uapi::TEE || other.is_fifo() => return Err(EINVAL),
             None => {
-                other.check(!writes, at)?;
+                if let Err(e) = other.check(!writes, at) {
+                    args.side = uapi::SIDE_FILE;
+                    let _ = user.write(&args);
+                    return Err(e);
+                }
                 if !at {
                     offset = other.position();
                 }

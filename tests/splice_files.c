@@ -247,6 +247,7 @@ TEST_F_TIMEOUT(all, dev_null_and_dev_zero, TIMEOUT)
 {
 	static char zeros[FULL], got[FULL + 1];
 	int null = open("/dev/null", O_RDWR), zero = open("/dev/zero", O_RDWR);
+	long n;
 
 	ASSERT_LE(0, null);
 	ASSERT_LE(0, zero);
@@ -256,10 +257,13 @@ TEST_F_TIMEOUT(all, dev_null_and_dev_zero, TIMEOUT)
 	EXPECT_EQ(1000, stream_read(self->e.fd[0], 4000, FULL));
 	EXPECT_EQ(-EINVAL, from(&self->e, null, 100, 0));
 	EXPECT_SIDE(ZPIPE_SIDE_FILE);
-	EXPECT_EQ(FULL, from(&self->e, zero, 2 * FULL, 0));
-	EXPECT_SIDE(ZPIPE_SIDE_PIPE);
-	EXPECT_EQ(FULL, sys(read(self->e.fd[0], got, FULL + 1)));
-	EXPECT_EQ(0, memcmp(zeros, got, FULL));
+	/* The kernel may read less, because it could not allocate all pages at once. */
+	n = from(&self->e, zero, 2 * FULL, 0);
+	EXPECT_LT(0, n);
+	if (n == FULL)
+		EXPECT_SIDE(ZPIPE_SIDE_PIPE);
+	EXPECT_EQ(n, sys(read(self->e.fd[0], got, FULL + 1)));
+	EXPECT_EQ(0, memcmp(zeros, got, n));
 }
 
 /* A blocked large write goes into a file, and a file feeds a blocked large read. */
