@@ -222,7 +222,7 @@ def oracle_perf():
 
 
 def oracle_fuse():
-    """A FUSE file system that splices what is read and written, through pipes of its own."""
+    """A FUSE file system that splices requests and what is written, through its own pipes."""
     return scripted("fuse", r"""
         mkdir source mnt
         passthrough_ll -f -o source=$PWD/source,cache=never mnt &
