@@ -13,7 +13,7 @@ use crate::{
     id::PipeId,
     mm::{Fault, Served},
     real_pipe::RealPipe,
-    request::Request,
+    request::{Request, Splice},
     sync::{FasyncLists, WaitQueue},
     sys,
     zcore::state::{Access, Ready},
@@ -505,31 +505,34 @@ impl<T: FileOperations> FileOps<T> {
             nowait: flags & sys::ZPIPE_IOCB_NOWAIT != 0,
             nosignal: flags & sys::ZPIPE_IOCB_NOSIGNAL != 0,
             kind: None,
-            holds_lock: false,
-            leaves_packets: false,
+            splice: Splice::No,
         };
         (this, file, request)
     }
 
-    /// The request of a read call of a file with O_DIRECT. `copy_splice_read()` makes it with the
-    /// mutex of a real pipe held, and then it must not wait.
+    /// Reads from a file with O_DIRECT. `copy_splice_read()` does that with the mutex of a real pipe
+    /// held, and then the read must not wait.
     ///
     /// # Safety
     ///
-    /// Both pointers are valid.
+    /// As for [`Self::read_iter`].
     #[cold]
-    unsafe fn direct_read<'a>(
-        kiocb: *mut bindings::kiocb,
-        iter: *mut bindings::iov_iter,
-        request: Request<'a>,
-    ) -> Request<'a> {
-        // SAFETY: The caller guarantees it.
-        let holds_lock = unsafe { sys::zpipe_is_splice_copy(kiocb, iter) };
-        Request {
-            nowait: request.nowait || holds_lock,
-            holds_lock,
-            ..request
-        }
+    #[inline(never)]
+    unsafe fn read_direct(kiocb: *mut bindings::kiocb, iter: *mut bindings::iov_iter) -> isize {
+        from_result(|| {
+            // SAFETY: The VFS passes a valid kiocb of a file of kind `T`.
+            let (this, file, mut request) = unsafe { Self::request(kiocb) };
+            // SAFETY: Both are valid, as the caller guarantees.
+            if unsafe { sys::zpipe_is_splice_copy(kiocb, iter) } {
+                request.nowait = true;
+                request.splice = Splice::Copy;
+            }
+            // SAFETY: The VFS passes a valid iterator that is a destination.
+            let dest = unsafe { IovIterDest::from_raw(iter) };
+
+            // CAST: It is at most the length of the iterator, which is at most MAX_RW_COUNT.
+            this.read(&file, request, dest).map(|n| n as isize)
+        })
     }
 
     /// # Safety
@@ -539,18 +542,16 @@ impl<T: FileOperations> FileOps<T> {
         kiocb: *mut bindings::kiocb,
         iter: *mut bindings::iov_iter,
     ) -> isize {
+        // SAFETY: The VFS passes a valid kiocb.
+        if unsafe { (*kiocb).ki_flags } & sys::ZPIPE_IOCB_DIRECT != 0 {
+            // SAFETY: The arguments are those of this function.
+            return unsafe { Self::read_direct(kiocb, iter) };
+        }
         from_result(|| {
             // SAFETY: The VFS passes a valid kiocb of a file of kind `T`.
             let (this, file, request) = unsafe { Self::request(kiocb) };
             // SAFETY: The VFS passes a valid iterator that is a destination.
             let dest = unsafe { IovIterDest::from_raw(iter) };
-            // SAFETY: The kiocb is valid, as above.
-            let request = match unsafe { (*kiocb).ki_flags } & sys::ZPIPE_IOCB_DIRECT {
-                0 => request,
-                // SAFETY: Both pointers are valid, as above.
-                _ => unsafe { Self::direct_read(kiocb, iter, request) },
-            };
-
             // CAST: It is at most the length of the iterator, which is at most MAX_RW_COUNT.
             this.read(&file, request, dest).map(|n| n as isize)
         })

@@ -22,7 +22,7 @@ use crate::{
     pipe::Pipe,
     posted_read::PostedRead,
     posted_write::Pulled,
-    request::Request,
+    request::{Request, Splice},
     ring::Position,
     slot::{Kind, LargeSlot, LargeSlots, Slot, SmallSlot},
     sync::killed,
@@ -194,7 +194,7 @@ impl<'r> Read<'r, '_, '_> {
     /// is to stay one.
     #[inline(always)]
     fn leaves(&self, slot: &impl SmallSlot) -> bool {
-        self.request.leaves_packets && slot.kind() == Kind::Packet
+        self.request.splice == Splice::PassOn && slot.kind() == Kind::Packet
     }
 
     /// Ends the read before a slot that it leaves to its caller.
@@ -458,7 +458,7 @@ impl<'r> Read<'r, '_, '_> {
                 ReadStop::Probe(target) => {
                     (inner, resume) = self.free_and_probe(inner, Some(target));
                 }
-                ReadStop::Claimed if self.request.holds_lock => resume = Err(EAGAIN),
+                ReadStop::Claimed if self.request.splice != Splice::No => resume = Err(EAGAIN),
                 ReadStop::Claimed => (inner, resume) = self.wait_claimed(inner),
                 ReadStop::MoveIn(target) => inner = self.move_in(inner, target),
                 ReadStop::Empty if !inner.has_writers() || self.done > 0 => {

@@ -5,6 +5,18 @@
 use crate::slot::Kind;
 use kernel::fs::{file::flags, File};
 
+/// How a read call takes part in a splice to a real pipe.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Splice {
+    /// It is no splice.
+    No,
+    /// `copy_splice_read()` calls it and holds the mutex of the real pipe. The read fails with
+    /// `EAGAIN` rather than wait for the end of another reader's claim.
+    Copy,
+    /// Likewise, but zpipe itself makes the call. The read leaves packets in the pipe.
+    PassOn,
+}
+
 /// The parameters of one read or write call.
 ///
 /// The flags of the file may change while the call waits, so each method reads them again.
@@ -18,11 +30,8 @@ pub(crate) struct Request<'a> {
     pub(crate) nosignal: bool,
     /// The kind of the slots that a write fills. If [`None`], the flags of the file decide.
     pub(crate) kind: Option<Kind>,
-    /// The caller holds the mutex of a real pipe. A read fails with `EAGAIN` rather than wait for
-    /// the end of another reader's claim.
-    pub(crate) holds_lock: bool,
-    /// A read leaves packets in the pipe.
-    pub(crate) leaves_packets: bool,
+    /// How a read takes part in a splice.
+    pub(crate) splice: Splice,
 }
 
 impl<'a> Request<'a> {
@@ -33,8 +42,7 @@ impl<'a> Request<'a> {
             nowait: false,
             nosignal: false,
             kind: None,
-            holds_lock: false,
-            leaves_packets: false,
+            splice: Splice::No,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     pipe::Pipe,
     read::Moves,
     real_pipe::RealPipe,
-    request::Request,
+    request::{Request, Splice},
     slot::{Kind, Slot, SmallSlot},
     zcore::{wakeup::ReaderPolicy, PAGE_SIZE},
 };
@@ -149,8 +149,7 @@ impl Pipe {
         let max = max.min(count * PAGE_SIZE);
         let request = Request {
             nowait: true,
-            holds_lock: true,
-            leaves_packets: true,
+            splice: Splice::PassOn,
             ..request
         };
         let read = |dest: &mut IovIterDest<'_>| {
