@@ -510,8 +510,8 @@ impl<T: FileOperations> FileOps<T> {
         (this, file, request)
     }
 
-    /// Reads from a file with O_DIRECT. `copy_splice_read()` does that with the mutex of a real pipe
-    /// held, and then the read must not wait.
+    /// Reads from a file with O_DIRECT. `copy_splice_read()` does that with the mutex of a real
+    /// pipe held, and then the read must not wait.
     ///
     /// # Safety
     ///
