@@ -357,9 +357,10 @@ impl Pipe {
     }
 
     /// Counts a command that reads slots for another file, until [`Self::end_splice`]. All bytes go
-    /// through slots from now on. Sleeps, but only for the lock.
-    pub(crate) fn begin_splice(&self) {
-        self.begin_slots_only(|inner| inner.splices += 1);
+    /// through slots from now on. Returns true if it closed a posted write, whose owner is about to
+    /// put bytes into slots. Sleeps, but only for the lock.
+    pub(crate) fn begin_splice(&self) -> bool {
+        self.begin_slots_only(|inner| inner.splices += 1)
     }
 
     /// Ends [`Self::begin_splice`].
@@ -369,13 +370,14 @@ impl Pipe {
         self.slots_only_users.write(inner.slots_only_users().into());
     }
 
-    fn begin_slots_only(&self, count: impl FnOnce(&mut Inner)) {
+    fn begin_slots_only(&self, count: impl FnOnce(&mut Inner)) -> bool {
         let mut inner = self.lock();
         count(&mut inner);
         self.slots_only_users.write(inner.slots_only_users().into());
         let closed = inner.enforce_slots_only();
         drop(inner);
         self.wake(Wakes::closed(closed));
+        closed
     }
 
     /// Counts a read window that is closed. The slots that it had in view return to the front of

@@ -101,25 +101,37 @@ fn slots_for(pipe: &Pipe, max: usize) -> usize {
 }
 
 /// A command that reads from a pipe for another file. As long as it exists, the pipe is slots-only.
-struct SlotsOnly<'p>(&'p Pipe);
+struct SlotsOnly<'p> {
+    pipe: &'p Pipe,
+    /// The command closed a posted write, and has not waited for its owner yet.
+    closed: bool,
+}
 
 impl<'p> SlotsOnly<'p> {
     fn new(pipe: &'p Pipe) -> Self {
-        pipe.begin_splice();
-        Self(pipe)
+        let closed = pipe.begin_splice();
+        Self { pipe, closed }
+    }
+}
+
+impl SlotsOnly<'_> {
+    /// For a command that must not wait and has found no slots: waits a moment for bytes that were
+    /// announced before the command closed the posted write. True if there are slots now.
+    fn has_refill(&mut self) -> bool {
+        mem::take(&mut self.closed) && self.pipe.wait_for_refill()
     }
 }
 
 impl Drop for SlotsOnly<'_> {
     fn drop(&mut self) {
-        self.0.end_splice();
+        self.pipe.end_splice();
     }
 }
 
 /// Slots that are taken out of the front of a pipe, for one transfer at a time.
 struct Held<'p> {
     pipe: &'p Pipe,
-    _slots_only: SlotsOnly<'p>,
+    slots_only: SlotsOnly<'p>,
     slots: KVec<Slot>,
     /// Memory for slots while others are consumed.
     rest: KVec<Slot>,
@@ -148,7 +160,7 @@ impl<'p> Held<'p> {
             rest: KVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?,
             emptied: KVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?,
             claim: Some(LargeSlot::new()?),
-            _slots_only: SlotsOnly::new(pipe),
+            slots_only: SlotsOnly::new(pipe),
         })
     }
 
@@ -170,7 +182,7 @@ impl<'p> Held<'p> {
     ) -> Result<Option<usize>, Failed> {
         let mut left = max;
         let (mut any, mut last) = (false, false);
-        let admits = |slot: &Slot| {
+        let mut admits = |slot: &Slot| {
             let is_large = matches!(slot, Slot::Large(_));
             let admits = left != 0 && !last && !(any && is_large);
             (any, last) = (true, is_large);
@@ -178,9 +190,16 @@ impl<'p> Held<'p> {
             admits
         };
         let (slots, claim) = (&mut self.slots, &mut self.claim);
-        self.pipe
-            .hold(request, waits, false, slots, claim, admits)
-            .map_err(Failed::Pipe)?;
+        let mut result = self
+            .pipe
+            .hold(request, waits, false, slots, claim, &mut admits);
+        if result == Err(EAGAIN) && self.slots_only.has_refill() {
+            // No slot was taken, so nothing was asked of `admits`.
+            result = self
+                .pipe
+                .hold(request, waits, false, slots, claim, &mut admits);
+        }
+        result.map_err(Failed::Pipe)?;
         if self.slots.is_empty() {
             return Ok(None);
         }
@@ -490,10 +509,10 @@ pub(crate) fn tee(
     to_request: Request<'_>,
     max: usize,
 ) -> Progress {
-    let _slots_only = SlotsOnly::new(pipe);
+    let mut slots_only = SlotsOnly::new(pipe);
     let mut done = 0;
     let result = loop {
-        let copies = match peek(pipe, request, max) {
+        let copies = match peek(&mut slots_only, request, max) {
             Ok(copies) => copies,
             Err(e) => break Err(Failed::Pipe(e)),
         };
@@ -544,11 +563,12 @@ fn write_copies(
     Ok(true)
 }
 
-/// Gets bytes at the front of `pipe`, at most `max`, which stay there. Waits for the first ones.
+/// Gets bytes at the front of `from`, at most `max`, which stay there. Waits for the first ones.
 /// The result is empty at the end of the data. Sleeps.
 ///
 /// Errors: `EAGAIN`, `ERESTARTSYS`, `ENOMEM`, `EFAULT` (bad memory).
-fn peek(pipe: &Pipe, request: Request<'_>, max: usize) -> Result<KVec<Copy>> {
+fn peek(from: &mut SlotsOnly<'_>, request: Request<'_>, max: usize) -> Result<KVec<Copy>> {
+    let pipe = from.pipe;
     let wanted = max.div_ceil(PAGE_SIZE).min(COPIES_MAX);
     let mut copies = KVec::with_capacity(COPIES_MAX, GFP_KERNEL_ACCOUNT)?;
     loop {
@@ -562,7 +582,7 @@ fn peek(pipe: &Pipe, request: Request<'_>, max: usize) -> Result<KVec<Copy>> {
             // A large slot came meanwhile.
             Front::Other => (),
             Front::Empty if request.nonblock() => {
-                if !pipe.wait_for_refill() {
+                if !from.has_refill() {
                     return Err(EAGAIN);
                 }
             }

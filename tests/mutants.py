@@ -470,7 +470,7 @@ MUTANTS = [
     ("read/hold.rs", "                self.claimed.write(1);\n", "", ["splice_sockets", "splice_storm"]),
     ("read/hold.rs", "        self.end_claim(&inner);\n        let wakes",
      "        let wakes", ["splice_sockets"]),
-    ("read/hold.rs", "if refilled {", "if false && refilled {", ["splice_tee"]),
+    ("splice.rs", "mem::take(&mut self.closed) && self.pipe.wait_for_refill()", "false", ["splice_tee"]),
     ("device.rs", "        if let Some(error) = error.filter(|_| done == 0) {\n",
      "        args.bytes = done as u64;\n        if let Some(error) = error.filter(|_| done == 0) {\n",
      ["preload.sh", "splice_sockets"]),

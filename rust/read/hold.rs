@@ -128,15 +128,6 @@ impl Pipe {
                 break Err(compat::no_buffers());
             }
             if request.nonblock() {
-                if claim.is_some() && inner.ring.is_posted() {
-                    // The bytes were announced. The owner is about to put them into slots.
-                    self.unlock_and_wake(inner, &mut policy);
-                    let refilled = self.wait_for_refill();
-                    inner = self.lock_to_read(&mut policy);
-                    if refilled {
-                        continue;
-                    }
-                }
                 break Err(EAGAIN);
             }
 
@@ -214,19 +205,17 @@ impl Pipe {
         claim
     }
 
-    /// Waits a moment for the owner of the posted write, which was closed, to put bytes into slots.
-    /// True if there are some now. False if nothing is posted, or if it takes too long. Sleeps.
+    /// Waits a moment for the owner of a posted write that was closed to put bytes into slots. True
+    /// if there are some now. Sleeps.
     pub(crate) fn wait_for_refill(&self) -> bool {
-        for _ in 0..REFILL_TRIES {
-            {
-                let inner = self.lock();
-                if !inner.ring.is_empty() || !inner.ring.is_posted() {
-                    return !inner.ring.is_empty();
-                }
+        (0..REFILL_TRIES).any(|_| {
+            let state = self.snapshot();
+            let ready = state.readable();
+            if !ready {
+                fsleep(REFILL_SLEEP);
             }
-            fsleep(REFILL_SLEEP);
-        }
-        false
+            ready
+        })
     }
 
     /// Waits until another reader's claim has ended. `ERESTARTSYS` after a fatal signal.
