@@ -11,7 +11,7 @@ mod moves;
 mod splice;
 
 pub(crate) use moves::Moves;
-pub(crate) use splice::{Copy, Front};
+pub(crate) use splice::{Front, Peeked};
 
 use moves::{Next, Target};
 
@@ -375,7 +375,7 @@ impl<'r> Read<'r, '_, '_> {
         self.count(&mut inner);
         let position = inner.ring.position();
         self.unlock_and_wake(inner);
-        let waited = pipe.claim_wait.wait_killable(|| pipe.claimed.read() == 0);
+        let waited = pipe.wait_claimed();
         let inner = self.lock_again();
         let resume = waited.map(|()| self.resume(&inner, position));
         (inner, resume)

@@ -16,7 +16,7 @@ use crate::{
     mm::{BufferPage, Dest, Parts},
     other_file::OtherFile,
     pipe::Pipe,
-    read::{Copy, Front},
+    read::{Front, Peeked},
     real_pipe::{InternalPipe, RealPipe},
     request::Request,
     slot::{Kind, LargeSlot, Slot, SmallSlot},
@@ -261,7 +261,7 @@ impl Batch<'_> {
                     done += to.push(page, offset, slot.len().min(left), slot.kind());
                 }
                 slot => {
-                    let mut pages = pages(COPIES_MAX.min(to.free()))?;
+                    let mut pages = BufferPage::new_all(COPIES_MAX.min(to.free()))?;
                     BufferPage::fill_all(&mut pages, left, |dest| {
                         Ok(slot.peek_atomic(0, &mut Dest::new(dest)))
                     })?;
@@ -324,12 +324,9 @@ pub(crate) fn to_file(
                     Err(e) => return (0, Err(Failed::Pipe(e))),
                 };
                 offered = bytes;
-                let mut flags = 0;
+                let mut flags = flags_of(request);
                 if more || (bytes < left && (batch.more || bytes < batch.bytes)) {
                     flags |= sys::ZPIPE_SPLICE_F_MORE;
-                }
-                if request.nonblock() {
-                    flags |= sys::ZPIPE_SPLICE_F_NONBLOCK;
                 }
                 // All that is wanted, so that FUSE refuses a message that is not complete.
                 let result = file.splice_write(&mut internal, at, left, flags);
@@ -385,7 +382,7 @@ pub(crate) fn to_pipe(
                 Ok(Some(bytes)) => done += bytes,
                 // Nothing is claimed any more. Nobody waits for this task.
                 Err(Failed::File(EAGAIN)) if done == 0 => {
-                    wait_writable(to, to_request).map_err(Failed::File)?;
+                    to.wait_writable(to_request).map_err(Failed::File)?;
                 }
                 Err(e) => return Err(e),
             }
@@ -395,20 +392,12 @@ pub(crate) fn to_pipe(
     Progress::new(done, result)
 }
 
-/// Waits until `pipe` can be written to. Errors: `EAGAIN`, `ERESTARTSYS`.
-fn wait_writable(pipe: &Pipe, request: Request<'_>) -> Result {
+/// The flags of `->splice_read` and `->splice_write` for a call.
+fn flags_of(request: Request<'_>) -> u32 {
     if request.nonblock() {
-        return Err(EAGAIN);
-    }
-    pipe.wr_wait.wait(|| pipe.snapshot().writable())
-}
-
-/// The request of a write of slots of this kind that must not wait.
-fn without_wait(request: Request<'_>, kind: Kind) -> Request<'_> {
-    Request {
-        nowait: true,
-        kind: Some(kind),
-        ..request
+        sys::ZPIPE_SPLICE_F_NONBLOCK
+    } else {
+        0
     }
 }
 
@@ -431,13 +420,8 @@ pub(crate) fn from_file(
         // Bytes that are not aligned, and parts of messages, take more slots than pages.
         let slots = reserved.slots() + COPIES_MAX;
         let mut internal = InternalPipe::new(slots).map_err(Failed::Pipe)?;
-        let flags = if request.nonblock() {
-            sys::ZPIPE_SPLICE_F_NONBLOCK
-        } else {
-            0
-        };
         let bytes = file
-            .splice_read(&mut internal, at, space, flags)
+            .splice_read(&mut internal, at, space, flags_of(request))
             .map_err(Failed::File)?;
         let copied = copy_out(&mut internal.as_real(), bytes, &mut reserved.pages);
         done = reserved.pages.iter().map(BufferPage::valid).sum();
@@ -489,15 +473,6 @@ fn copy_out(from: &mut RealPipe<'_>, bytes: usize, pages: &mut KVec<BufferPage>)
     Ok(())
 }
 
-/// Allocates pages. Sleeps. `ENOMEM`.
-fn pages(count: usize) -> Result<KVec<BufferPage>> {
-    let mut pages = KVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
-    for _ in 0..count {
-        pages.push(BufferPage::new()?, GFP_KERNEL_ACCOUNT)?;
-    }
-    Ok(pages)
-}
-
 /// Writes at most `max` bytes from the front of `pipe` to the pipe `to`, and leaves them where they
 /// are, as tee(2) does. The requests say alike whether it may wait.
 ///
@@ -526,7 +501,7 @@ pub(crate) fn tee(
         pipe.unshare(count);
         match written {
             Err(EAGAIN) if done == 0 => {
-                if let Err(e) = wait_writable(to, to_request) {
+                if let Err(e) = to.wait_writable(to_request) {
                     break Err(Failed::File(e));
                 }
             }
@@ -541,20 +516,15 @@ pub(crate) fn tee(
 /// Writes `copies` to the pipe `to` without waiting, and adds the number of bytes to `done`. True
 /// if all were written.
 fn write_copies(
-    copies: &[Copy],
+    copies: &[Peeked],
     to: &Pipe,
     to_request: Request<'_>,
     done: &mut usize,
 ) -> Result<bool> {
     for copy in copies {
-        let request = without_wait(to_request, copy.kind);
         let mut parts = Parts::new();
         copy.page.add_to(&mut parts, copy.offset, copy.bytes);
-        let bytes = parts.read(|source| match copy.kind {
-            // A packet is not appended to another slot.
-            Kind::Packet => to.write_on(request, parts.bytes(), source),
-            Kind::Stream => to.write(request, source),
-        })?;
+        let bytes = to.write_parts(to_request, &parts, copy.kind)?;
         *done += bytes;
         if bytes < copy.bytes {
             return Ok(false);
@@ -567,13 +537,13 @@ fn write_copies(
 /// The result is empty at the end of the data. Sleeps.
 ///
 /// Errors: `EAGAIN`, `ERESTARTSYS`, `ENOMEM`, `EFAULT` (bad memory).
-fn peek(from: &mut SlotsOnly<'_>, request: Request<'_>, max: usize) -> Result<KVec<Copy>> {
+fn peek(from: &mut SlotsOnly<'_>, request: Request<'_>, max: usize) -> Result<KVec<Peeked>> {
     let pipe = from.pipe;
     let wanted = max.div_ceil(PAGE_SIZE).min(COPIES_MAX);
     let mut copies = KVec::with_capacity(COPIES_MAX, GFP_KERNEL_ACCOUNT)?;
     loop {
         // Pages to copy to are needed for large slots only.
-        let mut blank = pages(if pipe.huge() == 0 { 0 } else { wanted })?;
+        let mut blank = BufferPage::new_all(if pipe.huge() == 0 { 0 } else { wanted })?;
         let can_copy = !blank.is_empty();
         match pipe.peek_pages(max, &mut blank, &mut copies) {
             Front::Taken(_) | Front::End => return Ok(copies),

@@ -451,7 +451,7 @@ MUTANTS = [
     ("read/splice.rs", "splice: Splice::PassOn,", "splice: Splice::Copy,", ["splice_pages"]),
     ("read/splice.rs", "policy.slot_emptied(was_full);", "", ["splice_waits"]),
     ("write.rs", "merge: request.kind != Some(Kind::Packet),", "merge: true,", ["splice"]),
-    ("write/splice.rs", "    kind: Some(kind),\n", "    kind: None,\n", ["splice"]),
+    ("write/splice.rs", "            kind: Some(kind),\n", "            kind: None,\n", ["splice"]),
     ("write/splice.rs", "Err(EAGAIN) if done == 0 && !request.nonblock() => {",
      "Err(EAGAIN) if done == 0 && request.nonblock() => {", ["splice_waits"]),
     ("write/splice.rs", "wakes.owner |= must_withdraw;", "", ["splice_direct", "splice_files"]),

@@ -57,6 +57,15 @@ impl BufferPage {
         })
     }
 
+    /// Allocates `count` such pages. Sleeps.
+    pub(crate) fn new_all(count: usize) -> Result<KVec<Self>, AllocError> {
+        let mut pages = KVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
+        for _ in 0..count {
+            pages.push(Self::new()?, GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(pages)
+    }
+
     /// The number of valid bytes, counted from the start of the page.
     pub(crate) fn valid(&self) -> usize {
         self.valid

@@ -49,9 +49,9 @@ impl Pipe {
     /// at the end of the data, or if it would have to wait and must not. Sleeps.
     ///
     /// Errors, without any slot taken: `EAGAIN`, `ERESTARTSYS`, `EBUSY` if it is to claim the front
-    /// of a pipe that has read windows, and `ENOBUFS` if nothing can be
-    /// added to the view. That is so if `admits` refuses the first slot. It is also so if the
-    /// caller already `has_view`, and writers cannot write before some of that is consumed.
+    /// of a pipe that has read windows, and `ENOBUFS` if nothing can be added to the view. That is
+    /// so if `admits` refuses the first slot. It is also so if the caller already `has_view`, and
+    /// writers cannot write before some of that is consumed.
     pub(crate) fn hold(
         &self,
         request: Request<'_>,
@@ -106,7 +106,7 @@ impl Pipe {
             if claimed {
                 // A read waits for the end of the other reader's claim in the same way.
                 self.unlock_and_wake(inner, &mut policy);
-                let waited = self.claim_wait.wait_killable(|| self.claimed.read() == 0);
+                let waited = self.wait_claimed();
                 inner = self.lock_to_read(&mut policy);
                 if let Err(e) = waited {
                     break Err(e);
@@ -179,11 +179,11 @@ impl Pipe {
         take_frames(emptied);
         let mut inner = self.lock_to_read(&mut policy);
         // Nobody else takes a slot that is claimed.
-        let claim = match inner.ring.first() {
+        let claimed = match inner.ring.first() {
             Some(Slot::Large(slot)) if slot.is_claimed() => inner.ring.pop_held(),
             _ => None,
         };
-        let claim = match claim {
+        let claim = match claimed {
             Some(Slot::Large(slot)) => Some(slot),
             _ => None,
         };
@@ -209,8 +209,7 @@ impl Pipe {
     /// if there are some now. Sleeps.
     pub(crate) fn wait_for_refill(&self) -> bool {
         (0..REFILL_TRIES).any(|_| {
-            let state = self.snapshot();
-            let ready = state.readable();
+            let ready = self.snapshot().readable();
             if !ready {
                 fsleep(REFILL_SLEEP);
             }

@@ -48,7 +48,7 @@ impl Front {
 }
 
 /// Bytes from the front of a pipe that stay there, too.
-pub(crate) struct Copy {
+pub(crate) struct Peeked {
     pub(crate) page: SharedPage,
     pub(crate) offset: usize,
     pub(crate) bytes: usize,
@@ -142,10 +142,7 @@ impl Pipe {
             .free()
             .min(max.div_ceil(PAGE_SIZE))
             .min(BufferPage::FILL_MAX);
-        let mut pages = KVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
-        for _ in 0..count {
-            pages.push(BufferPage::new()?, GFP_KERNEL_ACCOUNT)?;
-        }
+        let mut pages = BufferPage::new_all(count)?;
         let max = max.min(count * PAGE_SIZE);
         let request = Request {
             nowait: true,
@@ -157,12 +154,11 @@ impl Pipe {
             self.read_on(request, max, &mut Dest::new(dest), &mut moves)
         };
         let bytes = BufferPage::fill_all(&mut pages, max, read)?;
-        let mut done = 0;
-        for page in pages.drain_all() {
-            done += to.push(page.into_shared(), 0, PAGE_SIZE, Kind::Stream);
+        for page in pages {
+            // `to` has as many free slots, and its mutex is held.
+            to.push(page.into_shared(), 0, PAGE_SIZE, Kind::Stream);
         }
-        // All of them: `to` has had as many free slots, and its mutex is held.
-        Ok(done.max(bytes))
+        Ok(bytes)
     }
 
     /// Adds the bytes at the front of the pipe, at most `max`, to `copies`, as far as that has
@@ -175,7 +171,7 @@ impl Pipe {
         &self,
         max: usize,
         blank: &mut KVec<BufferPage>,
-        copies: &mut KVec<Copy>,
+        copies: &mut KVec<Peeked>,
     ) -> Front {
         let inner = &mut *self.lock();
         let (mut done, mut n, mut skip) = (0, 0, 0);
@@ -201,7 +197,7 @@ impl Pipe {
                     (page.into_shared(), 0, copied.unwrap_or(0))
                 }
             };
-            let copy = Copy {
+            let copy = Peeked {
                 page,
                 offset,
                 bytes,

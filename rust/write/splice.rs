@@ -4,7 +4,7 @@
 
 use crate::{
     lock::Inner,
-    mm::BufferPage,
+    mm::{BufferPage, Parts},
     pipe::Pipe,
     real_pipe::RealPipe,
     request::Request,
@@ -45,23 +45,13 @@ impl Pipe {
                 Ok(false) => break Ok(()),
                 Err(e) => break Err(e),
             }
-            let wrote = from.feed(max - done, |parts, kind| {
-                let request = Request {
-                    nowait: true,
-                    kind: Some(kind),
-                    ..request
-                };
-                parts.read(|source| match kind {
-                    // A packet is not appended to another slot.
-                    Kind::Packet => self.write_on(request, parts.bytes(), source),
-                    Kind::Stream => self.write(request, source),
-                })
-            });
-            match wrote {
+            match from.feed(max - done, |parts, kind| {
+                self.write_parts(request, parts, kind)
+            }) {
                 Ok(0) => break Ok(()),
                 Ok(bytes) => done += bytes,
                 Err(EAGAIN) if done == 0 && !request.nonblock() => {
-                    let waited = from.unlocked(|| self.wr_wait.wait(|| self.snapshot().writable()));
+                    let waited = from.unlocked(|| self.wait_writable(request));
                     if waited.is_err() {
                         break waited;
                     }
@@ -73,6 +63,35 @@ impl Pipe {
             Err(e) if done == 0 => Err(e),
             _ => Ok(done),
         }
+    }
+
+    /// Writes `parts` to slots of this kind, without waiting. Returns the number of bytes. Sleeps,
+    /// to allocate pages. Errors: as for [`Self::write`].
+    pub(crate) fn write_parts(
+        &self,
+        request: Request<'_>,
+        parts: &Parts<'_>,
+        kind: Kind,
+    ) -> Result<usize> {
+        let request = Request {
+            nowait: true,
+            kind: Some(kind),
+            ..request
+        };
+        parts.read(|source| match kind {
+            // A packet is not appended to another slot.
+            Kind::Packet => self.write_on(request, parts.bytes(), source),
+            Kind::Stream => self.write(request, source),
+        })
+    }
+
+    /// Waits until the pipe can be written to, or has no reader. The wait is not exclusive, so it
+    /// uses up no wakeup that another writer needs. Errors: `EAGAIN`, `ERESTARTSYS`.
+    pub(crate) fn wait_writable(&self, request: Request<'_>) -> Result {
+        if request.nonblock() {
+            return Err(EAGAIN);
+        }
+        self.wr_wait.wait(|| self.snapshot().writable())
     }
 
     /// Waits for a free slot, for a transfer that has no bytes: as `opipe_prep()`, which does not
@@ -87,10 +106,7 @@ impl Pipe {
             if state.writable() {
                 return Ok(());
             }
-            if request.nonblock() {
-                return Err(EAGAIN);
-            }
-            self.wr_wait.wait(|| self.snapshot().writable())?;
+            self.wait_writable(request)?;
         }
     }
 
@@ -128,11 +144,7 @@ impl Pipe {
             }
             inner.refused = true;
             drop(inner);
-            if request.nonblock() {
-                return Err(EAGAIN);
-            }
-            // The wait is not exclusive, so it uses up no wakeup that another writer needs.
-            self.wr_wait.wait(|| self.snapshot().writable())?;
+            self.wait_writable(request)?;
         };
         while reserved.pages.len() < reserved.slots {
             reserved
