@@ -288,7 +288,18 @@ pub(crate) trait SmallSlot {
     /// Copies the first `bytes` bytes to `dest` without a page fault. If not all of them can be
     /// copied, it rewinds `dest` and returns false. In both cases the bytes stay in the slot until
     /// [`Self::consume`].
-    fn peek_atomic(&self, bytes: usize, dest: &mut Dest<'_, '_>) -> bool;
+    fn peek_atomic(&self, bytes: usize, dest: &mut Dest<'_, '_>) -> bool {
+        let copied = self.drain_atomic(bytes, dest);
+
+        if copied < bytes {
+            dest.rewind(copied);
+        }
+        copied == bytes
+    }
+
+    /// Copies the first `bytes` bytes to `dest`, and stops short instead of causing a page fault.
+    /// Returns how many it copied.
+    fn drain_atomic(&self, bytes: usize, dest: &mut Dest<'_, '_>) -> usize;
 
     /// Removes the first `bytes` bytes.
     fn consume(&mut self, bytes: usize);
@@ -303,13 +314,8 @@ impl SmallSlot for SharedSlot {
         self.kind
     }
 
-    fn peek_atomic(&self, bytes: usize, dest: &mut Dest<'_, '_>) -> bool {
-        let copied = self.page.drain_atomic(self.offset.into(), bytes, dest);
-
-        if copied < bytes {
-            dest.rewind(copied);
-        }
-        copied == bytes
+    fn drain_atomic(&self, bytes: usize, dest: &mut Dest<'_, '_>) -> usize {
+        self.page.drain_atomic(self.offset.into(), bytes, dest)
     }
 
     fn consume(&mut self, bytes: usize) {
@@ -328,13 +334,8 @@ impl SmallSlot for PageSlot {
         self.kind
     }
 
-    fn peek_atomic(&self, bytes: usize, dest: &mut Dest<'_, '_>) -> bool {
-        let copied = self.page.drain_atomic(self.offset, bytes, dest);
-
-        if copied < bytes {
-            dest.rewind(copied);
-        }
-        copied == bytes
+    fn drain_atomic(&self, bytes: usize, dest: &mut Dest<'_, '_>) -> usize {
+        self.page.drain_atomic(self.offset, bytes, dest)
     }
 
     fn consume(&mut self, bytes: usize) {

@@ -27,19 +27,9 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// * The page has order 0. This object owns the only reference to it, and nobody else has a pointer
-///   to it.
-/// * The first `valid` bytes are initialised, and were written since the page was last cleared.
-///   `valid` is at most [`PAGE_SIZE`].
-pub(crate) struct BufferPage {
-    page: NonNull<bindings::page>,
-    valid: usize,
-}
-
-// SAFETY: A page may be used and freed on any thread.
-unsafe impl Send for BufferPage {}
-// SAFETY: The bytes are only read from `&self`.
-unsafe impl Sync for BufferPage {}
+/// * This object owns the only reference to the page, and nobody else has a pointer to it.
+/// * The first `valid` bytes were written since the page was last cleared.
+pub(crate) struct BufferPage(SharedPage);
 
 impl BufferPage {
     /// Allocates a page without valid bytes. Sleeps.
@@ -51,10 +41,10 @@ impl BufferPage {
 
         // INVARIANT: The page is new, and the only reference is that of `page`, which was
         // forgotten. None of its bytes count as valid.
-        Ok(Self {
+        Ok(Self(SharedPage {
             page: ptr,
             valid: 0,
-        })
+        }))
     }
 
     /// Allocates `count` such pages. Sleeps.
@@ -68,13 +58,13 @@ impl BufferPage {
 
     /// The number of valid bytes, counted from the start of the page.
     pub(crate) fn valid(&self) -> usize {
-        self.valid
+        self.0.valid
     }
 
     /// Makes all bytes invalid, for another use of the page.
     pub(crate) fn clear(&mut self) {
         // INVARIANT: No bytes count as valid.
-        self.valid = 0;
+        self.0.valid = 0;
     }
 
     /// Makes the first `bytes` bytes of an empty page valid by writing zeros. They stand for bytes
@@ -84,21 +74,21 @@ impl BufferPage {
         if bytes == 0 {
             return;
         }
-        let (offset, bytes) = self.clamp(self.valid, bytes);
+        let (offset, bytes) = self.clamp(self.0.valid, bytes);
 
         // SAFETY: The page is valid by the type invariants, as long as `self`.
-        let page = unsafe { BorrowedPage::from_raw(self.page) };
+        let page = unsafe { BorrowedPage::from_raw(self.0.page) };
         // SAFETY: By the type invariants only this object has the page.
         if unsafe { page.fill_zero_raw(offset, bytes) }.is_ok() {
             // INVARIANT: The bytes from the old `valid` on were just written.
-            self.valid = offset + bytes;
+            self.0.valid = offset + bytes;
         }
     }
 
     /// Limits a write of `bytes` bytes at `offset`; returns its offset and length. It begins at
     /// `valid` at the latest, so no gap arises. It ends with the page at the latest.
     fn clamp(&self, offset: usize, bytes: usize) -> (usize, usize) {
-        let offset = offset.min(self.valid);
+        let offset = offset.min(self.0.valid);
         (offset, bytes.min(PAGE_SIZE - offset))
     }
 
@@ -116,9 +106,9 @@ impl BufferPage {
 
         // SAFETY: By the type invariants only this object has the page. `clamp` keeps the range
         // within it.
-        let copied = unsafe { source.copy_to_page(self.page.as_ptr(), offset, bytes) };
+        let copied = unsafe { source.copy_to_page(self.0.page.as_ptr(), offset, bytes) };
         // INVARIANT: `offset` is at most `valid`, and the bytes from there on were just written.
-        self.valid = self.valid.max(offset + copied);
+        self.0.valid = self.0.valid.max(offset + copied);
         copied
     }
 
@@ -136,11 +126,11 @@ impl BufferPage {
 
         // SAFETY: By the type invariants only this object has the page. `clamp` keeps the range
         // within it.
-        let copied = unsafe { source.copy_to_page_atomic(self.page.as_ptr(), offset, bytes) };
+        let copied = unsafe { source.copy_to_page_atomic(self.0.page.as_ptr(), offset, bytes) };
         if copied == bytes {
             // INVARIANT: `offset` is at most `valid`, and the bytes from there on were just
             // written.
-            self.valid = self.valid.max(offset + copied);
+            self.0.valid = self.0.valid.max(offset + copied);
         }
         copied
     }
@@ -149,21 +139,21 @@ impl BufferPage {
     ///
     /// It copies only valid bytes of `from`, and only up to the end of this page.
     pub(crate) fn fill_from_page(&mut self, offset: usize, bytes: usize, from: &Self) -> usize {
-        let (offset, bytes) = self.clamp(offset, bytes.min(from.valid));
+        let (offset, bytes) = self.clamp(offset, bytes.min(from.0.valid));
 
         // SAFETY: By the type invariants no other object has either page. They are two pages, since
         // `self` is borrowed mutably. The first `bytes` bytes of `from` are initialised, and
         // `clamp` keeps the range within this page. The kmap_local mappings are released in reverse
         // order.
         unsafe {
-            let src = bindings::kmap_local_page(from.page.as_ptr());
-            let dst = bindings::kmap_local_page(self.page.as_ptr());
+            let src = bindings::kmap_local_page(from.0.page.as_ptr());
+            let dst = bindings::kmap_local_page(self.0.page.as_ptr());
             core::ptr::copy_nonoverlapping(src.cast::<u8>(), dst.cast::<u8>().add(offset), bytes);
             bindings::kunmap_local(dst);
             bindings::kunmap_local(src);
         }
         // INVARIANT: `offset` is at most `valid`, and the bytes from there on were just written.
-        self.valid = self.valid.max(offset + bytes);
+        self.0.valid = self.0.valid.max(offset + bytes);
         bytes
     }
 
@@ -176,15 +166,7 @@ impl BufferPage {
         bytes: usize,
         dest: &mut Dest<'_, '_>,
     ) -> usize {
-        let bytes = bytes.min(self.valid.saturating_sub(offset));
-        if bytes == 0 {
-            return 0;
-        }
-
-        // SAFETY: By the type invariants the page is valid and initialised up to `offset + bytes`.
-        // Only this object could write to it, and only through a mutable borrow, which cannot exist
-        // now.
-        unsafe { dest.copy_from_page_atomic(self.page.as_ptr(), offset, bytes) }
+        self.0.drain_atomic(offset, bytes, dest)
     }
 
     /// The maximum number of pages that [`Self::fill_all`] uses.
@@ -207,7 +189,7 @@ impl BufferPage {
                 break;
             }
             // SAFETY: The function only stores its arguments.
-            vec.write(unsafe { sys::zpipe_page_part(page.page.as_ptr(), 0, part) });
+            vec.write(unsafe { sys::zpipe_page_part(page.0.page.as_ptr(), 0, part) });
             left -= part;
             n += 1;
         }
@@ -230,7 +212,7 @@ impl BufferPage {
         for page in pages {
             let part = written.min(PAGE_SIZE);
             // INVARIANT: The pages were filled one after the other, each from its start.
-            page.valid = page.valid.max(part);
+            page.0.valid = page.0.valid.max(part);
             written -= part;
         }
         result.map(|_| all)
@@ -238,19 +220,8 @@ impl BufferPage {
 
     /// Allows others in the kernel to refer to the page. Nothing can be written to it any more.
     pub(crate) fn into_shared(self) -> SharedPage {
-        let Self { page, valid } = self;
-        mem::forget(self);
-        // INVARIANT: The new object owns the reference. The first `valid` bytes are initialised,
-        // and nobody else has a pointer to the page, so nobody writes to it.
-        SharedPage { page, valid }
-    }
-}
-
-impl Drop for BufferPage {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants this object owns the reference, which it gives up here,
-        // and the page has order 0.
-        unsafe { bindings::__free_pages(self.page.as_ptr(), 0) };
+        // INVARIANT: There is no [`BufferPage`] around it any more, so nobody writes to the page.
+        self.0
     }
 }
 
@@ -261,8 +232,9 @@ impl Drop for BufferPage {
 /// # Invariants
 ///
 /// * `page` is a page of order 0, and this object owns a reference to it.
-/// * The first `valid` bytes are initialised, and nobody in the kernel writes to them. `valid` is
-///   at most [`PAGE_SIZE`].
+/// * The first `valid` bytes are initialised. `valid` is at most [`PAGE_SIZE`].
+/// * Nobody in the kernel writes to the page, except a [`BufferPage`] around this object, through a
+///   mutable borrow.
 pub(crate) struct SharedPage {
     page: NonNull<bindings::page>,
     valid: usize,
@@ -297,13 +269,9 @@ impl SharedPage {
         if !unsafe { sys::zpipe_page_is_alone(self.page.as_ptr()) } {
             return Err(self);
         }
-        let valid = self.valid;
-        // INVARIANT: The new object owns the only reference. So nobody else has a pointer to the
-        // page, and nobody can get one. The first `valid` bytes are initialised.
-        Ok(BufferPage {
-            page: self.into_raw(),
-            valid,
-        })
+        // INVARIANT: It owns the only reference. So nobody else has a pointer to the page, and
+        // nobody can get one.
+        Ok(BufferPage(self))
     }
 
     /// Returns the page; the caller now owns the reference.
