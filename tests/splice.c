@@ -362,6 +362,18 @@ BOTH_WAYS(packets_stay_packets)
 	EXPECT_EQ(0, fionread(w->out->fd[0]));
 }
 
+/* A packet is not appended to bytes that are no packet, and bytes are not appended to it. */
+BOTH_WAYS(packet_behind_bytes)
+{
+	ASSERT_EQ(10, stream_write(w->out->fd[1], 0, 10));
+	ASSERT_EQ(0, set_direct(w->in->fd[1], true));
+	ASSERT_EQ(20, stream_write(w->in->fd[1], 10, 20));
+	EXPECT_EQ(20, move(w, FULL, 0));
+	ASSERT_EQ(30, stream_write(w->out->fd[1], 30, 30));
+	EXPECT_EQ(30, stream_read(w->out->fd[0], 0, FULL));
+	EXPECT_EQ(30, stream_read(w->out->fd[0], 30, FULL));
+}
+
 /* Both parts of a packet are packets. */
 BOTH_WAYS(parts_of_a_packet)
 {

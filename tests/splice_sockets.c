@@ -4,6 +4,7 @@
  * Over the kernel's own pipes it is splice(2).
  */
 #include "splice_files.h"
+#include "direct.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -339,6 +340,45 @@ TEST_F_TIMEOUT(all, pages_in_a_socket_do_not_change, TIMEOUT)
 			ASSERT_EQ(PAGE, sys(read(self->e.fd[0], bytes, PAGE)));
 		}
 		EXPECT_EQ(8 * PAGE, drain(s[0], 0, 8 * PAGE, FULL));
+	}
+}
+
+/*
+ * A command that waits for a socket has reserved slots, so a large write blocks. It is posted, since
+ * there are other slots. When the reserved slots are free again, the write fits, and returns
+ * although nobody reads. splice(2) holds the pipe's mutex meanwhile.
+ */
+TEST_F_TIMEOUT(all, write_beside_reserved_slots, TIMEOUT)
+{
+	const long begin = 24 * PAGE, len = DIRECT_MIN + 1000;
+	bool zpipe = is_zpipe(variant->kind);
+
+	ASSERT_EQ(4 * FULL, set_capacity(variant->kind, self->e.fd[1], 4 * FULL));
+	EACH_SOCKET {
+		for (int bytes = 10; bytes >= 0; bytes -= 10) {
+			struct child c, w;
+			long before = 0;
+
+			if (zpipe)
+				before = fdinfo_number(self->e.fd[0], "zpipe-posted-writes");
+			ASSERT_EQ(begin, stream_write(self->e.fd[1], 0, begin));
+			child_transfer(&c, &self->e, s[1], 4 * FULL - begin, CHILD_FROM);
+			ASSERT_TRUE(child_asleep(&c));
+			child_write_private(&w, &self->e, begin + bytes, len);
+			/* A pipe(2) has it wait for the mutex, where it cannot be killed. */
+			if (zpipe)
+				ASSERT_TRUE(child_asleep(&w));
+			ASSERT_EQ(bytes, stream_write(s[0], begin, bytes));
+			if (!bytes)
+				shutdown(s[0], SHUT_WR);
+			EXPECT_EQ(bytes, child_join(&c));
+			ASSERT_EQ(len, child_join(&w));
+			if (zpipe)
+				EXPECT_EQ(before + 1, fdinfo_number(self->e.fd[0],
+								    "zpipe-posted-writes"));
+			EXPECT_EQ(begin + bytes + len, drain(self->e.fd[0], 0,
+							     begin + bytes + len, FULL));
+		}
 	}
 }
 

@@ -107,6 +107,18 @@ TEST_F_TIMEOUT(two, as_far_as_slots_are_free, TIMEOUT)
 	}
 }
 
+/* After a tee, writes are still appended to the last slot. */
+TEST_F_TIMEOUT(two, write_behind_a_tee, TIMEOUT)
+{
+	ASSERT_EQ(100, stream_write(self->e.fd[1], 0, 100));
+	ASSERT_EQ(100, tee_to(&self->e, self->other.fd[1], FULL, 0));
+	ASSERT_EQ(100, stream_read(self->other.fd[0], 0, FULL));
+	ASSERT_EQ(100, stream_write(self->e.fd[1], 100, 100));
+	ASSERT_EQ(0, set_nonblock(self->e.fd[1], true));
+	EXPECT_EQ(FULL - PAGE, stream_write(self->e.fd[1], 200, FULL));
+	EXPECT_EQ(FULL - PAGE + 200, stream_read(self->e.fd[0], 0, 2 * FULL));
+}
+
 TEST_F_TIMEOUT(two, eagain_and_end_of_file, TIMEOUT)
 {
 	EACH_WAY {

@@ -26,20 +26,26 @@ TRACING = pathlib.Path("/sys/kernel/tracing")
 ZPIPE = str(HERE / "tools" / "zpipe")
 PYTHON = "/usr/bin/python3"
 KINDS = ("pipe", "zpipe")
-# Time limit of one program in seconds.
+# Time limits of CPython's tests of a module, and of a script, in seconds.
 LIMIT = 1500
+SCRIPT_LIMIT = 300
 # Time limit of one CPython test in seconds. CPython reports a test that hangs.
 TEST_LIMIT = 300
 # How often tests with different results are repeated without the other tests.
 AGAIN = 4
+# Programs that splice(2) between zpipes and files. The library sends that to the module.
+SPLICE = ("fuse", "fuse_user", "trace_cmd", "tools")
 
 
-class Pairs:
-    """Counts the zpipe pairs that each program makes. A hist trigger of the kernel
-    counts the ioctl."""
+class Calls:
+    """Counts what each program asks of the module: pairs, and transfers to and from other
+    files. A hist trigger of the kernel counts the ioctls."""
 
     event = TRACING / "events/syscalls/sys_enter_ioctl"
-    trigger = "hist:keys=common_comm:size=4096 if cmd == 0xe900"
+    # ZPIPE_IOC_PAIR; from ZPIPE_IOC_SPLICE_TO to ZPIPE_IOC_TEE
+    trigger = ("hist:keys=common_comm,cmd:size=4096 "
+               "if cmd == 0xe900 || (cmd >= 0xe928 && cmd <= 0xe92a)")
+    pair = 0xe900
 
     def __init__(self):
         if not self.event.exists():
@@ -47,15 +53,19 @@ class Pairs:
         (self.event / "trigger").write_text(self.trigger)
 
     def taken(self):
-        """The counts since the previous call, as a dictionary by program."""
-        counts = {}
+        """The counts since the previous call: pairs and transfers, each a dictionary by
+        program."""
+        pairs, transfers = {}, {}
         for line in (self.event / "hist").read_text().splitlines():
-            match = re.match(r"\{ common_comm: (.*?) *\}.*hitcount: *(\d+)", line)
+            match = re.match(r"\{ common_comm: (.*?) *, cmd: *(\d+) *\} hitcount: *(\d+)", line)
             if match:
-                counts[match[1]] = counts.get(match[1], 0) + int(match[2])
+                # The tool zpipe makes a pair to check for the device.
+                program, calls = match[1], pairs if int(match[2]) == self.pair else transfers
+                if program != "zpipe":
+                    calls[program] = calls.get(program, 0) + int(match[3])
         (self.event / "trigger").write_text("!" + self.trigger)
         (self.event / "trigger").write_text(self.trigger)
-        return counts
+        return pairs, transfers
 
 
 def started(kind, name, command, cwd):
@@ -69,10 +79,10 @@ def started(kind, name, command, cwd):
             start_new_session=True)
 
 
-def ended(process):
-    """Waits for a process and returns its exit status. Kills it after LIMIT seconds."""
+def ended(process, limit=LIMIT):
+    """Waits for a process and returns its exit status. Kills it after `limit` seconds."""
     try:
-        return process.wait(LIMIT)
+        return process.wait(limit)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, 9)
         return process.wait()
@@ -131,7 +141,7 @@ def scripted(name, script):
     for kind in KINDS:
         cwd = tempfile.mkdtemp(dir="/tmp")
         process = started(kind, name, ["bash", "-c", script], cwd)
-        status = ended(process)
+        status = ended(process, SCRIPT_LIMIT)
         shutil.rmtree(cwd, ignore_errors=True)
         lines = (OUT / f"{name}.{kind}.log").read_text(errors="replace").splitlines()
         results[kind] = {"exit status": str(status)}
@@ -221,32 +231,115 @@ def oracle_perf():
         """)
 
 
-def oracle_fuse():
-    """A FUSE file system that splices requests and what is written, through its own pipes."""
-    return scripted("fuse", r"""
-        mkdir source mnt
-        passthrough_ll -f -o source=$PWD/source,cache=never mnt &
-        server=$!
-        mounted() { grep -qF " $PWD/mnt fuse" /proc/self/mounts; }
+# Shell functions for file systems. $as runs a command as the user that mounts.
+MOUNTS = r"""
+    chmod u+s /usr/bin/fusermount3 && chmod 666 /dev/fuse
+    chmod 755 . && mkdir source mnt && chown -R ${uid:=0} source mnt
+    as="setpriv --reuid $uid --regid $uid --clear-groups --"
+    mounted() { grep -qE " $PWD/mnt fuse[^ ]* [^ ]*user_id=$uid," /proc/self/mounts; }
+    await_mount() {
         for try in {1..100}; do
             mounted && break
             sleep 0.1
         done
-        file=/usr/bin/python3.13
-        echo "= files: $(ls -A mnt 2>&1)"
         echo "= mounted: $(mounted; echo $?)"
-        for size in 1000 4096 100000 1M; do
-            dd if=$file of=mnt/$size bs=$size status=none
+    }
+    file=/usr/bin/python3.13
+    files() {
+        for size in "$@"; do
+            $as dd if=$file of=mnt/$size bs=$size status=none
             echo "= written in $size: $? $(cmp $file source/$size && echo same)"
-            echo "= read in $size: $(dd if=mnt/$size bs=$size status=none | cmp $file - && echo same)"
+            echo "= read in $size: $($as dd if=mnt/$size bs=$size status=none | cmp $file - && echo same)"
         done
-        dd if=$file of=mnt/1000 bs=5000 seek=3 count=2 conv=notrunc status=none
-        echo "= into the middle: $(sha256sum <source/1000) $(sha256sum <mnt/1000)"
-        printf x >mnt/small
-        echo "= small: $(cat mnt/small) $(stat -c %s source/small) $(cat mnt/none 2>&1)"
-        umount mnt
+        $as dd if=$file of=mnt/$1 bs=5000 seek=3 count=2 conv=notrunc status=none
+        echo "= into the middle: $(sha256sum <source/$1) $($as sha256sum mnt/$1)"
+        printf x | $as tee mnt/small
+        echo "= small: $($as cat mnt/small) $(stat -c %s source/small) $($as cat mnt/none 2>&1)"
+    }
+    """
+
+
+def passthrough(name, uid):
+    """A FUSE file system that splices requests, what is written and replies."""
+    return scripted(name, f"uid={uid} {MOUNTS}" + r"""
+        $as passthrough_ll -f -o source=$PWD/source,cache=never mnt &
+        server=$!
+        await_mount
+        echo "= files: $($as ls -A mnt 2>&1)"
+        files 1000 4096 100000 1M
+        $as fusermount3 -u mnt
         wait $server
         echo "= status: $?"
+        """)
+
+
+def oracle_fuse():
+    """A FUSE file system of root."""
+    return passthrough("fuse", 0)
+
+
+def oracle_fuse_user():
+    """A FUSE file system of an ordinary user, mounted by a program that is setuid root. libfuse
+    splices only if a pipe can hold a whole request, which is a page more than users may have."""
+    limit = pathlib.Path("/proc/sys/fs/pipe-max-size")
+    before = limit.read_text()
+    limit.write_text("2097152")
+    results = passthrough("fuse_user", 1000)
+    limit.write_text(before)
+    return results
+
+
+def oracle_sshfs():
+    """sshfs, with its server behind pipes."""
+    return scripted("sshfs", f"uid=0 {MOUNTS}" + r"""
+        printf '#!/bin/bash\n/usr/bin/cat | /usr/lib/openssh/sftp-server | /usr/bin/cat\n' >ssh
+        chmod 755 ssh
+        sshfs -f -o ssh_command=$PWD/ssh,cache=no host:$PWD/source mnt &
+        server=$!
+        await_mount
+        files 4096 1M
+        fusermount3 -u mnt
+        wait $server
+        echo "= status: $?"
+        """)
+
+
+def oracle_tools():
+    """Programs that copy bytes, some of which splice where they can: pv, socat, dd, cat, cp, tee,
+    yes and uutils' cat."""
+    return scripted("tools", r"""
+        set -o pipefail
+        file=/usr/bin/python3.13
+        sum() { sha256sum | cut -c -16; }
+        uutils() { coreutils "$@"; }
+        echo "= file:" $(sum <$file)
+        for options in "" "-C" "-B 1000" "-L 40M" "-S -s 100000"; do
+            echo "= pv $options:" $(pv -q $options $file | pv -q $options | sum) $?
+            echo "= pv $options, to a file:" $(cat $file | pv -q $options >out; echo $?; sum <out)
+        done
+        echo "= pv to /dev/null:" $(cat $file | pv -q -X -b 2>&1) $?
+        echo "= socat:" $(socat -u OPEN:$file,rdonly - | socat -u - STDOUT | sum) $?
+        echo "= socat with pipes:" $(socat -u EXEC:"cat $file",pipes STDOUT | sum) $?
+        echo "= socat, both ways:" $(head -c 300000 $file | socat - EXEC:cat,pipes | sum) $?
+        echo "= socat to a FIFO:" $(socat -u OPEN:$file,rdonly PIPE:fifo & socat -u PIPE:fifo,rdonly STDOUT | sum)
+        for bs in 512 5000 64K 1M; do
+            echo "= dd $bs:" $(dd if=$file bs=$bs status=none | dd bs=$bs iflag=fullblock status=none | sum) $?
+        done
+        echo "= dd, direct:" $(dd if=$file bs=64K status=none | dd bs=64K oflag=direct status=none | sum) $?
+        echo "= cat:" $(cat $file | cat | cat - $file | sum) $?
+        echo "= cat to a file:" $(cat $file | cat >out; sum <out)
+        echo "= cp:" $(cat $file | cp /dev/stdin out; echo $?; sum <out) $(cp $file /dev/stdout | sum)
+        echo "= cp of a pipe by its name:" $(cp <(cat $file) out; echo $?; sum <out)
+        echo "= tee:" $(tee a b <$file | sum) $(sum <a) $(cat $file | tee a >b; sum <b)
+        echo "= yes:" $(yes | head -c 3000000 | sum) ${PIPESTATUS[0]}
+        echo "= yes with words:" $(yes "a longer line of text" | head -n 30000 | sum)
+        yes | head -c 5 >out
+        echo "= yes, killed: ${PIPESTATUS[*]} $(sum <out)"
+        echo "= uutils:" $(uutils cat $file | uutils cat | uutils cat - $file | sum) $?
+        echo "= uutils, to a file:" $(uutils cat $file | uutils cat >out; sum <out)
+        echo "= uutils, the others:" $(uutils dd if=$file bs=5000 status=none | uutils tee a | uutils head -c 300000 | sum)
+        uutils yes | head -c 5 >out
+        echo "= uutils yes, killed: ${PIPESTATUS[*]} $(sum <out)"
         """)
 
 
@@ -281,11 +374,11 @@ def listed(name):
     return lines
 
 
-def judge(name, pairs):
+def judge(name, calls):
     """Runs an oracle and prints its result. Returns True if it passed."""
     start = time.monotonic()
     function = globals().get("oracle_" + name)
-    pairs.taken()
+    calls.taken()
     results = function() if function else cpython(name)
     differ = differing(results)
     expected = listed(name)
@@ -300,18 +393,17 @@ def judge(name, pairs):
         for kind in KINDS:
             results[kind].update({test: again[kind].get(test, "absent") for test in odd})
         differ = differing(results)
-    made = pairs.taken()
-    # The tool zpipe makes a pair to check for the device.
-    made.pop("zpipe", None)
+    made, transfers = calls.taken()
     counts = {}
     for result in results["zpipe"].values():
         counts[result] = counts.get(result, 0) + 1
     print(f"# {name}: {time.monotonic() - start:.0f} s,",
           ", ".join(f"{number} {result}" for result, number in sorted(counts.items()))
           if not function else results["zpipe"])
-    busiest = sorted(made.items(), key=lambda item: -item[1])[:6]
-    print(f"# {name}: {sum(made.values())} pairs of zpipe:",
-          ", ".join(f"{program} {number}" for program, number in busiest))
+    for what, counted in (("pairs", made), ("transfers to and from files", transfers)):
+        busiest = sorted(counted.items(), key=lambda item: -item[1])[:6]
+        print(f"# {name}: {sum(counted.values())} {what} of zpipe:",
+              ", ".join(f"{program} {number}" for program, number in busiest))
     good = True
     for test, pair in differ.items():
         if expected.get(test) == pair:
@@ -325,6 +417,9 @@ def judge(name, pairs):
     if not made:
         print("# no pair of zpipe was made")
         good = False
+    if name in SPLICE and not transfers:
+        print("# nothing was spliced to or from a zpipe")
+        good = False
     return good
 
 
@@ -332,14 +427,18 @@ def main():
     """Runs the oracles on the command line. Returns True if any failed."""
     sys.stdout.reconfigure(line_buffering=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=False)
+    with open("/etc/passwd", "a", encoding="ascii") as users:
+        users.write("user:x:1000:1000::/tmp:/bin/sh\n")
+    # For fusermount3.
+    os.symlink("/proc/self/mounts", "/etc/mtab")
     pathlib.Path("/etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
     names = sys.argv[1:]
-    pairs = Pairs()
+    calls = Calls()
     failed = 0
     print("KTAP version 1")
     print(f"1..{len(names)}")
     for number, name in enumerate(names, 1):
-        good = judge(name, pairs)
+        good = judge(name, calls)
         failed += not good
         print(f"{'ok' if good else 'not ok'} {number} {name}")
     return failed != 0

@@ -470,6 +470,31 @@ TEST(packet_pipe)
 	EXPECT_EQ(before, count_descriptors());
 }
 
+/*
+ * libfuse changes the header of a reply after it has put it into a pipe. Such a message of 16
+ * bytes is refused, so libfuse copies the reply itself.
+ */
+TEST_F(pipe, vmsplice_of_a_fuse_header)
+{
+	struct iovec iov[2] = { { self->buf, 16 }, { self->buf + 100, 40 } };
+	bool refused = zpipe_expected();
+	int nonblock[2], i;
+
+	ASSERT_EQ(0, pipe2(nonblock, O_NONBLOCK));
+	for (i = 1; i <= 2; i++) {
+		int len = i == 1 ? 16 : 56;
+
+		EXPECT_EQ(refused ? -EINVAL : len,
+			  sys(vmsplice(nonblock[1], iov, i, SPLICE_F_NONBLOCK)));
+		EXPECT_EQ(refused ? -EAGAIN : len, sys(read(nonblock[0], self->buf, FULL)));
+		/* Not without both flags, and only in front of other bytes. */
+		EXPECT_EQ(len, vmsplice(nonblock[1], iov, i, 0));
+		EXPECT_EQ(len, vmsplice(self->fd[1], iov, i, SPLICE_F_NONBLOCK));
+		EXPECT_EQ(40, vmsplice(nonblock[1], iov + 1, 1, SPLICE_F_NONBLOCK));
+		EXPECT_EQ(len + 40, read(nonblock[0], self->buf, FULL));
+	}
+}
+
 static void nothing(int sig)
 {
 }

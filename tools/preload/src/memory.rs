@@ -13,6 +13,8 @@
 //!
 //! `SPLICE_F_GIFT` has no effect. `ZPIPE_IOC_GIFT` takes pages away from the caller, who after
 //! vmsplice(2) may still read them.
+//!
+//! One message is refused, so that its writer copies: see `is_fuse_header()`.
 
 use crate::own::Own;
 use core::ffi::{c_int, c_long};
@@ -158,6 +160,27 @@ impl Output {
     }
 }
 
+/// Whether segments look like the header of a FUSE reply, as libfuse puts it into a pipe in front
+/// of spliced data.
+///
+/// libfuse changes the length in it afterwards, in its own memory, if the data turn out to be
+/// shorter. With a pipe of the kernel, which refers to that memory, the change shows. From a zpipe
+/// the kernel would get a header with the wrong length, and the file system would fail. If
+/// vmsplice(2) fails instead, libfuse sends the reply with writev(2).
+///
+/// # Safety
+///
+/// `iov` must be readable.
+unsafe fn is_fuse_header(status: c_int, iov: *const iovec, segments: usize) -> bool {
+    /// The size of `struct fuse_out_header` of <linux/fuse.h>.
+    const HEADER: usize = 16;
+
+    // SAFETY: By this function's safety requirements.
+    status & libc::O_NONBLOCK != 0
+        && segments != 0
+        && unsafe { iov.read_unaligned() }.iov_len == HEADER
+}
+
 /// Writes the segments to a zpipe with these status flags.
 ///
 /// # Safety
@@ -170,6 +193,10 @@ unsafe fn write_memory(
     segments: usize,
     nonblock: bool,
 ) -> Result<usize, Errno> {
+    // SAFETY: By this function's safety requirements.
+    if nonblock && unsafe { is_fuse_header(status, iov, segments) } {
+        return Err(Errno(libc::EINVAL));
+    }
     let mut output = Output::new(fd, status)?;
     loop {
         match output.write_now(iov, segments, 0) {
