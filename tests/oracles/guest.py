@@ -253,7 +253,7 @@ MOUNTS = r"""
         done
         $as dd if=$file of=mnt/$1 bs=5000 seek=3 count=2 conv=notrunc status=none
         echo "= into the middle: $(sha256sum <source/$1) $($as sha256sum mnt/$1)"
-        printf x | $as tee mnt/small
+        printf x | $as tee mnt/small >/dev/null
         echo "= small: $($as cat mnt/small) $(stat -c %s source/small) $($as cat mnt/none 2>&1)"
     }
     """
