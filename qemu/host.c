@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * host [--timeout S] [--files FILE] [--tty] CONSOLE-LOG QEMU...: starts QEMU with the ports that
- * init.c uses, passes the command's streams through immediately, and exits with the command's
- * exit status. Otherwise:
+ * host [--timeout S] [--files FILE] [--verdict FILE] [--tty] CONSOLE-LOG QEMU...: starts QEMU with
+ * the ports that init.c uses, passes the command's streams through immediately, and exits with the
+ * command's exit status. With --verdict it writes a line about the kernel: "clean", "findings", or
+ * "not looked at: " and the reason. Otherwise:
  *
  *   98	the guest died before its first process ran
  *   99	the kernel complained, or the guest died
@@ -242,17 +243,27 @@ static bool show_console(const char *path)
 	return true;
 }
 
+/* Writes the verdict on the kernel. Exits if that fails: there must be no older one. */
+static void write_verdict(const char *path, const char *verdict)
+{
+	FILE *file = fopen(path, "w");
+
+	if (!file || fprintf(file, "%s\n", verdict) < 0 || fclose(file))
+		fail(125, path);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "timeout", required_argument, NULL, 't' },
 		{ "files", required_argument, NULL, 'f' },
+		{ "verdict", required_argument, NULL, 'v' },
 		{ "tty", no_argument, NULL, 'y' },
 		{ }
 	};
 	bool tty = false, ended;
 	long long deadline = 0;
-	const char *console;
+	const char *console, *verdict = "/dev/null";
 	int opt, code = 0;
 	pid_t pid;
 
@@ -261,6 +272,8 @@ int main(int argc, char **argv)
 			deadline = now_ms() + 1000 * strtol(optarg, NULL, 10);
 		else if (opt == 'f')
 			ports[FILES].to = open(optarg, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+		else if (opt == 'v')
+			verdict = optarg;
 		else if (opt == 'y')
 			tty = true;
 		else if (opt == '?')
@@ -269,6 +282,7 @@ int main(int argc, char **argv)
 	if (argc - optind < 2)
 		return 125;
 	console = argv[optind];
+	write_verdict(verdict, "not looked at: no guest");
 	pid = start(argc - optind - 1, argv + optind + 1);
 	if (tty) {
 		/* The command uses QEMU's terminal. */
@@ -287,6 +301,8 @@ int main(int argc, char **argv)
 	}
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
+	write_verdict(verdict, found ? "findings" : ended ? "clean" :
+		      code ? "not looked at: time-out" : "not looked at: the guest died");
 	if (code)
 		return code;
 	if (ended)

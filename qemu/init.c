@@ -12,6 +12,7 @@
  *  /.zpipe/tty		gives the command a terminal; content: rows and columns
  *  /.zpipe/out		sends the command's files in /out to the host
  *  /.zpipe/hung	seconds after which a blocked task counts as hung
+ *  /.zpipe/detectors	detectors that must work: "kmemleak", "page_owner"
  *
  * The host listens on virtio-serial ports. zpipe.in, zpipe.out and zpipe.err are the command's
  * streams. zpipe.files receives a tar archive of /out. zpipe.result receives lines: "started",

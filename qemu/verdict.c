@@ -123,12 +123,23 @@ static void *wait_for_host(void *arg)
 	return arg;
 }
 
-static int open_log(void)
+static int open_log(int whence)
 {
 	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 
-	lseek(fd, 0, SEEK_END);
+	if (fd < 0 || lseek(fd, 0, whence))
+		finding("the kernel log cannot be read: %s", strerror(errno));
 	return fd;
+}
+
+/* A detector that the kernel was built with must be there. qemu/run knows which. */
+static void miss(const char *detector)
+{
+	char *text = read_file("/.zpipe/detectors", NULL);
+
+	if (text && strstr(text, detector))
+		finding("%s does not work", detector);
+	free(text);
 }
 
 /* Reads one record. Returns its time in microseconds, or -1 at the end of the log. */
@@ -265,8 +276,10 @@ static void check_objects(void)
 	static const char path[] = "/sys/kernel/debug/kmemleak";
 	char *text, *line, *save;
 
-	if (!write_file(path, "scan"))
+	if (!write_file(path, "scan")) {
+		miss("kmemleak");
 		return;
+	}
 	sleep(6);
 	write_file(path, "scan");
 	text = read_file(path, NULL);
@@ -307,6 +320,9 @@ static void check_pages(const char *module)
 	char *text = read_file("/sys/kernel/debug/page_owner_stacks/show_stacks", NULL);
 	char *stack, *end, *line, *save;
 
+	/* There are always some. */
+	if (!text || !*text)
+		miss("page_owner");
 	for (stack = text; stack && *stack; stack = end) {
 		end = strstr(stack, "\n\n");
 		if (end) {
@@ -329,11 +345,8 @@ void verdict_start(int fd)
 
 	result = fd;
 	check_taint();
-	if (findings)
-		to_send = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	else
-		to_send = open_log();
-	to_scan = open_log();
+	to_send = open_log(findings ? SEEK_SET : SEEK_END);
+	to_scan = open_log(SEEK_END);
 	pthread_create(&thread, NULL, wait_for_host, NULL);
 }
 

@@ -344,8 +344,8 @@ TEST_F_TIMEOUT(all, pages_in_a_socket_do_not_change, TIMEOUT)
 }
 
 /*
- * A command that waits for a socket has reserved slots, so a large write blocks. It is posted, since
- * there are other slots. When the reserved slots are free again, the write fits, and returns
+ * A command that waits for a socket has reserved slots, so a large write blocks. It is posted,
+ * since there are other slots. When the reserved slots are free again, the write fits, and returns
  * although nobody reads. splice(2) holds the pipe's mutex meanwhile.
  */
 TEST_F_TIMEOUT(all, write_beside_reserved_slots, TIMEOUT)
