@@ -261,7 +261,7 @@ int main(int argc, char **argv)
 		{ "tty", no_argument, NULL, 'y' },
 		{ }
 	};
-	bool tty = false, ended;
+	bool tty = false, ended, shown;
 	long long deadline = 0;
 	const char *console, *verdict = "/dev/null";
 	int opt, code = 0;
@@ -308,7 +308,8 @@ int main(int argc, char **argv)
 	if (ended)
 		return found ? 99 : status;
 	fprintf(stderr, "zpipe: the guest died\n");
-	if (started || show_console(console))
-		return started ? 99 : 98;
-	return 125;
+	shown = show_console(console);
+	if (started)
+		return 99;
+	return shown ? 98 : 125;
 }
