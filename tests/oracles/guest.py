@@ -342,7 +342,7 @@ def oracle_tools():
         echo "= yes, killed: ${PIPESTATUS[*]}" $(cat out)
         echo "= uutils:" $(uutils cat $file | uutils cat | uutils cat - $file | is twice) $?
         echo "= uutils, to a file:" $(uutils cat $file | uutils cat >out; is $file <out)
-        echo "= uutils, the others:" $(uutils dd if=part bs=5000 status=none | uutils tee a | is part) $(is part <a)
+        echo "= uutils, the others:" $(uutils head -c 100000 $file | uutils tee a | is part) $(is part <a)
         uutils yes | head -c 5 >out
         echo "= uutils yes, killed: ${PIPESTATUS[*]}" $(cat out)
         """)
