@@ -18,6 +18,13 @@ ZPIPE_CACHE=$(realpath -m -- "$ZPIPE_CACHE")
 : "${KERNEL:=7.3}"
 export ZPIPE_DIR ZPIPE_CACHE KERNEL
 
+# curl and apt know http_proxy only in small letters.
+for proxy in {http,https,no,all}_proxy; do
+	capitals=${proxy^^}
+	[[ ${!proxy+set} || ! ${!capitals+set} ]] || export "$proxy=${!capitals}"
+done
+unset proxy capitals
+
 say()
 {
 	printf 'zpipe: %s\n' "$*" >&2
