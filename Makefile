@@ -53,6 +53,7 @@ help:
 	@echo 'make bench-gate		compare instructions per message with bench/insns.baseline; ACCEPT=1'
 	@echo 'make tools		build the command zpipe and libzpipe_preload.so into build/tools/'
 	@echo 'make check		check formatting, lints, documentation and scripts'
+	@echo 'make pin		pin the newest kernel of a series: KERNEL=7.3, VERSION= for another one'
 	@echo 'make shell		start a shell in a guest with the module loaded'
 	@echo 'make clean		remove the built files'
 	@echo 'make distclean		remove the cache too: tool root and kernels'
@@ -79,4 +80,8 @@ tools:
 oracles:
 	@tests/oracles/run $(ORACLES)
 
-.PHONY: bench bench-splice bench-gate tools oracles
+# KERNEL= names the kernel to pin, VERSION= a version other than the newest.
+pin:
+	@scripts/kernel --pin "$(KERNEL)" $(VERSION)
+
+.PHONY: bench bench-splice bench-gate tools oracles pin

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# Definitions for all scripts: paths, messages, steps with progress, and locks. Scripts source this
-# file.
+# Definitions for all scripts: paths, messages, steps with progress, the cache, and locks. Scripts
+# source this file.
 #
 # Optional variables of the caller:
 #   KERNEL	the kernel of scripts/kernels.conf to build for and to boot; only this file has
@@ -17,6 +17,13 @@ ZPIPE_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 ZPIPE_CACHE=$(realpath -m -- "$ZPIPE_CACHE")
 : "${KERNEL:=7.3}"
 export ZPIPE_DIR ZPIPE_CACHE KERNEL
+
+# curl and apt know http_proxy only in small letters.
+for proxy in {http,https,no,all}_proxy; do
+	capitals=${proxy^^}
+	[[ ${!proxy+set} || ! ${!capitals+set} ]] || export "$proxy=${!capitals}"
+done
+unset proxy capitals
 
 say()
 {
@@ -47,6 +54,7 @@ step()
 {
 	local text=$1 start=$SECONDS rc=0 log beat never
 	shift
+	make_cache
 	mkdir -p "$ZPIPE_CACHE/log"
 	log=$ZPIPE_CACHE/log/${text//[^a-zA-Z0-9.]/-}.log
 	: >"$log"
@@ -74,27 +82,81 @@ step()
 	say "$text: done in $((SECONDS - start)) s"
 }
 
+# The first line of a CACHEDIR.TAG, see https://bford.info/cachedir/, and the line that says whose
+# cache it is.
+tag_signature='Signature: 8a477f597d28d172789f06886806bc55'
+tag_owner="# This is zpipe's cache (ZPIPE_CACHE). 'make distclean' removes it."
+
+# Prints the entries of the cache that have names of zpipe's, without CACHEDIR.TAG.
+cache_entries()
+{
+	find "$ZPIPE_CACHE" -mindepth 1 -maxdepth 1 \( -name 'toolroot-*' -o -name toolroot.tmp \
+		-o -name 'kernel-*' -o -name 'kvm-*' -o -name oracle -o -name 'oracles[-.]*' \
+		-o -name 'matplotlib[-.]*' -o -name cargo -o -name log -o -name '*.lock' \) "$@"
+}
+
+# True if the cache has a CACHEDIR.TAG of zpipe's. Another program's tag does not count.
+cache_is_tagged()
+{
+	local tag=$ZPIPE_CACHE/CACHEDIR.TAG lines
+
+	[[ -f $tag ]] || return 1
+	mapfile -t lines <"$tag"
+	[[ ${lines[0]:-} == "$tag_signature" && ${lines[1]:-} == "$tag_owner" ]]
+}
+
+# Makes the cache. A new or empty directory gets a CACHEDIR.TAG, and so does a cache that was made
+# without one: it has a tool root, and all its entries are zpipe's. A directory that holds other
+# files is used, but gets no tag, so that scripts/distclean leaves it alone.
+make_cache()
+{
+	local tag=$ZPIPE_CACHE/CACHEDIR.TAG all ours
+
+	mkdir -p "$ZPIPE_CACHE"
+	[[ ! -e $tag && ! -L $tag && -w $ZPIPE_CACHE ]] || return 0
+	all=$(find "$ZPIPE_CACHE" -mindepth 1 -maxdepth 1 ! -name lost+found -printf x)
+	ours=$(cache_entries -printf x)
+	[[ $all == "$ours" ]] || return 0
+	[[ ! $all || $(cache_entries -name 'toolroot*' -print -quit) ]] || return 0
+	printf '%s\n' "$tag_signature" "$tag_owner" >"$tag.$$"
+	mv "$tag.$$" "$tag"
+}
+
+# free_gb DIR: the free space of its file system.
+free_gb()
+{
+	echo $(($(df --output=avail -B 1M "$1" | tail -n 1) / 1000))
+}
+
 # need_space GB: fails if the cache's file system has less free space.
 need_space()
 {
 	local free
 
-	mkdir -p "$ZPIPE_CACHE"
-	free=$(($(df --output=avail -B 1M "$ZPIPE_CACHE" | tail -n 1) / 1000))
+	make_cache
+	free=$(free_gb "$ZPIPE_CACHE")
 	((free >= $1)) ||
 		die "$ZPIPE_CACHE has $free GB free and $1 are needed; ZPIPE_CACHE=DIR names another place"
 }
 
-# lock NAME: held until the script ends. The kernel releases it in any case.
-lock()
+# lock_file FILE WHAT: takes the lock FILE, which is held until the script ends. The kernel releases
+# it in any case. Waits for other holders, with a message.
+lock_file()
 {
 	local fd
-	mkdir -p "$ZPIPE_CACHE"
-	exec {fd}>"$ZPIPE_CACHE/$1.lock"
+
+	exec {fd}>"$1"
 	flock -n "$fd" || {
-		say "waiting for another run to release $1"
+		say "waiting for another run $2"
 		flock "$fd"
 	}
+}
+
+# lock NAME: a lock of the cache.
+lock()
+{
+	make_cache
+	lock_file "$ZPIPE_CACHE/$1.lock" "to release $1"
 }
 
 # remove PATH: also removes a tree whose files belong to ids that are mapped only in a user
@@ -106,6 +168,34 @@ remove()
 		chmod -R u+rwX "$1" 2>/dev/null ||
 		mmdebstrap --unshare-helper rm -rf --one-file-system "$1" 2>/dev/null || :
 	rm -rf --one-file-system "$1"
+}
+
+# Removes the directory in which an interrupted run of scripts/toolroot unpacked. Its path comes from
+# a file. So it must look like a directory that scripts/toolroot makes: by its name and place, owned
+# by the caller, and reached without symbolic links.
+remove_unpacked()
+{
+	local note=$ZPIPE_CACHE/toolroot.tmp dir
+
+	[[ -f $note ]] || return 0
+	dir=$(<"$note")
+	if [[ ! $dir || ! -e $dir && ! -L $dir ]]; then
+		rm -f "$note"
+	elif [[ $dir =~ ^/.*/zpipe-toolroot\.[[:alnum:]]{6}$ && -d $dir && -O $dir &&
+		$(realpath -e -- "$dir") == "$dir" ]] && for_temporary_files "${dir%/*}"; then
+		remove "$dir"
+		rm -f "$note"
+	else
+		say "$note names $dir, which does not look like a directory of" \
+			'scripts/toolroot: it is left alone'
+	fi
+}
+
+# for_temporary_files DIR: true if the tool root may have been unpacked below DIR.
+for_temporary_files()
+{
+	[[ $1 == "$ZPIPE_CACHE" || $1 == /tmp || $1 == /var/tmp || -k $1 ||
+		${TMPDIR:-} && $1 == "$(realpath -m -- "$TMPDIR")" ]]
 }
 
 # build_module KERNEL OUT MAKE-ARGUMENT...: builds zpipe.ko with kbuild for the kernel in
