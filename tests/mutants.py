@@ -421,8 +421,8 @@ MUTANTS = [
     ("read/moves.rs", "        if !self.small {\n", "        if false {\n", ["small"]),
     ("read/moves.rs", "at.wrapping_add(to_next) % PAGE_SIZE != 0", "false", ["small"]),
     ("read/moves.rs", "to_next != 0 || ", "", ["small"]),
-    ("device.rs", "        file.may_read(call.bytes())?;\n", "", ["asked"]),
-    ("device.rs", "        file.may_write(call.bytes())?;\n", "", ["asked"]),
+    ("device/transfer.rs", "        file.may_read(call.bytes())?;\n", "", ["asked"]),
+    ("device/transfer.rs", "        file.may_write(call.bytes())?;\n", "", ["asked"]),
 
     # Windows.
     ("core/seats.rs", "self.limit + self.reserved + self.held", "self.limit + self.reserved", []),
@@ -471,7 +471,7 @@ MUTANTS = [
     ("read/hold.rs", "        self.end_claim(&inner);\n        let wakes",
      "        let wakes", ["splice_sockets"]),
     ("splice.rs", "mem::take(&mut self.closed) && self.pipe.wait_for_refill()", "false", ["splice_tee"]),
-    ("device.rs", "        if let Some(error) = error.filter(|_| done == 0) {\n",
+    ("device/splice.rs", "        if let Some(error) = error.filter(|_| done == 0) {\n",
      "        args.bytes = done as u64;\n        if let Some(error) = error.filter(|_| done == 0) {\n",
      ["preload.sh", "splice_sockets"]),
 ]
