@@ -12,7 +12,7 @@
 //! zpipe adds two rules:
 //!
 //! * A task that was woken passes the wakeup on before it faults in memory.
-//! * A task wakes the owner of a [posted write](super::posted_write::PostedBytes), if the owner
+//! * A task wakes the owner of a [posted write](super::posted_bytes::PostedBytes), if the owner
 //!   must withdraw it because of what the task has done.
 
 use super::state::{Access, Ends, PostedState};
