@@ -428,8 +428,8 @@ MUTANTS = [
     ("read/moves.rs", "        if !self.small {\n", "        if false {\n", ["small"]),
     ("read/moves.rs", "at.wrapping_add(to_next) % PAGE_SIZE != 0", "false", ["small"]),
     ("read/moves.rs", "to_next != 0 || ", "", ["small"]),
-    ("device/transfer.rs", "        file.may_read(call.bytes())?;\n", "", ["asked"]),
-    ("device/transfer.rs", "        file.may_write(call.bytes())?;\n", "", ["asked"]),
+    ("device/transfer.rs", "        file.verify(false, call.bytes())?;\n", "", ["asked"]),
+    ("device/transfer.rs", "        file.verify(true, call.bytes())?;\n", "", ["asked"]),
 
     # Windows.
     ("core/seats.rs", "self.limit + self.reserved + self.held", "self.limit + self.reserved", []),

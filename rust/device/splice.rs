@@ -53,11 +53,10 @@ impl End {
                     offset = other.position();
                 }
                 let request = self.splice_request(file, &args);
+                file.verify(writes, max)?;
                 let progress = if writes {
-                    file.may_write(max)?;
                     splice::from_file(&self.pipe, request, &other, &mut offset, max)
                 } else {
-                    file.may_read(max)?;
                     let more = args.flags & uapi::SPLICE_MORE != 0;
                     splice::to_file(&self.pipe, request, &other, &mut offset, max, more)
                 };
@@ -109,11 +108,7 @@ impl End {
             return Err(EINVAL);
         }
         other.verify(!writes, 0, max)?;
-        if writes {
-            file.may_write(max)?;
-        } else {
-            file.may_read(max)?;
-        }
+        file.verify(writes, max)?;
         let request = self.splice_request(file, args);
         let other = Request::of(other.as_file());
         // O_NONBLOCK of either end counts, as in `do_splice()` and `do_tee()`.

@@ -20,7 +20,7 @@ impl End {
     pub(super) fn gift(&self, file: &OpenFile<'_>, arg: usize) -> Result {
         let flags = uapi::CLEAR | uapi::ANY | uapi::ALWAYS | uapi::SMALL;
         let mut call = Transfer::begin(arg, flags, self.access.write)?;
-        file.may_write(call.bytes())?;
+        file.verify(true, call.bytes())?;
         let terms = Terms {
             any: call.has(uapi::ANY),
             clear: call.has(uapi::CLEAR),
@@ -39,7 +39,7 @@ impl End {
     /// Serves `ZPIPE_IOC_MOVE`: a read that may replace pages of the reader's memory.
     pub(super) fn move_pages(&self, file: &OpenFile<'_>, arg: usize) -> Result {
         let mut call = Transfer::begin(arg, uapi::RETURN | uapi::SMALL, self.access.read)?;
-        file.may_read(call.bytes())?;
+        file.verify(false, call.bytes())?;
         let request = call.request(file);
         let mut to = Ranges::new();
         for (at, bytes) in call.ranges() {

@@ -9,7 +9,7 @@ use crate::{
     sys,
     zcore::state::Access,
 };
-use core::{marker::PhantomData, ops::Deref};
+use core::{marker::PhantomData, ops::Deref, ptr};
 use kernel::{bindings, error::to_result, fs::File, prelude::*, sync::aref::ARef};
 
 /// A file during one call: it is open, being opened or being released.
@@ -97,17 +97,11 @@ impl OpenFile<'_> {
         unsafe { sys::zpipe_file_accessed(self.ptr) };
     }
 
-    /// Asks security modules and fsnotify listeners whether `bytes` bytes may be read, as readv(2)
-    /// does. For no bytes, nobody is asked. Sleeps.
-    pub(crate) fn may_read(&self, bytes: usize) -> Result {
-        // SAFETY: The file is valid by the type invariants.
-        to_result(unsafe { sys::zpipe_file_may_read(self.ptr, bytes) })
-    }
-
-    /// The same for a write, as writev(2) does.
-    pub(crate) fn may_write(&self, bytes: usize) -> Result {
-        // SAFETY: The file is valid by the type invariants.
-        to_result(unsafe { sys::zpipe_file_may_write(self.ptr, bytes) })
+    /// Asks security modules and fsnotify listeners whether `bytes` bytes may be written, or read,
+    /// as writev(2) and readv(2) do. For no bytes, nobody is asked. Sleeps.
+    pub(crate) fn verify(&self, writes: bool, bytes: usize) -> Result {
+        // SAFETY: The file is valid by the type invariants. It has no position.
+        to_result(unsafe { sys::zpipe_file_verify(self.ptr, writes, ptr::null(), bytes) })
     }
 
     /// Reports a read of `bytes` bytes that was not made by read(2): to fsnotify, and to the I/O
