@@ -2,30 +2,23 @@
 
 //! From files to pipes: opens, reads and writes, polls, and commands.
 
+mod splice;
+mod transfer;
+
 use crate::{
     compat,
-    fops::{FileOperations, FileOps, OpenFile, OpeningFile, Waiter, MAX_RW_COUNT},
-    gift::Gift,
-    homes::Terms,
-    mm::{has_frames, Dest, Frame, Ranges, Source},
-    other_file::OtherFile,
+    fops::{FileOperations, FileOps, OpenFile, OpeningFile, Waiter},
+    mm::{has_frames, Dest, Frame, Source},
     pairfs::{FifoInode, MountPin},
-    pipe::Pipe,
-    read::Moves,
     real_pipe::RealPipe,
     request::Request,
-    splice::{self, Progress, Side},
     sync::FasyncLists,
     table::PipeRef,
     trace,
     uapi::{self, UserStruct},
     window::{ReadWindow, WindowEnd, WriteWindow, READ_OPS, WRITE_OPS},
-    zcore::{
-        gift::Report,
-        state::{Access, Ready},
-    },
+    zcore::state::{Access, Ready},
 };
-use core::ptr;
 use kernel::{
     bindings,
     fs::file::{flags, FileDescriptorReservation},
@@ -77,6 +70,15 @@ impl End {
         }
     }
 
+    /// True if the end is open for writing, or for reading.
+    fn allows(&self, writes: bool) -> bool {
+        if writes {
+            self.access.write
+        } else {
+            self.access.read
+        }
+    }
+
     /// Reads, and updates the access time of a node.
     fn read_and_touch(
         &self,
@@ -119,173 +121,18 @@ impl End {
         Ok(bytes)
     }
 
-    /// Serves `ZPIPE_IOC_GIFT`: a write that may take pages out of the writer's memory.
-    fn gift(&self, file: &OpenFile<'_>, arg: usize) -> Result {
-        let flags = uapi::CLEAR | uapi::ANY | uapi::ALWAYS | uapi::SMALL;
-        let mut call = Transfer::begin(arg, flags, self.access.write)?;
-        file.may_write(call.bytes())?;
-        let terms = Terms {
-            any: call.has(uapi::ANY),
-            clear: call.has(uapi::CLEAR),
-            always: call.has(uapi::ALWAYS),
-        };
-        let mut gift = Gift::new(&self.pipe, call.request(file), terms, call.has(uapi::SMALL));
-        let result = gift.write(call.ranges());
-
-        let report = gift.report;
-        call.end(&report, result)?;
-        // CAST: At most MAX_RW_COUNT.
-        file.was_written(report.done() as usize, self.node);
-        Ok(())
-    }
-
-    /// Serves `ZPIPE_IOC_MOVE`: a read that may replace pages of the reader's memory.
-    fn move_pages(&self, file: &OpenFile<'_>, arg: usize) -> Result {
-        let mut call = Transfer::begin(arg, uapi::RETURN | uapi::SMALL, self.access.read)?;
-        file.may_read(call.bytes())?;
-        let request = call.request(file);
-        let mut to = Ranges::new();
-        for (at, bytes) in call.ranges() {
-            to.push(at, bytes)?;
-        }
-        let mut moves = Moves::new(true, call.has(uapi::RETURN), call.has(uapi::SMALL));
-        let result = to.fill(|dest| match dest.remaining() {
-            0 => Ok(0),
-            total => self.pipe.read_on(request, total, dest, &mut moves),
-        });
-
-        let done = *result.as_ref().unwrap_or(&0);
-        call.end(&moves.report(done), result.map(|_| ()))?;
-        file.was_read(done, self.node);
-        Ok(())
-    }
-
-    /// True if the end is open for writing, or for reading.
-    fn allows(&self, writes: bool) -> bool {
-        if writes {
-            self.access.write
-        } else {
-            self.access.read
-        }
-    }
-
-    /// Serves the commands that splice.
-    fn splice(&self, file: &OpenFile<'_>, cmd: u32, arg: usize) -> Result {
-        let (user, mut args) = UserStruct::read::<uapi::Splice>(arg)?;
-        let known = match cmd {
-            uapi::SPLICE_TO => uapi::SPLICE_AT | uapi::SPLICE_MORE,
-            uapi::SPLICE_FROM => uapi::SPLICE_AT,
-            _ => 0,
-        };
-        let at = args.flags & uapi::SPLICE_AT != 0;
-        let mut offset = i64::try_from(args.offset).map_err(|_| EINVAL)?;
-        if args.flags & !(known | uapi::NONBLOCK) != 0 || (!at && offset != 0) {
-            return Err(EINVAL);
-        }
-        let writes = cmd == uapi::SPLICE_FROM;
-        if !self.allows(writes) {
-            return Err(EBADF);
-        }
-        // The result is written back after the transfer. If that is not possible, fail before it.
-        // The members do not change yet: a call that a signal interrupts may be restarted.
-        user.write(&args)?;
-        let max = usize::try_from(args.bytes).map_or(MAX_RW_COUNT, |max| max.min(MAX_RW_COUNT));
-        if max == 0 {
-            return Ok(());
-        }
-        let other = OtherFile::get(args.fd)?;
-        let progress = match END_OPS.of(other.as_file()) {
-            Some(end) => self.splice_pipe(file, cmd, &args, max, end, &other)?,
-            None if cmd == uapi::TEE || other.is_fifo() => return Err(EINVAL),
-            None => {
-                if let Err(e) = other.check(!writes, at) {
-                    args.side = uapi::SIDE_FILE;
-                    let _ = user.write(&args);
-                    return Err(e);
-                }
-                if !at {
-                    offset = other.position();
-                }
-                let request = self.splice_request(file, &args);
-                let progress = if writes {
-                    file.may_write(max)?;
-                    splice::from_file(&self.pipe, request, &other, &mut offset, max)
-                } else {
-                    file.may_read(max)?;
-                    let more = args.flags & uapi::SPLICE_MORE != 0;
-                    splice::to_file(&self.pipe, request, &other, &mut offset, max, more)
-                };
-                if !at && (progress.done != 0 || progress.error.is_none()) {
-                    other.set_position(offset);
-                }
-                progress
-            }
-        };
-
-        let Progress { done, side, error } = progress;
-        args.side = match side {
-            None => 0,
-            Some(Side::Pipe) => uapi::SIDE_PIPE,
-            Some(Side::File) => uapi::SIDE_FILE,
-        };
-        if let Some(error) = error.filter(|_| done == 0) {
-            // The error matters more than a failure to say from which side it is.
-            let _ = user.write(&args);
-            return Err(error);
-        }
-        if writes {
-            file.was_written(done, false);
-        } else if cmd == uapi::SPLICE_TO {
-            file.was_read(done, false);
-        }
-        args.bytes = done as u64;
-        if at {
-            args.offset = offset as u64;
-        }
-        user.write(&args)
-    }
-
-    /// Serves a command that splices with another end of zpipe. Errors here are those of arguments.
-    fn splice_pipe(
+    /// Writes, and emits the tracepoint.
+    #[cold]
+    fn write_traced(
         &self,
         file: &OpenFile<'_>,
-        cmd: u32,
-        args: &uapi::Splice,
-        max: usize,
-        end: &End,
-        other: &OtherFile,
-    ) -> Result<Progress> {
-        let writes = cmd == uapi::SPLICE_FROM;
-        if !end.allows(!writes) {
-            return Err(EBADF);
-        }
-        if args.flags & uapi::SPLICE_AT != 0 || ptr::eq::<Pipe>(&*self.pipe, &*end.pipe) {
-            return Err(EINVAL);
-        }
-        other.verify(!writes, 0, max)?;
-        if writes {
-            file.may_write(max)?;
-        } else {
-            file.may_read(max)?;
-        }
-        let request = self.splice_request(file, args);
-        let other = Request::of(other.as_file());
-        // O_NONBLOCK of either end counts, as in `do_splice()` and `do_tee()`.
-        let nowait = request.nonblock() || other.nonblock();
-        let request = Request { nowait, ..request };
-        let other = Request { nowait, ..other };
-        Ok(match cmd {
-            uapi::SPLICE_TO => splice::to_pipe(&self.pipe, request, &end.pipe, other, max),
-            uapi::TEE => splice::tee(&self.pipe, request, &end.pipe, other, max),
-            _ => splice::to_pipe(&end.pipe, other, &self.pipe, request, max).swap(),
-        })
-    }
-
-    fn splice_request<'a>(&self, file: &'a OpenFile<'_>, args: &uapi::Splice) -> Request<'a> {
-        Request {
-            nowait: args.flags & uapi::NONBLOCK != 0,
-            ..Request::of(file.as_file())
-        }
+        request: Request<'_>,
+        source: &mut IovIterSource<'_>,
+    ) -> Result<usize> {
+        let asked = source.len();
+        let result = self.write_and_touch(file, request, source);
+        trace::write(self.pipe.id(), asked, result);
+        result
     }
 
     /// Serves `ZPIPE_IOC_WINDOW`: makes a window.
@@ -300,12 +147,7 @@ impl End {
         if args.reserved != 0 || args.bytes == 0 || args.bytes > uapi::WINDOW_MAX.into() {
             return Err(EINVAL);
         }
-        let access = if writes {
-            self.access.write
-        } else {
-            self.access.read
-        };
-        if !access {
+        if !self.allows(writes) {
             return Err(EBADF);
         }
         if !has_frames() {
@@ -330,86 +172,6 @@ impl End {
         user.write(&args)?;
         fd.fd_install(window);
         Ok(())
-    }
-
-    /// Writes, and emits the tracepoint.
-    #[cold]
-    fn write_traced(
-        &self,
-        file: &OpenFile<'_>,
-        request: Request<'_>,
-        source: &mut IovIterSource<'_>,
-    ) -> Result<usize> {
-        let asked = source.len();
-        let result = self.write_and_touch(file, request, source);
-        trace::write(self.pipe.id(), asked, result);
-        result
-    }
-}
-
-/// The argument of `ZPIPE_IOC_GIFT` or `ZPIPE_IOC_MOVE`.
-struct Transfer {
-    user: UserStruct,
-    args: uapi::Transfer,
-    ranges: KVec<(usize, usize)>,
-}
-
-impl Transfer {
-    /// Reads the argument of a command that knows `flags` beside `ZPIPE_NONBLOCK`. `access` says
-    /// whether the end is open for the command's direction.
-    ///
-    /// Errors: `EFAULT`, `EINVAL`, `E2BIG`, `EBADF`, `ENOMEM`.
-    fn begin(arg: usize, flags: u32, access: bool) -> Result<Self> {
-        let (user, args) = UserStruct::read::<uapi::Transfer>(arg)?;
-        if args.flags & !(flags | uapi::NONBLOCK) != 0 || args.reserved != 0 {
-            return Err(EINVAL);
-        }
-        if !access {
-            return Err(EBADF);
-        }
-        let ranges = uapi::ranges(args.iov, args.iovcnt)?;
-        // The report is written back after the transfer. If that is not possible, fail before the
-        // transfer.
-        user.write(&args)?;
-        Ok(Self { user, args, ranges })
-    }
-
-    fn has(&self, flag: u32) -> bool {
-        self.args.flags & flag != 0
-    }
-
-    fn request<'a>(&self, file: &'a OpenFile<'_>) -> Request<'a> {
-        Request {
-            nowait: self.has(uapi::NONBLOCK),
-            ..Request::of(file.as_file())
-        }
-    }
-
-    /// The addresses and lengths, cut off at MAX_RW_COUNT bytes, as by readv(2) and writev(2).
-    fn ranges(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        let mut left = MAX_RW_COUNT;
-        self.ranges.iter().map(move |(at, bytes)| {
-            let bytes = (*bytes).min(left);
-            left -= bytes;
-            (*at, bytes)
-        })
-    }
-
-    /// The number of bytes asked for.
-    fn bytes(&self) -> usize {
-        self.ranges().map(|(_, bytes)| bytes).sum()
-    }
-
-    /// Writes the report back. If nothing was transferred, returns the error of `result` instead.
-    fn end(&mut self, report: &Report, result: Result) -> Result {
-        if report.done() == 0 {
-            result?;
-        }
-        self.args.done = report.done();
-        self.args.moved = report.moved;
-        self.args.copied = report.copied;
-        self.args.why = report.why;
-        self.user.write(&self.args)
     }
 }
 

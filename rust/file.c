@@ -11,23 +11,14 @@
 #include "helpers.h"
 
 /*
- * Asks the security modules and the fsnotify listeners of @file whether a transfer of
- * @bytes bytes is permitted. Returns 0 or a negative error. Sleeps.
+ * Asks the security modules and the fsnotify listeners of @file whether @bytes bytes may be
+ * written to it at *@pos, or read if not @writes. @pos is NULL for a file without a position.
+ * Returns 0 or a negative error. Sleeps.
  */
-static int may_transfer(int direction, struct file *file, size_t bytes)
+int zpipe_file_verify(struct file *file, bool writes, const loff_t *pos, size_t bytes)
 {
 	/* Like vfs_readv() and vfs_writev(), skips the check of an empty transfer. */
-	return bytes ? rw_verify_area(direction, file, NULL, bytes) : 0;
-}
-
-int zpipe_file_may_read(struct file *file, size_t bytes)
-{
-	return may_transfer(READ, file, bytes);
-}
-
-int zpipe_file_may_write(struct file *file, size_t bytes)
-{
-	return may_transfer(WRITE, file, bytes);
+	return bytes ? rw_verify_area(writes ? WRITE : READ, file, pos, bytes) : 0;
 }
 
 /*

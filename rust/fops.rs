@@ -4,28 +4,27 @@
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
+mod file;
 mod mapping;
+mod splice;
 
-pub(crate) use mapping::HeldFile;
+pub(crate) use file::{pipe_id, HeldFile, OpenFile, OpeningFile};
 
 use crate::{
-    id::InodeKey,
-    id::PipeId,
     mm::{Fault, Served},
     real_pipe::RealPipe,
     request::{Request, Splice},
     sync::{FasyncLists, WaitQueue},
     sys,
-    zcore::state::{Access, Ready},
+    zcore::state::Ready,
 };
 use core::{
     marker::PhantomData,
-    ops::Deref,
     ptr::{self, NonNull},
 };
 use kernel::{
     bindings,
-    error::{from_result, to_result},
+    error::from_result,
     fs::File,
     iov::{IovIterDest, IovIterSource},
     prelude::*,
@@ -117,158 +116,6 @@ pub(crate) trait FileOperations: Sized + Send + Sync + 'static {
 
     /// Prints to `/proc/PID/fdinfo/N`. May sleep.
     fn show_fdinfo(&self, _seq: &SeqFile) {}
-}
-
-/// A file during one call: it is open, being opened or being released.
-///
-/// # Invariants
-///
-/// `ptr` and the file's inode are valid for `'a`.
-pub(crate) struct OpenFile<'a> {
-    ptr: *mut bindings::file,
-    _file: PhantomData<&'a File>,
-}
-
-impl OpenFile<'_> {
-    /// Wraps a file.
-    ///
-    /// # Safety
-    ///
-    /// `ptr` is a valid file that has an inode, for as long as the result is used.
-    unsafe fn from_raw(ptr: *mut bindings::file) -> Self {
-        // INVARIANT: The caller guarantees it.
-        Self {
-            ptr,
-            _file: PhantomData,
-        }
-    }
-
-    fn mode(&self) -> u32 {
-        // SAFETY: The file is valid by the type invariants. The access bits of `f_mode` do not
-        // change.
-        unsafe { (*self.ptr).f_mode }
-    }
-
-    fn inode(&self) -> *mut bindings::inode {
-        // SAFETY: The file is valid by the type invariants. `f_inode` does not change.
-        unsafe { (*self.ptr).f_inode }
-    }
-
-    /// The file as a type of the kernel crate.
-    pub(crate) fn as_file(&self) -> &File {
-        // SAFETY: The file is valid by the type invariants. Files of zpipe have no position, so
-        // there is no `fdget_pos()` section for them.
-        unsafe { File::from_raw_file(self.ptr) }
-    }
-
-    /// The directions that the file is open for.
-    pub(crate) fn access(&self) -> Access {
-        Access {
-            read: self.mode() & sys::ZPIPE_FMODE_READ != 0,
-            write: self.mode() & sys::ZPIPE_FMODE_WRITE != 0,
-        }
-    }
-
-    /// True if O_NONBLOCK is set.
-    pub(crate) fn nonblock(&self) -> bool {
-        self.as_file().flags() & bindings::O_NONBLOCK != 0
-    }
-
-    /// The key of the file's inode in the pipe table.
-    pub(crate) fn inode_key(&self) -> InodeKey {
-        InodeKey(self.inode() as usize)
-    }
-
-    /// The name of the pipe for people.
-    pub(crate) fn pipe_id(&self) -> PipeId {
-        // SAFETY: The inode is valid by the type invariants.
-        unsafe { pipe_id(self.inode()) }
-    }
-
-    /// True if the inode is a FIFO: that of a pair. A node is a character device.
-    pub(crate) fn is_fifo(&self) -> bool {
-        // SAFETY: The inode is valid by the type invariants. The type bits of `i_mode` do not
-        // change.
-        let mode = unsafe { (*self.inode()).i_mode };
-        u32::from(mode) & bindings::S_IFMT == bindings::S_IFIFO
-    }
-
-    /// Updates the access time of the inode, as a read from a FIFO does. Sleeps.
-    pub(crate) fn accessed(&self) {
-        // SAFETY: The file is valid by the type invariants.
-        unsafe { sys::zpipe_file_accessed(self.ptr) };
-    }
-
-    /// Asks security modules and fsnotify listeners whether `bytes` bytes may be read, as readv(2)
-    /// does. For no bytes, nobody is asked. Sleeps.
-    pub(crate) fn may_read(&self, bytes: usize) -> Result {
-        // SAFETY: The file is valid by the type invariants.
-        to_result(unsafe { sys::zpipe_file_may_read(self.ptr, bytes) })
-    }
-
-    /// The same for a write, as writev(2) does.
-    pub(crate) fn may_write(&self, bytes: usize) -> Result {
-        // SAFETY: The file is valid by the type invariants.
-        to_result(unsafe { sys::zpipe_file_may_write(self.ptr, bytes) })
-    }
-
-    /// Reports a read of `bytes` bytes that was not made by read(2): to fsnotify, and to the I/O
-    /// accounting of the task. For a `node`, updates the access time, too. Sleeps.
-    pub(crate) fn was_read(&self, bytes: usize, node: bool) {
-        if bytes == 0 {
-            return;
-        }
-        // SAFETY: The file is valid by the type invariants.
-        unsafe { sys::zpipe_file_read(self.ptr, bytes) };
-        if node {
-            self.accessed();
-        }
-    }
-
-    /// The same for a write that was not made by write(2). For a `node`, updates the modification
-    /// time.
-    pub(crate) fn was_written(&self, bytes: usize, node: bool) {
-        if bytes == 0 {
-            return;
-        }
-        // SAFETY: The file is valid by the type invariants.
-        unsafe { sys::zpipe_file_wrote(self.ptr, bytes) };
-        if node {
-            // The bytes are written and the report is delivered. An error here would say that they
-            // are not.
-            let _ = self.modified();
-        }
-    }
-
-    /// Updates the modification time of the inode, as a write to a FIFO does. Sleeps.
-    pub(crate) fn modified(&self) -> Result {
-        // SAFETY: The file is valid by the type invariants.
-        to_result(unsafe { sys::zpipe_file_modified(self.ptr) })
-    }
-}
-
-/// A file during [`FileOperations::open`].
-///
-/// # Invariants
-///
-/// No other task can use the file yet.
-pub(crate) struct OpeningFile<'a>(OpenFile<'a>);
-
-impl<'a> Deref for OpeningFile<'a> {
-    type Target = OpenFile<'a>;
-
-    fn deref(&self) -> &OpenFile<'a> {
-        &self.0
-    }
-}
-
-impl OpeningFile<'_> {
-    /// Makes the file a stream without a position, as each FIFO is.
-    pub(crate) fn set_stream(&self) {
-        // SAFETY: File and inode are valid by the type invariants, and no other task reads or
-        // changes the file's mode.
-        unsafe { sys::zpipe_open_stream(self.inode(), self.ptr) };
-    }
 }
 
 /// The private data of an open file of kind `T`.
@@ -458,10 +305,10 @@ impl<T: FileOperations> FileOps<T> {
     /// The VFS calls it with the arguments of `open`, for a file of kind `T`.
     unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         from_result(|| {
-            // SAFETY: The VFS passes a valid file that it is opening.
-            let opened = unsafe { OpenFile::from_raw(file) };
-            // INVARIANT: The file has no descriptor yet.
-            let this = T::open(&OpeningFile(opened))?;
+            // SAFETY: The VFS passes a valid file that it is opening. The file has no descriptor
+            // yet.
+            let opening = unsafe { OpeningFile::from_raw(file) };
+            let this = T::open(&opening)?;
             let private = Private::new(this)?;
 
             // SAFETY: While the file is being opened, only we use it.
@@ -496,45 +343,19 @@ impl<T: FileOperations> FileOps<T> {
         // SAFETY: The kiocb is valid, as the caller guarantees.
         let (flags, file) = unsafe { ((*kiocb).ki_flags, (*kiocb).ki_filp) };
         // SAFETY: The kiocb holds its file, which is open and of kind `T`.
-        let (this, file) = unsafe { (Self::borrow(file), OpenFile::from_raw(file)) };
+        let (this, open) = unsafe { (Self::borrow(file), OpenFile::from_raw(file)) };
 
         let request = Request {
             // SAFETY: The file is valid, as above. Files of zpipe have no position, so there is no
             // `fdget_pos()` section for them.
-            file: unsafe { File::from_raw_file(file.ptr) },
+            file: unsafe { File::from_raw_file(file) },
             nowait: flags & sys::ZPIPE_IOCB_NOWAIT != 0,
             nosignal: flags & sys::ZPIPE_IOCB_NOSIGNAL != 0,
             kind: None,
             splice: Splice::No,
         };
-        (this, file, request)
+        (this, open, request)
     }
-
-    /// Reads from a file with O_DIRECT. `copy_splice_read()` does that with the mutex of a real
-    /// pipe held, and then the read must not wait.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::read_iter`].
-    #[cold]
-    #[inline(never)]
-    unsafe fn read_direct(kiocb: *mut bindings::kiocb, iter: *mut bindings::iov_iter) -> isize {
-        from_result(|| {
-            // SAFETY: The VFS passes a valid kiocb of a file of kind `T`.
-            let (this, file, mut request) = unsafe { Self::request(kiocb) };
-            // SAFETY: Both are valid, as the caller guarantees.
-            if unsafe { sys::zpipe_is_splice_copy(kiocb, iter) } {
-                request.nowait = true;
-                request.splice = Splice::Copy;
-            }
-            // SAFETY: The VFS passes a valid iterator that is a destination.
-            let dest = unsafe { IovIterDest::from_raw(iter) };
-
-            // CAST: It is at most the length of the iterator, which is at most MAX_RW_COUNT.
-            this.read(&file, request, dest).map(|n| n as isize)
-        })
-    }
-
     /// # Safety
     ///
     /// The VFS calls it with the arguments of `read_iter`, for a file of kind `T`.
@@ -572,65 +393,6 @@ impl<T: FileOperations> FileOps<T> {
 
             // CAST: It is at most the length of the iterator, which is at most MAX_RW_COUNT.
             this.write(&file, request, source).map(|n| n as isize)
-        })
-    }
-
-    /// # Safety
-    ///
-    /// The VFS calls it with the arguments of `splice_read`, for a file of kind `T`. The current
-    /// task holds the mutex of `pipe`.
-    unsafe extern "C" fn splice_read(
-        file: *mut bindings::file,
-        _pos: *mut bindings::loff_t,
-        pipe: *mut bindings::pipe_inode_info,
-        len: usize,
-        flags: c_uint,
-    ) -> isize {
-        from_result(|| {
-            // SAFETY: The file is open and of kind `T`.
-            let (this, open) = unsafe { (Self::borrow(file), OpenFile::from_raw(file)) };
-            let pipe = NonNull::new(pipe).ok_or(EINVAL)?;
-            // SAFETY: The VFS passes a valid pipe that can be spliced. The caller holds its mutex
-            // during the call. `splice_direct_to_actor()` does not, but refuses files without a
-            // position, as all those of zpipe are.
-            let mut to = unsafe { RealPipe::locked(pipe) }?;
-            let request = Request {
-                nowait: flags & sys::ZPIPE_SPLICE_F_NONBLOCK != 0,
-                ..Request::of(open.as_file())
-            };
-            // CAST: It is at most MAX_RW_COUNT.
-            this.splice_read(&open, request, &mut to, len)
-                .map(|n| n as isize)
-        })
-    }
-
-    /// # Safety
-    ///
-    /// The VFS calls it with the arguments of `splice_write`, for a file of kind `T`. The current
-    /// task does not hold the mutex of `pipe`.
-    unsafe extern "C" fn splice_write(
-        pipe: *mut bindings::pipe_inode_info,
-        file: *mut bindings::file,
-        _pos: *mut bindings::loff_t,
-        len: usize,
-        flags: c_uint,
-    ) -> isize {
-        from_result(|| {
-            // SAFETY: The file is open and of kind `T`.
-            let (this, open) = unsafe { (Self::borrow(file), OpenFile::from_raw(file)) };
-            let pipe = NonNull::new(pipe).ok_or(EINVAL)?;
-            // SAFETY: The VFS passes a valid pipe that can be spliced, and the current task does
-            // not hold its mutex.
-            let mut from = unsafe { RealPipe::lock(pipe) };
-            let request = Request {
-                nowait: flags & sys::ZPIPE_SPLICE_F_NONBLOCK != 0 || from.must_not_wait(),
-                ..Request::of(open.as_file())
-            };
-            // The result of splice(2) may be cut off above this, as for write(2).
-            let max = len.min(MAX_RW_COUNT);
-            // CAST: It is at most MAX_RW_COUNT.
-            this.splice_write(&open, request, &mut from, max)
-                .map(|n| n as isize)
         })
     }
 
@@ -700,22 +462,6 @@ impl<T: FileOperations> FileOps<T> {
         let (this, seq) = unsafe { (Self::borrow(file), SeqFile::from_raw(seq)) };
 
         this.show_fdinfo(seq);
-    }
-}
-
-/// The name for people of the pipe that belongs to an inode.
-///
-/// # Safety
-///
-/// `inode` is valid.
-pub(crate) unsafe fn pipe_id(inode: *const bindings::inode) -> PipeId {
-    // SAFETY: The inode is valid, as the caller guarantees, so it has a super block. Its number
-    // does not change.
-    unsafe {
-        PipeId {
-            device: (*(*inode).i_sb).s_dev,
-            inode: (*inode).i_ino,
-        }
     }
 }
 

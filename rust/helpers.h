@@ -56,8 +56,7 @@ void zpipe_put_pages(struct page **pages, size_t count);
 void zpipe_unpin_anonymous_dirty(struct page **pages, size_t count);
 
 /* file.c */
-int zpipe_file_may_read(struct file *file, size_t bytes);
-int zpipe_file_may_write(struct file *file, size_t bytes);
+int zpipe_file_verify(struct file *file, bool writes, const loff_t *pos, size_t bytes);
 void zpipe_file_read(struct file *file, size_t bytes);
 void zpipe_file_wrote(struct file *file, size_t bytes);
 void zpipe_init_fifo_inode(struct inode *inode,
@@ -121,7 +120,6 @@ void zpipe_real_wake_writers(struct pipe_inode_info *pipe);
 bool zpipe_file_is_fifo(const struct file *file);
 bool zpipe_is_splice_copy(const struct kiocb *iocb, const struct iov_iter *to);
 int zpipe_file_check(const struct file *file, bool writes, bool at);
-int zpipe_file_verify(struct file *file, bool writes, loff_t pos, size_t bytes);
 void zpipe_file_start_write(struct file *file);
 void zpipe_file_end_write(struct file *file);
 ssize_t zpipe_file_splice_write(struct file *file, struct pipe_inode_info *pipe,

@@ -12,7 +12,7 @@ use crate::{
     stats::Stats,
     sync::Word,
     zcore::{
-        posted_read::{Ticket, WaitingReaders},
+        posted_space::{Ticket, WaitingReaders},
         state::{Access, Ends, Occupancy, Opens, State},
         wakeup::WakesAll,
     },

@@ -51,10 +51,11 @@ impl OtherFile {
         unsafe { sys::zpipe_file_is_fifo(self.0.as_ptr()) }
     }
 
-    /// Asks security modules whether `max` bytes may be written at `at`, or read. Sleeps.
+    /// Asks security modules and fsnotify listeners whether `max` bytes may be written at `at`, or
+    /// read. Sleeps.
     pub(crate) fn verify(&self, writes: bool, at: i64, max: usize) -> Result {
-        // SAFETY: The file is valid.
-        to_result(unsafe { sys::zpipe_file_verify(self.0.as_ptr(), writes, at, max) })
+        // SAFETY: The file is valid, and so is the pointer to the position.
+        to_result(unsafe { sys::zpipe_file_verify(self.0.as_ptr(), writes, &at, max) })
     }
 
     /// The position of the file.

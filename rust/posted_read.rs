@@ -7,7 +7,7 @@
 
 use crate::{
     mm::{Dest, RemoteDest, Source},
-    zcore::{outcome::Outcome, posted_read::PostedSpace},
+    zcore::{outcome::Outcome, posted_space::PostedSpace},
 };
 use kernel::{prelude::*, sync::aref::ARef, task::Task};
 

@@ -12,7 +12,7 @@ use crate::{
     request::Request,
     zcore::{
         outcome::{Miss, Outcome},
-        posted_write::{partial_slot, PostedBytes, Standing},
+        posted_bytes::{partial_slot, PostedBytes, Standing},
         state::PostedState,
     },
 };

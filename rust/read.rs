@@ -7,8 +7,10 @@
 //! reader's memory, and starts again with what the pipe then holds.
 
 mod hold;
+mod lock;
 mod moves;
 mod splice;
+mod wait;
 
 pub(crate) use moves::Moves;
 pub(crate) use splice::{Front, Peeked};
@@ -23,31 +25,19 @@ use crate::{
     posted_read::PostedRead,
     posted_write::Pulled,
     request::{Request, Splice},
-    ring::Position,
-    slot::{Kind, LargeSlot, LargeSlots, Slot, SmallSlot},
-    sync::killed,
-    trace::{self, Who},
+    slot::{Kind, LargeSlots, Slot, SmallSlot},
+    trace,
     zcore::{
-        gift::{FRAMES_MAX, HUGE_MAX},
+        gift::FRAMES_MAX,
         outcome::{Miss, Outcome},
-        wakeup::{ReaderPolicy, Remaining, Wakes},
+        wakeup::{ReaderPolicy, Remaining},
     },
 };
 use core::mem;
-use kernel::{
-    prelude::*,
-    time::{delay::fsleep, Delta},
-};
-
-/// Retry limit for page faults of the destination that lead to no progress. Some memory, such as a
-/// shadow stack, is writable for a fault handler, and still cannot be written to.
-const FAULT_RETRY_LIMIT: u32 = 256;
+use kernel::prelude::*;
 
 /// Retry limit for a pull that finds the address space of the owner busy.
 const BUSY_RETRY_LIMIT: u32 = 4;
-
-/// Time between two of these retries.
-const BUSY_SLEEP: Delta = Delta::from_micros(20);
 
 /// Why a read cannot go on without leaving the inner lock.
 enum ReadStop {
@@ -232,33 +222,6 @@ impl<'r> Read<'r, '_, '_> {
         self.huge_left = self.huge_left.saturating_sub(1);
     }
 
-    /// Drops the lock for a moment. A reader that has read nothing keeps its wakeup: it still needs
-    /// the data that it was woken for.
-    fn unlock_briefly(&mut self, inner: Locked<'_>) {
-        if self.done == 0 {
-            drop(inner);
-            self.huge.free();
-        } else {
-            self.unlock_and_wake(inner);
-        }
-    }
-
-    /// Drops the lock for a longer time, frees huge pages and issues wakeups.
-    fn unlock_and_wake(&mut self, inner: Locked<'_>) {
-        self.pipe
-            .unlock_reader(inner, &mut self.policy, &mut self.huge, ReaderPolicy::pause);
-    }
-
-    /// Takes the lock again.
-    fn lock_again(&mut self) -> Locked<'r> {
-        if self.done == 0 {
-            self.pipe.lock_to_read(&mut self.policy)
-        } else {
-            // A read that drains the pipe in several pieces drains it once.
-            self.pipe.lock()
-        }
-    }
-
     /// Adds the bytes read since the last call to the counters.
     fn count(&mut self, inner: &mut Inner) {
         inner.stats.read.bytes += (self.done - self.counted) as u64;
@@ -321,125 +284,12 @@ impl<'r> Read<'r, '_, '_> {
         }
     }
 
-    /// Decides how a read goes on that was at `position` when it dropped the lock.
-    fn resume(&self, inner: &Inner, position: Position) -> Resume {
-        if self.done > 0 && inner.ring.position() != position {
-            Resume::End
-        } else {
-            Resume::GoOn
-        }
-    }
-
-    /// Waits for a busy address space. A non-blocking read waits, too: a pipe(2) would make it wait
-    /// for the mutex of the pipe.
-    fn wait_busy(&mut self, inner: Locked<'r>) -> Locked<'r> {
-        self.busy += 1;
-        self.unlock_and_wake(inner);
-        fsleep(BUSY_SLEEP);
-        self.pipe.lock_to_read(&mut self.policy)
-    }
-
     /// Closes the posted write, so that its owner withdraws it: the owner may be able to access the
     /// memory.
     fn close_posted_write(&mut self, inner: &mut Inner) {
         if let Some(posted) = inner.ring.posted_write() {
             posted.close();
             self.policy.post_changed();
-        }
-    }
-
-    /// Frees the huge pages that were read. If there is a `target`, also tests whether the next
-    /// page can be moved there.
-    fn free_and_probe(
-        &mut self,
-        mut inner: Locked<'r>,
-        target: Option<Target>,
-    ) -> (Locked<'r>, Result<Resume>) {
-        self.count(&mut inner);
-        let position = inner.ring.position();
-        if target.is_some() {
-            self.moves.take_scratch(&mut inner);
-        }
-        self.unlock_briefly(inner);
-        if let Some(target) = target {
-            self.moves.probe(target);
-        }
-        let inner = self.lock_again();
-        let resume = self.resume(&inner, position);
-        (inner, Ok(resume))
-    }
-
-    /// Waits until another reader's claim has ended, as a read of a pipe(2) waits for its mutex.
-    fn wait_claimed(&mut self, mut inner: Locked<'r>) -> (Locked<'r>, Result<Resume>) {
-        let pipe = self.pipe;
-        self.count(&mut inner);
-        let position = inner.ring.position();
-        self.unlock_and_wake(inner);
-        let waited = pipe.wait_claimed();
-        let inner = self.lock_again();
-        let resume = waited.map(|()| self.resume(&inner, position));
-        (inner, resume)
-    }
-
-    /// Waits for data, with the read posted if it may be.
-    fn wait_for_data(&mut self, mut inner: Locked<'r>) -> (Locked<'r>, Result<Resume>) {
-        let pipe = self.pipe;
-        inner.stats.read.waits += 1;
-        let (ticket, posted) = inner.begin_reader_wait(&mut self.posted_read);
-        self.unlock_and_wake(inner);
-
-        trace::wait(pipe.id(), Who::Reader);
-        let waited = pipe.rd_wait.wait_exclusive(|| {
-            let state = pipe.snapshot();
-            state.readable() || (posted && state.occupancy.pushed)
-        });
-        if waited.is_ok() {
-            self.policy.waited();
-        }
-
-        let mut inner = pipe.lock_to_read(&mut self.policy);
-        let own = inner.end_reader_wait(ticket, posted);
-        if posted {
-            self.received(own.as_deref().map_or(0, PostedRead::pushed));
-            self.posted_read = own;
-        }
-        let resume = if self.done > 0 {
-            // The next bytes in the pipe may not be those that follow: there are other readers.
-            Ok(Resume::End)
-        } else {
-            waited.map(|_| Resume::GoOn)
-        };
-        (inner, resume)
-    }
-
-    /// Faults in the destination: `all` bytes, of which `next` are needed to go on.
-    fn fault_in(
-        &mut self,
-        mut inner: Locked<'r>,
-        next: usize,
-        all: usize,
-    ) -> (Locked<'r>, Result<Resume>) {
-        inner.stats.read.faults += 1;
-        self.retries += 1;
-        self.count(&mut inner);
-        let position = inner.ring.position();
-        self.unlock_and_wake(inner);
-        let ready = self.dest.fault_in(all);
-        let inner = self.lock_again();
-
-        let resume = self.resume(&inner, position);
-        if ready < next || self.retries > FAULT_RETRY_LIMIT {
-            (inner, Err(EFAULT))
-        } else if let Resume::End = resume {
-            (inner, Ok(resume))
-        } else {
-            self.faulted = true;
-            let result = if killed() {
-                Err(ERESTARTSYS)
-            } else {
-                Ok(resume)
-            };
-            (inner, result)
         }
     }
 
@@ -497,78 +347,6 @@ impl<'r> Read<'r, '_, '_> {
 }
 
 impl Pipe {
-    /// Counts a huge page that has left the pipe.
-    fn huge_is_gone(&self, locked: &Locked<'_>, policy: &mut ReaderPolicy) {
-        let pages = self.huge();
-        self.set_huge(locked, pages.saturating_sub(1));
-        // A writer may have waited for this.
-        policy.slot_emptied(pages >= HUGE_MAX);
-    }
-
-    /// Takes care of `slot`, which is out of the pipe: it was read by copying, or consumed from a
-    /// read window. Its page goes into the home, or it is added to `gone`, to be freed without the
-    /// lock.
-    fn retire(
-        &self,
-        locked: &mut Locked<'_>,
-        slot: KBox<LargeSlot>,
-        policy: &mut ReaderPolicy,
-        gone: &mut LargeSlots,
-    ) {
-        if slot.is_huge() {
-            locked.homes.cost.copied();
-        }
-        if locked.has_writers() {
-            locked.homes.put(slot, gone);
-        } else {
-            gone.push(slot);
-        }
-        self.huge_is_gone(locked, policy);
-    }
-
-    /// Takes the lock, for a reader.
-    fn lock_to_read(&self, policy: &mut ReaderPolicy) -> Locked<'_> {
-        let inner = self.lock();
-        policy.locked(inner.ring.announced());
-        inner
-    }
-
-    /// Drops the lock for a while and issues the wakeups of a reader.
-    fn unlock_and_wake(&self, inner: Locked<'_>, policy: &mut ReaderPolicy) {
-        self.unlock_reader(inner, policy, &mut LargeSlots::new(), ReaderPolicy::pause);
-    }
-
-    /// Drops the lock at the end of a reader's call and issues its wakeups.
-    fn finish(&self, inner: Locked<'_>, policy: &mut ReaderPolicy) {
-        self.unlock_reader(inner, policy, &mut LargeSlots::new(), ReaderPolicy::end);
-    }
-
-    /// Drops the lock, frees `huge` and issues the wakeups that `wakes` returns.
-    fn unlock_reader(
-        &self,
-        mut inner: Locked<'_>,
-        policy: &mut ReaderPolicy,
-        huge: &mut LargeSlots,
-        wakes: fn(&mut ReaderPolicy, Remaining) -> Wakes,
-    ) {
-        if inner.recall_used_share(|| self.wr_wait.has_waiters()) {
-            policy.post_changed();
-        }
-        let posted = inner.ring.posted_state();
-        let remaining = Remaining {
-            slots: inner.ring.used() != 0,
-            pullable: posted.pullable,
-            must_withdraw: posted.must_withdraw,
-        };
-        drop(inner);
-        let wakes = wakes(policy, remaining);
-        if !huge.is_empty() {
-            // Before the wakeups, because the woken tasks may need these pages.
-            huge.free();
-        }
-        self.wake(wakes);
-    }
-
     /// Reads to `dest`. Returns the number of bytes, which is 0 if the pipe is empty and has no
     /// writer.
     ///

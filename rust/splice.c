@@ -372,15 +372,6 @@ int zpipe_file_check(const struct file *file, bool writes, bool at)
 	return 0;
 }
 
-/*
- * Asks security modules and fsnotify listeners whether @file may be read or written at @pos.
- * Returns 0 or a negative error. Sleeps.
- */
-int zpipe_file_verify(struct file *file, bool writes, loff_t pos, size_t bytes)
-{
-	return rw_verify_area(writes ? WRITE : READ, file, &pos, bytes);
-}
-
 /* Waits as long as the file system of @file is frozen. Sleeps. */
 void zpipe_file_start_write(struct file *file)
 {

@@ -459,7 +459,7 @@ impl WriteWindow {
         // The result must be writable before anything is committed.
         user.write(&args)?;
         let end = self.end.file.as_open();
-        end.may_write(range.1)?;
+        end.verify(true, range.1)?;
 
         let mut report = Report::default();
         let request = self.end.request(&end, args.flags & uapi::NONBLOCK != 0);

@@ -24,7 +24,7 @@ use crate::{
     sync::raise_sigpipe,
     trace::{self, Who},
     zcore::{
-        merge::merge_len, posted_write::PostedBytes, state::Occupancy, wakeup::WriterPolicy,
+        merge::merge_len, posted_bytes::PostedBytes, state::Occupancy, wakeup::WriterPolicy,
         PAGE_SIZE,
     },
 };

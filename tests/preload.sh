@@ -43,6 +43,8 @@ test_calls_without()	{ ZPIPE_EXPECT=pipe nested calls_without "$tools/calls"; }
 test_calls_with()	{ ZPIPE_EXPECT=zpipe nested calls_with "$zpipe" run "$tools/calls"; }
 test_splices_without()	{ ZPIPE_EXPECT=pipe nested splices_without "$tools/splices"; }
 test_splices_with()	{ ZPIPE_EXPECT=zpipe nested splices_with "$zpipe" run "$tools/splices"; }
+test_waits_without()	{ ZPIPE_EXPECT=pipe nested waits_without "$tools/waits"; }
+test_waits_with()	{ ZPIPE_EXPECT=zpipe nested waits_with "$zpipe" run "$tools/waits"; }
 
 test_calls_with_no_device()
 {

@@ -4,7 +4,7 @@
 //!
 //! It runs on the host, as unit tests. The processes of the model are the loops of `read.rs` and
 //! `write.rs`, which count bytes instead of copying them. They decide by
-//! [`PostedBytes`](super::posted_write::PostedBytes),
+//! [`PostedBytes`](super::posted_bytes::PostedBytes),
 //! [`WriterPolicy`](super::wakeup::WriterPolicy), [`ReaderPolicy`] and [`State`], as the kernel
 //! module does.
 //!
@@ -34,8 +34,8 @@ mod steps;
 mod world;
 
 use super::{
-    posted_read::WaitingReaders,
-    posted_write::Standing,
+    posted_bytes::Standing,
+    posted_space::WaitingReaders,
     seats::Seats,
     state::{Ends, State},
     wakeup::{ReaderPolicy, Wakes},

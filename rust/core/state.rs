@@ -30,7 +30,7 @@ pub(crate) struct Occupancy {
     pub(crate) pushable: bool,
 }
 
-/// The state of a posted write ([`PostedBytes`](super::posted_write::PostedBytes)) for other tasks.
+/// The state of a posted write ([`PostedBytes`](super::posted_bytes::PostedBytes)) for other tasks.
 /// All fields are false if no write is posted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct PostedState {

@@ -19,22 +19,6 @@ use kernel::{
     types::ForeignOwnable,
 };
 
-/// A reference that keeps a file open.
-pub(crate) struct HeldFile(ARef<File>);
-
-impl HeldFile {
-    /// Takes a reference to `file`.
-    pub(crate) fn of(file: &OpenFile<'_>) -> Self {
-        Self(ARef::from(file.as_file()))
-    }
-
-    /// The file.
-    pub(crate) fn as_open(&self) -> OpenFile<'_> {
-        // SAFETY: The file is open as long as `self` holds it, and has an inode.
-        unsafe { OpenFile::from_raw(self.0.as_ptr()) }
-    }
-}
-
 impl OpenFile<'_> {
     /// Removes `count` frames, beginning with number `first`, from all page tables. Sleeps.
     ///
@@ -45,7 +29,7 @@ impl OpenFile<'_> {
         let (at, bytes) = ((first * Frame::SIZE) as i64, (count * Frame::SIZE) as i64);
         if count != 0 {
             // SAFETY: The file is valid by the type invariants.
-            unsafe { sys::zpipe_window_unmap(self.ptr, at, bytes) };
+            unsafe { sys::zpipe_window_unmap(self.as_ptr(), at, bytes) };
         }
     }
 }

@@ -75,7 +75,7 @@ impl ReadWindow {
             Ok(0) | Err(_) => usize::MAX,
             Ok(max) => max,
         };
-        end.may_read(max.min(Frame::SIZE))?;
+        end.verify(false, max.min(Frame::SIZE))?;
         let mut call = self.begin()?;
         let consume = call.check_in_view(args.consume)?;
         // If the call is restarted, it must not consume the same bytes twice.

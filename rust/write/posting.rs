@@ -11,7 +11,7 @@ use crate::{
     slot::Kind,
     trace::{self, Who},
     zcore::{
-        posted_write::{PostedBytes, Standing},
+        posted_bytes::{PostedBytes, Standing},
         PAGE_SIZE,
     },
 };

@@ -353,7 +353,7 @@ TEST_F(pipe, sendfile_from_a_file)
 	EXPECT_TRUE(is_stream(self->buf, 50, 70));
 	EXPECT_TRUE(is_stream(self->buf + 70, 0, 70));
 
-	/* Without O_NONBLOCK it waits, see splices.c. */
+	/* Without O_NONBLOCK it waits, see waits.c. */
 	off = 0;
 	ASSERT_EQ(0, fcntl(w, F_SETFL, O_NONBLOCK));
 	EXPECT_EQ(FULL, sendfile(w, file, &off, 3 * FULL));

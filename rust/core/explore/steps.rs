@@ -5,8 +5,8 @@
 use super::{
     super::{
         outcome::{self, Outcome},
-        posted_read::PostedSpace,
-        posted_write::{partial_slot, PostedBytes, Standing},
+        posted_bytes::{partial_slot, PostedBytes, Standing},
+        posted_space::PostedSpace,
         wakeup::{ReaderPolicy, Remaining, Wakes, WakesAll, WriterPolicy},
         PAGE_SIZE,
     },

@@ -4,8 +4,8 @@
 //! end.
 
 use super::super::{
-    posted_read::{PostedSpace, Ticket, WaitingReaders},
-    posted_write::{PostedBytes, Standing},
+    posted_bytes::{PostedBytes, Standing},
+    posted_space::{PostedSpace, Ticket, WaitingReaders},
     seats::Seats,
     state::{Ends, Occupancy, PostedState, State},
     wakeup::{ReaderPolicy, Wakes, WriterPolicy},

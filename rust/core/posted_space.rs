@@ -14,7 +14,7 @@
 //! rewinds its source to the start of a slot that the push did not complete. Each push begins at
 //! the start of the reader's memory.
 
-use super::{outcome::Outcome, posted_write::partial_slot};
+use super::{outcome::Outcome, posted_bytes::partial_slot};
 
 /// The position of a reader among the readers that wait for data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -122,7 +122,7 @@ impl PostedSpace {
     }
 }
 
-#[cfg_attr(not(test), kernel::macros::kunit_tests(zpipe_core_posted_read))]
+#[cfg_attr(not(test), kernel::macros::kunit_tests(zpipe_core_posted_space))]
 mod tests {
     use super::super::{outcome::Miss, PAGE_SIZE};
     use super::*;

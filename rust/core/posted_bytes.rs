@@ -245,7 +245,7 @@ pub(crate) fn partial_slot(slot_offset: usize, bytes: usize) -> usize {
     ((slot_offset + bytes) % PAGE_SIZE).min(bytes)
 }
 
-#[cfg_attr(not(test), kernel::macros::kunit_tests(zpipe_core_posted_write))]
+#[cfg_attr(not(test), kernel::macros::kunit_tests(zpipe_core_posted_bytes))]
 mod tests {
     use super::*;
 
