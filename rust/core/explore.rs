@@ -3,9 +3,8 @@
 //! A model checker for the wakeups: it visits every order in which readers and writers can run.
 //!
 //! It runs on the host, as unit tests. The processes of the model are the loops of `read.rs` and
-//! `write.rs`, and the commands of `splice.rs`. They count bytes instead of copying them, and decide
-//! by
-//! [`PostedBytes`](super::posted_write::PostedBytes),
+//! `write.rs`, and the commands of `splice.rs`. They count bytes instead of copying them. They
+//! decide by [`PostedBytes`](super::posted_write::PostedBytes),
 //! [`WriterPolicy`](super::wakeup::WriterPolicy), [`ReaderPolicy`] and [`State`], as the kernel
 //! module does.
 //!
@@ -25,8 +24,8 @@
 //! * Each byte is read once, or is still in the pipe.
 //! * The bytes of one writer are read in order.
 //! * Each write returns the number of bytes that have left its memory.
-//! * When no step is possible any more, no process sleeps for an event that has happened. No slot is
-//!   left reserved, held or claimed.
+//! * When no step is possible any more, no process sleeps for an event that has happened. No slot
+//!   is left reserved, held or claimed.
 //! * FIONREAD and poll do not change when slots are held, or return.
 //! * Observers use SIGIO or edge-triggered epoll. Each of them was notified whenever the pipe
 //!   became readable or writable.

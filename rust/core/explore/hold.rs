@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Transfers to another file in the model, as in `splice.rs` and `read/hold.rs`. Slots are held, and
-//! a claimed slot stands for them. Meanwhile the other file takes a part of them, or nothing.
+//! Transfers to another file in the model, as in `splice.rs` and `read/hold.rs`. Slots are held,
+//! and a claimed slot stands for them. Meanwhile the other file takes a part of them, or nothing.
 
 use super::{
     super::wakeup::{ReaderPolicy, Remaining, Wakes},
