@@ -382,6 +382,40 @@ TEST_F_TIMEOUT(all, write_beside_reserved_slots, TIMEOUT)
 	}
 }
 
+/*
+ * A command that waits for a socket has reserved all slots, so the pipe is full. Then it gets fewer
+ * bytes, or none. Slots are free again, and a writer with O_ASYNC is notified.
+ */
+TEST_F_TIMEOUT(all, sigio_for_reserved_slots, TIMEOUT)
+{
+	int flags = fcntl(self->e.fd[1], F_GETFL);
+
+	if (!is_zpipe(variant->kind))
+		SKIP(return, "nobody can see that the pipe is full while its mutex is held");
+	ASSERT_EQ(0, catch_signal(SIGIO, SA_RESTART));
+	ASSERT_EQ(0, fcntl(self->e.fd[1], F_SETOWN, getpid()));
+	EACH_SOCKET {
+		for (int bytes = 10; bytes >= 0; bytes -= 10) {
+			struct child c;
+
+			ASSERT_EQ(0, fcntl(self->e.fd[1], F_SETFL, flags));
+			child_transfer(&c, &self->e, s[1], FULL, CHILD_FROM);
+			ASSERT_TRUE(child_asleep(&c));
+			EXPECT_EQ(0, poll_mask(self->e.fd[1]));
+			ASSERT_EQ(0, fcntl(self->e.fd[1], F_SETFL, flags | O_ASYNC));
+			signals_seen = 0;
+			ASSERT_EQ(bytes, stream_write(s[0], 0, bytes));
+			if (!bytes)
+				shutdown(s[0], SHUT_WR);
+			EXPECT_EQ(bytes, child_join(&c));
+			EXPECT_EQ(POLLOUT, poll_mask(self->e.fd[1]));
+			EXPECT_TRUE(eventually(signals_seen == 1))
+				TH_LOG("%d signals after %d bytes", signals_seen, bytes);
+			EXPECT_EQ(bytes, drain(self->e.fd[0], 0, bytes, FULL));
+		}
+	}
+}
+
 /* A blocked large write goes through a socket into another pipe. */
 TEST_F_TIMEOUT(all, large_write_through_a_socket, TIMEOUT)
 {

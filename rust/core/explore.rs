@@ -3,8 +3,8 @@
 //! A model checker for the wakeups: it visits every order in which readers and writers can run.
 //!
 //! It runs on the host, as unit tests. The processes of the model are the loops of `read.rs` and
-//! `write.rs`, which count bytes instead of copying them. They decide by
-//! [`PostedBytes`](super::posted_bytes::PostedBytes),
+//! `write.rs`, and the commands of `splice.rs`. They count bytes instead of copying them. They
+//! decide by [`PostedBytes`](super::posted_bytes::PostedBytes),
 //! [`WriterPolicy`](super::wakeup::WriterPolicy), [`ReaderPolicy`] and [`State`], as the kernel
 //! module does.
 //!
@@ -15,21 +15,29 @@
 //! * to join a wait queue;
 //! * to check the condition before sleeping.
 //!
-//! Signals may come at any time, and pages may become non-resident at any time. Each reachable
-//! state is visited once.
+//! Signals may come at any time, fatal ones, too, and pages may become non-resident at any time.
+//! Files that a command transfers to or from take or have less than they could, or do not answer.
+//! Each reachable state is visited once.
 //!
 //! The model checks these properties:
 //!
 //! * Each byte is read once, or is still in the pipe.
 //! * The bytes of one writer are read in order.
 //! * Each write returns the number of bytes that have left its memory.
-//! * When no step is possible any more, no process sleeps for an event that has happened.
+//! * When no step is possible any more, no process sleeps for an event that has happened. No slot
+//!   is left reserved, held or claimed.
+//! * FIONREAD and poll do not change when slots are held, or return.
 //! * Observers use SIGIO or edge-triggered epoll. Each of them was notified whenever the pipe
 //!   became readable or writable.
 
+mod check;
 mod claim;
+mod fill;
+mod hold;
 mod peek;
+mod process;
 mod reserve;
+mod splices;
 mod steps;
 mod world;
 
@@ -40,18 +48,25 @@ use super::{
     state::{Ends, State},
     wakeup::{ReaderPolicy, Wakes},
 };
+use process::{At, Job, Process, Queue, Wait};
 use std::{
     collections::{hash_map::Entry, HashMap},
-    hash::{Hash, Hasher},
+    hash::{BuildHasherDefault, Hash, Hasher},
     panic::{catch_unwind, resume_unwind, AssertUnwindSafe},
 };
-use world::{At, Job, Process, Queue, World};
+use world::World;
 
 /// One line that describes a state, for the trail.
 fn summary(world: &World) -> String {
     let processes = world.processes.iter().map(|p| match p.job {
         Job::Write { done, left, .. } => format!(" {:?}({done}+{left})", p.at),
         Job::Read { done, want, .. } => format!(" {:?}({done}/{want})", p.at),
+        Job::SpliceTo { done, want, .. } => {
+            format!(" {:?}({done}/{want}, {} held)", p.at, p.held.len())
+        }
+        Job::SpliceFrom { want, reserved, .. } => {
+            format!(" {:?}({want}, {reserved} reserved)", p.at)
+        }
     });
     let slots = world.slots.len();
     format!(
@@ -75,10 +90,9 @@ impl Hasher for Spread {
     }
 
     fn write_u64(&mut self, word: u64) {
-        // The finaliser of MurmurHash3, applied to the state so far and the new word.
-        let mut h = (self.0 ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd);
-        h ^= h >> 33;
-        self.0 = h.wrapping_mul(0xc4ce_b9fe_1a85_ec53).rotate_left(29);
+        // Both halves of a product. The first constant prevents 0 for a word that equals the state.
+        let product = u128::from(self.0 ^ word ^ 0x9e37_79b9_7f4a_7c15) * 0xff51_afd7_ed55_8ccd;
+        self.0 = (product >> 64) as u64 ^ (product as u64).rotate_left(29);
     }
 
     fn write_u8(&mut self, byte: u8) {
@@ -108,19 +122,22 @@ fn hash(world: &World) -> u64 {
     hasher.finish()
 }
 
+/// Maps each visited state to the state from which it was first reached. Both by their hash values.
+type Seen = HashMap<u64, u64, BuildHasherDefault<Spread>>;
+
 /// Visits all reachable states. Returns their number.
 fn explore(first: World) -> usize {
-    // Maps each visited state to the state from which it was first reached.
-    let mut seen = HashMap::from([(hash(&first), 0)]);
-    let mut todo = vec![first.clone()];
-    while let Some(world) = todo.pop() {
-        let here = hash(&world);
+    let mut seen = Seen::default();
+    seen.insert(hash(&first), 0);
+    let mut todo = vec![(hash(&first), first.clone())];
+    while let Some((here, world)) = todo.pop() {
         let mut end = true;
         for next in world.next() {
-            end &= next == world;
-            if let Entry::Vacant(entry) = seen.entry(hash(&next)) {
+            let there = hash(&next);
+            end &= there == here;
+            if let Entry::Vacant(entry) = seen.entry(there) {
                 entry.insert(here);
-                todo.push(next);
+                todo.push((there, next));
             }
         }
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -137,7 +154,7 @@ fn explore(first: World) -> usize {
 }
 
 /// Prints the states on the way to `last`.
-fn print_trail(first: &World, seen: &HashMap<u64, u64>, last: u64) {
+fn print_trail(first: &World, seen: &Seen, last: u64) {
     let mut trail = vec![last];
     while let Some(before) = seen
         .get(&trail[trail.len() - 1])
@@ -156,7 +173,12 @@ fn print_trail(first: &World, seen: &HashMap<u64, u64>, last: u64) {
 
 /// A pipe of `limit` slots, with writers and readers. Each process has a list of the sizes of its
 /// calls, in units. `leaves_early` says that readers close after their calls.
-fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves_early: bool) -> World {
+fn world(
+    limit: usize,
+    writers: &[&'static [usize]],
+    readers: &[&'static [usize]],
+    leaves_early: bool,
+) -> World {
     let count = writers.len() + readers.len();
     let mut world = World {
         slots: Vec::new(),
@@ -165,6 +187,7 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves_early:
         posted_read: None,
         waiting_readers: WaitingReaders::default(),
         waiting_writers: 0,
+        refused: false,
         output_polled: false,
         share: 3,
         expected: [false; 4],
@@ -180,6 +203,7 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves_early:
         queues: [Vec::new(), Vec::new(), Vec::new(), Vec::new()],
         processes: Vec::new(),
         signals: 0,
+        kills: 0,
         misses: 0,
         bad_memory: 0,
         busy_spaces: 0,
@@ -189,6 +213,10 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves_early:
         claimed: false,
         peeks: 0,
         windows: false,
+        splices: 0,
+        batch: usize::MAX,
+        answers: true,
+        short_transfers: 0,
         delivered_units: vec![0; count],
         resident: usize::MAX,
         ends_stay_open: false,
@@ -218,15 +246,17 @@ fn world(limit: usize, writers: &[&[usize]], readers: &[&[usize]], leaves_early:
         world.processes.push(Process {
             at: At::Lock,
             job,
+            wait: Wait::Exclusive,
             queue,
             wakes: Wakes::default(),
             wakes_claim_queue: false,
             signal: false,
-            calls: calls.to_vec(),
+            killed: false,
+            calls,
             leaves_early,
             written: 0,
             next_read: 0,
-            peeked: Vec::new(),
+            held: Vec::new(),
         });
     }
     for who in 0..count {

@@ -183,7 +183,7 @@ impl Reserved<'_> {
     pub(crate) fn fill(mut self, bytes: usize) {
         let pipe = self.pipe;
         let mut inner = pipe.lock();
-        let mut policy = WriterPolicy::new(inner.ring.is_empty());
+        let policy = WriterPolicy::new(inner.ring.is_empty());
         let used = bytes.div_ceil(PAGE_SIZE).min(self.slots);
 
         let mut pages = mem::take(&mut self.pages).into_iter();
@@ -193,10 +193,7 @@ impl Reserved<'_> {
             inner.reserved_pages -= 1;
             self.slots -= 1;
         }
-        if self.slots != 0 {
-            // Writers that found no free slot may find one now.
-            policy.waited();
-        }
+        let released = self.slots != 0;
         self.release(&mut inner);
         while inner.wants_spare() {
             let Some(page) = pages.next() else { break };
@@ -204,13 +201,11 @@ impl Reserved<'_> {
         }
         inner.stats.write.count(bytes);
         let full = inner.ring.is_full();
-        let must_withdraw = inner.ring.posted_state().must_withdraw;
+        let posted = inner.ring.posted_state();
         drop(inner);
         // The other pages are freed without the lock.
         drop(pages);
-        let mut wakes = policy.end(bytes, full, pipe.every_write_wakes());
-        wakes.owner |= must_withdraw;
-        pipe.wake(wakes);
+        pipe.wake(policy.end_reserved(bytes, released, full, pipe.every_write_wakes(), posted));
     }
 }
 

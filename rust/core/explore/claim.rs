@@ -4,7 +4,8 @@
 
 use super::{
     super::wakeup::{Remaining, Wakes},
-    world::{At, Job, Queue, World},
+    process::{At, Job, Queue},
+    world::World,
 };
 
 /// The intent with which a reader takes the lock.
@@ -50,7 +51,9 @@ impl World {
     pub(super) fn leave_lock(&mut self, who: usize, at: At) {
         let posted_state = self.posted_state();
         let slots = !self.slots.is_empty();
-        let Job::Read { policy, .. } = &mut self.processes[who].job else {
+        let (Job::Read { policy, .. } | Job::SpliceTo { policy, .. }) =
+            &mut self.processes[who].job
+        else {
             unreachable!()
         };
         let wakes = policy.pause(Remaining {

@@ -5,7 +5,8 @@
 
 use super::{
     super::wakeup::{ReaderPolicy, Remaining, Wakes},
-    world::{At, Job, World},
+    process::{At, Job},
+    world::World,
 };
 use std::mem;
 
@@ -21,7 +22,7 @@ impl World {
     pub(super) fn peek(&mut self, who: usize, slots: usize) {
         for slot in self.slots.drain(..slots.min(self.slots.len())) {
             self.seats.hold();
-            self.processes[who].peeked.push(slot);
+            self.processes[who].held.push(slot);
         }
         self.leave_lock(who, At::Peeking);
     }
@@ -30,7 +31,7 @@ impl World {
     pub(super) fn consume(&mut self, who: usize) {
         let mut policy = ReaderPolicy::default();
         policy.locked(self.announced());
-        for slot in mem::take(&mut self.processes[who].peeked) {
+        for slot in mem::take(&mut self.processes[who].held) {
             policy.slot_emptied(self.full());
             assert!(self.seats.release_held());
             for unit in slot {
@@ -50,8 +51,8 @@ impl World {
 
     /// The reader closes its window, as in `Pipe::close_window()`, and goes on reading without it.
     pub(super) fn return_held(&mut self, who: usize) {
-        let any = !self.processes[who].peeked.is_empty();
-        while let Some(slot) = self.processes[who].peeked.pop() {
+        let any = !self.processes[who].held.is_empty();
+        while let Some(slot) = self.processes[who].held.pop() {
             assert!(self.seats.release_held());
             self.slots.insert(0, slot);
         }

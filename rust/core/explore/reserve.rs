@@ -5,7 +5,8 @@
 
 use super::{
     super::wakeup::{Wakes, WriterPolicy},
-    world::{At, Job, Observer, World},
+    process::{At, Job},
+    world::{Observer, World},
 };
 
 impl World {

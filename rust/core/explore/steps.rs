@@ -7,11 +7,12 @@ use super::{
         outcome::{self, Outcome},
         posted_bytes::{partial_slot, PostedBytes, Standing},
         posted_space::PostedSpace,
-        wakeup::{ReaderPolicy, Remaining, Wakes, WakesAll, WriterPolicy},
+        wakeup::{Remaining, Wakes, WakesAll, WriterPolicy},
         PAGE_SIZE,
     },
     claim::Intent,
-    world::{At, Job, Observer, Obstacle, Queue, WaitingRead, World, UNIT},
+    process::{At, Job, Queue, Wait},
+    world::{Observer, Obstacle, WaitingRead, World, UNIT},
 };
 
 impl World {
@@ -33,9 +34,10 @@ impl World {
     /// True if a writer posts its `left` units, because it would have to wait otherwise.
     pub(super) fn posts(&self, left: usize, standing: Standing) -> bool {
         left > 2
-            && !self.windows
+            && !self.slots_only()
             && self.posted.is_none()
-            && standing.allows_post(self.waiting_writers)
+            && (!self.slots.is_empty() || self.free() != 0)
+            && standing.allows_post(self.writers_to_respect())
             && left * UNIT > self.free() * PAGE_SIZE
     }
 
@@ -46,11 +48,11 @@ impl World {
         left: usize,
         obstacle: Option<Obstacle>,
     ) -> (usize, Outcome) {
-        let has_pullable = self.has_pullable();
+        let (has_pullable, slots_only) = (self.has_pullable(), self.slots_only());
         let Some(posted_read) = self.posted_read.as_mut().filter(|d| d.space.is_open()) else {
             return (0, Outcome::All);
         };
-        if left <= 2 || !self.slots.is_empty() || has_pullable {
+        if left <= 2 || !self.slots.is_empty() || has_pullable || slots_only {
             return (0, Outcome::All);
         }
         let max = left.min(posted_read.space.space());
@@ -141,7 +143,8 @@ impl World {
             stopped = outcome == Outcome::Stopped;
         }
         // Units that were withdrawn go into slots first, as if they had always been there.
-        let posts = !owner && !process.signal && self.posts(left, standing);
+        let blocks = process.wait == Wait::Exclusive;
+        let posts = blocks && !owner && !process.signal && self.posts(left, standing);
         if !stopped && !posts && (owner || self.ends.readers != 0) {
             let units = self.fill(who, left, &mut slot_offset);
             done += units;
@@ -155,6 +158,14 @@ impl World {
             At::Fault
         } else if left == 0 || process.signal {
             At::Lock
+        } else if !blocks {
+            // Such a write never waits. One from a real pipe has ended, too, before the wait.
+            self.refused = true;
+            if process.wait == Wait::Shared && done == 0 {
+                At::Enqueue
+            } else {
+                At::Lock
+            }
         } else {
             if self.posts(left, standing) {
                 queue = Queue::Owner;
@@ -170,6 +181,7 @@ impl World {
                 } else {
                     now_posted = Some(whole);
                     standing = Standing::New;
+                    self.refused = false;
                     self.posted = Some((who, posted));
                 }
             }
@@ -179,7 +191,7 @@ impl World {
             self.made_progress(who);
         }
         let call_ends = matches!(at, At::Lock | At::Close);
-        let waits = at == At::Enqueue && queue == Queue::Writers;
+        let waits = blocks && at == At::Enqueue && queue == Queue::Writers;
         let mut recalled = false;
         if waits {
             self.waiting_writers += 1;
@@ -193,6 +205,9 @@ impl World {
             process.written += done;
             process.signal = false;
             self.next_call(who);
+            policy.end(done, full, polled)
+        } else if !blocks && at == At::Enqueue {
+            process.job = process.job.next(left);
             policy.end(done, full, polled)
         } else {
             let pending = if now_posted.is_some() {
@@ -326,15 +341,7 @@ impl World {
             done += pushed;
         }
         if interrupted && done == 0 {
-            // The reader makes the same call again.
-            self.processes[who].job = Job::Read {
-                policy: ReaderPolicy::default(),
-                done,
-                want,
-                posts: false,
-                waits: None,
-                interrupted: false,
-            };
+            self.call_again(who, want);
             self.publish();
             return;
         }
@@ -435,7 +442,9 @@ impl World {
                 self.expect(Observer::InputPoll);
             }
         }
-        if self.recall_used_share(self.output_polled) {
+        // Tasks that poll are on the same queue as the writers that wait.
+        let others = self.output_polled || !self.queues[Queue::Writers as usize].is_empty();
+        if self.recall_used_share(others) {
             policy.post_changed();
         }
         let posted_state = self.posted_state();
@@ -445,7 +454,8 @@ impl World {
             must_withdraw: posted_state.must_withdraw,
         };
         let call_ends = done > 0 || (!busy && self.ends.writers == 0);
-        let wakes = if call_ends {
+        let blocks = process.wait == Wait::Exclusive || busy;
+        let wakes = if call_ends || !blocks {
             policy.end(remaining)
         } else {
             policy.pause(remaining)
@@ -455,6 +465,14 @@ impl World {
             process.at = if done == 0 { At::Close } else { At::Lock };
             process.signal = false;
             self.next_call(who);
+        } else if !blocks {
+            process.job = process.job.next(want);
+            if process.wait == Wait::Shared {
+                process.at = At::Enqueue;
+            } else {
+                process.signal = false;
+                self.next_call(who);
+            }
         } else {
             let posts = !busy && want > 2 && self.posted_read.is_none() && !self.windows;
             let mut space = PostedSpace::new(want * UNIT);
@@ -486,44 +504,50 @@ impl World {
     /// Ends a call of a process and begins the next one.
     pub(super) fn next_call(&mut self, who: usize) {
         let process = &mut self.processes[who];
-        let reads = matches!(process.job, Job::Read { .. });
-        let size = match process.calls.len() {
-            0 if !reads || process.leaves_early => {
-                process.at = if self.ends_stay_open {
-                    At::Finished
-                } else {
-                    At::Close
-                };
-                return;
+        let goes_on = process.job.reads() && process.wait != Wait::Never && !process.leaves_early;
+        let size = match process.calls {
+            _ if process.killed => None,
+            [] => Some(3).filter(|_| goes_on),
+            [size, rest @ ..] => {
+                process.calls = rest;
+                Some(*size)
             }
-            0 => 3,
-            _ => process.calls.remove(0),
         };
-        process.job = if reads {
-            Job::Read {
-                policy: ReaderPolicy::default(),
-                done: 0,
-                want: size,
-                posts: false,
-                waits: None,
-                interrupted: false,
-            }
+        let Some(size) = size else {
+            process.at = if self.ends_stay_open {
+                At::Finished
+            } else {
+                At::Close
+            };
+            return;
+        };
+        self.begin_call(who, size);
+    }
+
+    fn begin_call(&mut self, who: usize, size: usize) {
+        let process = &mut self.processes[who];
+        process.job = process.job.next(size);
+        if matches!(process.job, Job::SpliceTo { .. }) && process.at == At::Lock {
+            process.at = At::Begin;
+        }
+    }
+
+    /// Ends a call that a signal has interrupted. The process makes the same call again, unless it
+    /// is killed.
+    pub(super) fn call_again(&mut self, who: usize, size: usize) {
+        let process = &mut self.processes[who];
+        process.at = At::Lock;
+        process.signal = false;
+        if process.killed {
+            self.next_call(who);
         } else {
-            Job::Write {
-                policy: None,
-                done: 0,
-                left: size,
-                posted_units: None,
-                standing: Standing::New,
-                waits: false,
-                others: false,
-            }
-        };
+            self.begin_call(who, size);
+        }
     }
 
     /// A process closes its end.
     pub(super) fn close(&mut self, who: usize) {
-        if matches!(self.processes[who].job, Job::Read { .. }) {
+        if self.processes[who].job.reads() {
             self.ends.readers -= 1;
         } else {
             self.ends.writers -= 1;
@@ -573,7 +597,7 @@ impl World {
                 posts: false,
                 waits,
                 ..
-            } if !empty && first == 0 => {
+            } if !empty && first == 0 && !self.claimed => {
                 if let Some(ticket) = waits.take() {
                     let posted_space = self
                         .posted_read
@@ -601,18 +625,21 @@ impl World {
         let ready = self.ready(who);
         let process = &mut self.processes[who];
         let woken = !self.queues[queue as usize].contains(&who);
-        if ready || process.signal {
+        // A wakeup of a claim, or of a shared wait, reaches all who wait, so none passes it on.
+        let consumes = queue != Queue::Claim && process.wait == Wait::Exclusive;
+        if ready || process.killed || (process.signal && queue != Queue::Claim) {
             process.at = At::Lock;
             match &mut process.job {
                 Job::Write { policy, .. } => policy.iter_mut().for_each(WriterPolicy::waited),
-                // The end of a claim wakes all waiting readers, so this wakeup need not be passed
-                // on.
-                Job::Read { .. } if queue == Queue::Claim => (),
-                Job::Read { policy, .. } if ready => policy.waited(),
-                Job::Read { interrupted, .. } => {
-                    *interrupted = true;
-                    process.signal = false;
+                Job::Read { policy, .. } | Job::SpliceTo { policy, .. } if ready => {
+                    if consumes {
+                        policy.waited();
+                    }
                 }
+                Job::SpliceFrom { .. } if ready => (),
+                Job::Read { interrupted, .. }
+                | Job::SpliceTo { interrupted, .. }
+                | Job::SpliceFrom { interrupted, .. } => *interrupted = true,
             }
             self.queues[queue as usize].retain(|other| *other != who);
         } else {

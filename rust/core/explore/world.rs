@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The state of the model: the pipe, its processes, their possible next steps and the checks at the
-//! end.
+//! The state of the model: the pipe and its processes, and their possible next steps.
 
 use super::super::{
-    posted_bytes::{PostedBytes, Standing},
-    posted_space::{PostedSpace, Ticket, WaitingReaders},
+    posted_bytes::PostedBytes,
+    posted_space::{PostedSpace, WaitingReaders},
     seats::Seats,
     state::{Ends, Occupancy, PostedState, State},
-    wakeup::{ReaderPolicy, Wakes, WriterPolicy},
+    wakeup::Wakes,
     PAGE_SIZE,
 };
-use super::claim::Intent;
+use super::{
+    claim::Intent,
+    process::{At, Job, Process, Queue, Wait},
+};
+use std::mem;
 
 /// The model counts units instead of bytes. A slot has two units, so it can be read in parts.
 pub(super) const UNIT: usize = PAGE_SIZE / 2;
@@ -19,92 +22,8 @@ pub(super) const UNIT: usize = PAGE_SIZE / 2;
 /// One unit: the number of its writer, and the position of the unit in the data of that writer.
 pub(super) type Unit = (usize, usize);
 
-/// The position of a process in its code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum At {
-    /// About to take the lock.
-    Lock,
-    /// About to join its wait queue.
-    Enqueue,
-    /// On the wait queue, about to check whether it has to sleep.
-    Check,
-    /// Asleep.
-    Asleep,
-    /// In a page fault, without the lock.
-    Fault,
-    /// With a seat, without the lock.
-    Seated,
-    /// With a claim, without the lock.
-    Claiming,
-    /// With slots in view, without the lock.
-    Peeking,
-    /// About to close its end.
-    Close,
-    /// Finished.
-    Finished,
-}
-
-/// The wait queue that a process uses next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Queue {
-    Readers,
-    Writers,
-    Owner,
-    /// Readers that wait for the end of another reader's claim.
-    Claim,
-}
-
-/// The current call of a process. Counts are in units.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Job {
-    Write {
-        policy: Option<WriterPolicy>,
-        done: usize,
-        left: usize,
-        /// The number of units posted, while the write is posted.
-        posted_units: Option<usize>,
-        standing: Standing,
-        /// The writer waits for a free slot, and `waiting_writers` counts it.
-        waits: bool,
-        /// Another writer that had waited has written something since this write withdrew its post.
-        others: bool,
-    },
-    Read {
-        policy: ReaderPolicy,
-        done: usize,
-        want: usize,
-        /// This read is the posted one.
-        posts: bool,
-        /// The ticket of the reader while it waits for data.
-        waits: Option<Ticket>,
-        /// A signal ended the wait for data.
-        interrupted: bool,
-    },
-}
-
-/// A process, which makes calls on one end of the pipe.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Process {
-    pub(super) at: At,
-    pub(super) job: Job,
-    pub(super) queue: Queue,
-    /// The wakeups that the process has to issue.
-    pub(super) wakes: Wakes,
-    /// The process has ended its claim and has to wake the readers that wait for that.
-    pub(super) wakes_claim_queue: bool,
-    /// A signal is pending.
-    pub(super) signal: bool,
-    /// The sizes of the next calls. A reader without further sizes goes on reading until the end.
-    pub(super) calls: Vec<usize>,
-    /// The reader closes after its calls, even if there is more to read.
-    pub(super) leaves_early: bool,
-    /// Of a writer: units written, as returned by its calls.
-    pub(super) written: usize,
-    /// Of a writer: the number of its units that were read.
-    pub(super) next_read: usize,
-    /// Of a reader: the slots that it has in view.
-    pub(super) peeked: Vec<Vec<Unit>>,
-}
+/// A unit of the slot that stands for held slots. Nobody may read it.
+pub(super) const STAND_IN: Unit = (usize::MAX, 0);
 
 /// The posted read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -152,6 +71,8 @@ pub(super) struct World {
     pub(super) posted_read: Option<WaitingRead>,
     pub(super) waiting_readers: WaitingReaders,
     pub(super) waiting_writers: u32,
+    /// A writer was refused a free slot since a write was posted last.
+    pub(super) refused: bool,
     /// A task polls for a free slot.
     pub(super) output_polled: bool,
     /// The share of a posted write, in units.
@@ -173,6 +94,8 @@ pub(super) struct World {
     pub(super) processes: Vec<Process>,
     /// Budget: signals.
     pub(super) signals: usize,
+    /// Budget: fatal signals.
+    pub(super) kills: usize,
     /// Budget: misses of pulls and pushes.
     pub(super) misses: usize,
     /// Budget: pushes that find that the writer's own memory cannot be read.
@@ -191,6 +114,14 @@ pub(super) struct World {
     pub(super) peeks: usize,
     /// There are read windows, so all data goes through slots.
     pub(super) windows: bool,
+    /// The number of commands that read slots for another file, so likewise.
+    pub(super) splices: usize,
+    /// The maximum number of slots that such a command holds at a time.
+    pub(super) batch: usize,
+    /// The other files answer sooner or later, even if nobody is killed.
+    pub(super) answers: bool,
+    /// Budget: transfers of which the other file takes, or has, less than there could be.
+    pub(super) short_transfers: usize,
     /// For each writer, the set of its units that were read. With read windows, other readers may
     /// read units behind those in view.
     pub(super) delivered_units: Vec<u32>,
@@ -214,16 +145,32 @@ impl World {
         self.posted.is_some_and(|(_, posted)| posted.pullable())
     }
 
+    /// The number of units that FIONREAD reports.
+    pub(super) fn units(&self) -> usize {
+        self.slots.iter().map(Vec::len).sum::<usize>() + self.announced() / UNIT
+    }
+
+    /// True if all data goes through slots.
+    pub(super) fn slots_only(&self) -> bool {
+        self.windows || self.splices != 0
+    }
+
+    /// True if the process waits so that a wakeup reaches only one such process.
+    pub(super) fn is_exclusive(&self, who: usize) -> bool {
+        self.processes[who].wait == Wait::Exclusive
+    }
+
+    /// The number of writers that a write may not overtake by posting.
+    pub(super) fn writers_to_respect(&self) -> u32 {
+        self.waiting_writers + u32::from(self.refused)
+    }
+
     /// Recalls the posted write if its share is used, as in `Inner::recall_used_share()`.
     pub(super) fn recall_used_share(&mut self, others: bool) -> bool {
         let share = self.share * UNIT;
-        let free = self.free();
+        let (free, others) = (self.free(), others || self.writers_to_respect() != 0);
         match &mut self.posted {
-            Some((_, posted))
-                if (self.waiting_writers != 0 || others)
-                    && posted.share_is_used(share)
-                    && !posted.is_recalled() =>
-            {
+            Some((_, posted)) if others && posted.share_is_used(share) && !posted.is_recalled() => {
                 posted.recall(free);
                 true
             }
@@ -236,7 +183,9 @@ impl World {
     pub(super) fn renumber(&mut self) {
         let mut tickets = Vec::new();
         for process in &mut self.processes {
-            if let Job::Read { waits: Some(t), .. } = &mut process.job {
+            if let Job::Read { waits: Some(t), .. } | Job::SpliceTo { waits: Some(t), .. } =
+                &mut process.job
+            {
                 tickets.push(t);
             }
         }
@@ -320,17 +269,23 @@ impl World {
         }
     }
 
-    /// Wakes the first process on a queue and removes it, as `autoremove_wake_function()` does.
+    /// Wakes the first exclusive process on a queue and all others that are not exclusive, and
+    /// removes them, as `autoremove_wake_function()` does.
     pub(super) fn wake(&mut self, queue: Queue) {
         match queue {
             Queue::Readers => self.notified(Observer::InputPoll),
             Queue::Writers => self.notified(Observer::OutputPoll),
             Queue::Owner | Queue::Claim => (),
         }
-        let queue = &mut self.queues[queue as usize];
-        if !queue.is_empty() {
-            let who = queue.remove(0);
-            self.make_runnable(who);
+        let mut woken = false;
+        for who in mem::take(&mut self.queues[queue as usize]) {
+            let exclusive = self.is_exclusive(who);
+            if exclusive && woken {
+                self.queues[queue as usize].push(who);
+            } else {
+                woken |= exclusive;
+                self.make_runnable(who);
+            }
         }
     }
 
@@ -361,11 +316,11 @@ impl World {
 
     /// Issues one of `wakes`, in the order of `Pipe::wake()`. Returns the others.
     pub(super) fn issue_one(&mut self, mut wakes: Wakes) -> Wakes {
-        if core::mem::take(&mut wakes.owner) {
+        if mem::take(&mut wakes.owner) {
             self.wake(Queue::Owner);
-        } else if core::mem::take(&mut wakes.reader) {
+        } else if mem::take(&mut wakes.reader) {
             self.wake(Queue::Readers);
-        } else if core::mem::take(&mut wakes.writer) {
+        } else if mem::take(&mut wakes.writer) {
             self.wake(Queue::Writers);
         }
         wakes
@@ -405,6 +360,11 @@ impl World {
 
     /// Records that a unit was read, and checks that it was its turn.
     pub(super) fn delivered(&mut self, (writer, number): Unit) {
+        assert_ne!(
+            (writer, number),
+            STAND_IN,
+            "a slot that stands for held ones was read"
+        );
         if self.windows {
             assert_eq!(
                 self.delivered_units[writer] >> number & 1,
@@ -440,19 +400,17 @@ impl World {
                 f(&mut world);
                 all.push(world);
             };
-            if self.signals > 0
-                && !process.signal
-                && !matches!(process.at, At::Finished | At::Close)
-            {
+            let running = !matches!(process.at, At::Finished | At::Close);
+            if self.signals > 0 && !process.signal && running {
                 step(&|world| {
                     world.signals -= 1;
-                    world.processes[who].signal = true;
-                    if world.processes[who].at == At::Asleep {
-                        for queue in &mut world.queues {
-                            queue.retain(|other| *other != who);
-                        }
-                        world.make_runnable(who);
-                    }
+                    world.signal(who, false);
+                });
+            }
+            if self.kills > 0 && !process.killed && running {
+                step(&|world| {
+                    world.kills -= 1;
+                    world.signal(who, true);
                 });
             }
             let wakes = process.wakes;
@@ -468,6 +426,33 @@ impl World {
                 continue;
             }
             match process.at {
+                At::Begin => step(&|world| world.begin_splice(who)),
+                At::End => step(&|world| world.end_splice(who)),
+                At::Offering => {
+                    for (units, short) in self.transfers(who, self.offered(who)) {
+                        step(&|world| {
+                            world.short_transfers -= usize::from(short);
+                            world.take(who, units);
+                        });
+                    }
+                }
+                At::Filling => {
+                    for (units, short) in self.transfers(who, self.fillable(who)) {
+                        step(&|world| {
+                            world.short_transfers -= usize::from(short);
+                            world.fill_reserved(who, units);
+                        });
+                    }
+                }
+                At::Lock if matches!(process.job, Job::SpliceTo { .. }) => {
+                    step(&|world| world.hold(who));
+                    if process.signal && !process.job.is_waiting() {
+                        step(&|world| world.processes[who].at = At::End);
+                    }
+                }
+                At::Lock if matches!(process.job, Job::SpliceFrom { .. }) => {
+                    step(&|world| world.reserve_slots(who));
+                }
                 At::Lock => {
                     let reads = matches!(process.job, Job::Read { .. });
                     if self.gifts > 0 && self.may_reserve(who) {
@@ -564,60 +549,36 @@ impl World {
                 At::Asleep | At::Finished => (),
             }
         }
+        all.iter_mut().for_each(World::forget);
         all
     }
 
-    /// Checks a state in which no step is possible any more: no process hangs, and no unit is lost.
-    pub(super) fn check_end(&self) {
-        let in_slots = |writer| {
-            self.slots
-                .iter()
-                .flatten()
-                .filter(|u| u.0 == writer)
-                .count()
-        };
-        for (who, process) in self.processes.iter().enumerate() {
-            let waits = self.ends_stay_open && process.at == At::Asleep && !self.ready(who);
-            assert!(
-                waits || process.at == At::Finished,
-                "process {who} hangs: {self:#?}"
-            );
-            if matches!(process.job, Job::Write { .. }) && !waits {
-                assert_eq!(
-                    process.written, self.sent[who],
-                    "a writer counted its units wrongly: {self:#?}"
-                );
-                assert_eq!(
-                    process.next_read + in_slots(who),
-                    self.sent[who],
-                    "{self:#?}"
-                );
+    /// A process gets a signal, which is fatal if it is `killed`. A signal that is not does not end
+    /// the wait for a claim.
+    fn signal(&mut self, who: usize, killed: bool) {
+        let process = &mut self.processes[who];
+        process.signal = true;
+        process.killed |= killed;
+        if process.at == At::Asleep && (killed || process.queue != Queue::Claim) {
+            for queue in &mut self.queues {
+                queue.retain(|other| *other != who);
             }
+            self.make_runnable(who);
         }
-        let asleep = |queue| {
-            let sleeps = |p: &&Process| p.at == At::Asleep && p.queue == queue;
-            self.processes.iter().filter(sleeps).count() as u32
+    }
+
+    /// The numbers of units that another file may transfer of `max`, and whether this uses up the
+    /// budget. After a signal it may transfer any number. There are none if it does not answer.
+    fn transfers(&self, who: usize, max: usize) -> Vec<(usize, bool)> {
+        let any = self.processes[who].signal;
+        if !any && !self.answers {
+            return Vec::new();
+        }
+        let from = if any || self.short_transfers > 0 {
+            0
+        } else {
+            max
         };
-        assert_eq!(
-            self.waiting_readers.count,
-            asleep(Queue::Readers),
-            "{self:#?}"
-        );
-        assert_eq!(self.waiting_writers, asleep(Queue::Writers), "{self:#?}");
-        assert_eq!(
-            self.expected, [false; 4],
-            "an observer was not notified: {self:#?}"
-        );
-        let blocked = |who: usize| self.ends_stay_open && self.processes[who].at == At::Asleep;
-        assert!(
-            self.posted.is_none_or(|(owner, _)| blocked(owner)),
-            "a posted write is left: {self:#?}"
-        );
-        assert_eq!(self.seats.limit(), self.seats.slots(), "{self:#?}");
-        assert!(!self.claimed, "a claim is left: {self:#?}");
-        assert!(
-            self.ends_stay_open || self.posted_read.is_none(),
-            "a posted read is left: {self:#?}"
-        );
+        (from..=max).map(|n| (n, !any && n < max)).collect()
     }
 }

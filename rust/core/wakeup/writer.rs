@@ -120,6 +120,27 @@ impl WriterPolicy {
         }
     }
 
+    /// The wakeups to issue when a task has filled reserved slots with `done` bytes, and its call
+    /// ends. If it `released` others, these are free again, as after [`Self::release_seat`].
+    pub(crate) fn end_reserved(
+        self,
+        done: usize,
+        released: bool,
+        full: bool,
+        polled: bool,
+        posted: PostedState,
+    ) -> Wakes {
+        let ended = self.end(done, full, polled);
+        if !released {
+            return ended;
+        }
+        Wakes {
+            reader: ended.reader,
+            sigio_readers: ended.sigio_readers,
+            ..self.release_seat(full, posted)
+        }
+    }
+
     /// Records that the writer has taken the lock again; `empty` says that the pipe is empty.
     pub(crate) fn resume(&mut self, empty: bool) {
         self.was_empty = empty;
@@ -266,6 +287,35 @@ mod tests {
             must_withdraw: true,
         };
         let wakes = policy.release_seat(true, posted);
+        assert!(wakes.owner && wakes.sigio_readers && !wakes.writer && !wakes.sigio_writers);
+    }
+
+    #[test]
+    fn reserved_slots_that_are_not_filled_wake_other_writers() {
+        let none = PostedState::default();
+        let empty = WriterPolicy::new(true);
+        let filled = Wakes {
+            reader: true,
+            sigio_readers: true,
+            ..Wakes::default()
+        };
+        assert_eq!(empty.end_reserved(1, false, false, false, none), filled);
+        let both = Wakes {
+            writer: true,
+            sigio_writers: true,
+            ..filled
+        };
+        assert_eq!(empty.end_reserved(1, true, false, false, none), both);
+        assert_eq!(empty.end_reserved(1, true, true, false, none), filled);
+        let policy = WriterPolicy::new(false);
+        assert!(!policy.end_reserved(1, true, false, false, none).reader);
+        assert!(policy.end_reserved(1, true, false, true, none).reader);
+        // The posted write fits into the slots that are free again.
+        let posted = PostedState {
+            pullable: true,
+            must_withdraw: true,
+        };
+        let wakes = policy.end_reserved(1, true, true, false, posted);
         assert!(wakes.owner && wakes.sigio_readers && !wakes.writer && !wakes.sigio_writers);
     }
 }
