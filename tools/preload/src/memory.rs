@@ -175,10 +175,12 @@ unsafe fn is_fuse_header(status: c_int, iov: *const iovec, segments: usize) -> b
     /// The size of `struct fuse_out_header` of <linux/fuse.h>.
     const HEADER: usize = 16;
 
+    if status & libc::O_NONBLOCK == 0 || segments == 0 {
+        return false;
+    }
     // SAFETY: By this function's safety requirements.
-    status & libc::O_NONBLOCK != 0
-        && segments != 0
-        && unsafe { iov.read_unaligned() }.iov_len == HEADER
+    let first = unsafe { iov.read_unaligned() };
+    first.iov_len == HEADER
 }
 
 /// Writes the segments to a zpipe with these status flags.
