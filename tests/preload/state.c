@@ -27,8 +27,6 @@
 #define FDS	64
 #define TEXT	(64 << 10)
 
-extern char **environ;
-
 /* Writes down the state of this process to @path. It opens nothing before. */
 static int show(const char *path)
 {
@@ -84,7 +82,7 @@ static int show(const char *path)
 	return write(i, text, at - text) != at - text;
 }
 
-static char direct[] = "/tmp/state.direct", with_zpipe[] = "/tmp/state.zpipe";
+static const char direct[] = "/tmp/state.direct", with_zpipe[] = "/tmp/state.zpipe";
 
 static char *read_file(const char *path)
 {
@@ -100,12 +98,12 @@ static char *read_file(const char *path)
 }
 
 /* Runs this program in a child, after @prepare. Returns its exit status. */
-static int run(void (*prepare)(void), bool zpipe, char **env)
+static int run(void (*prepare)(void), bool zpipe, char *const *env)
 {
 	char *tool = getenv("ZPIPE_TOOL");
 	char *self = realpath("/proc/self/exe", NULL);
-	char *const plain[] = { self, "show", direct, NULL };
-	char *const wrapped[] = { tool, "run", "--", self, "show", with_zpipe, NULL };
+	char *const plain[] = { self, "show", (char *)direct, NULL };
+	char *const wrapped[] = { tool, "run", "--", self, "show", (char *)with_zpipe, NULL };
 	int status, fd;
 	pid_t pid;
 
@@ -124,19 +122,19 @@ static int run(void (*prepare)(void), bool zpipe, char **env)
 	return status;
 }
 
-/* Expects the same state for a program that is run in both ways. */
-#define EXPECT_SAME_STATE(prepare, env)							\
-	do {										\
-		char **_env = (env);							\
-		ASSERT_NE(NULL, getenv("ZPIPE_TOOL"));					\
-		ASSERT_EQ(0, run(prepare, false, _env));				\
-		ASSERT_EQ(0, run(prepare, true, _env));					\
-		ASSERT_NE(NULL, strstr(read_file(direct), "environment: "));		\
-		EXPECT_STREQ(read_file(direct), read_file(with_zpipe));			\
-	} while (0)
+/* Expects the same state of a program that is run in both ways. */
+static void same_state(struct __test_metadata *_metadata, void (*prepare)(void),
+		       char *const *env)
+{
+	ASSERT_NE(NULL, getenv("ZPIPE_TOOL"));
+	ASSERT_EQ(0, run(prepare, false, env));
+	ASSERT_EQ(0, run(prepare, true, env));
+	ASSERT_NE(NULL, strstr(read_file(direct), "environment: "));
+	EXPECT_STREQ(read_file(direct), read_file(with_zpipe));
+}
 
 /* The environment with the library at a path where there is none, so that zpipe says so. */
-static char *without_library[] = { "PATH=/usr/bin", "ZPIPE_PRELOAD=/nonexistent.so", NULL };
+static char *const without_library[] = { "PATH=/usr/bin", "ZPIPE_PRELOAD=/nonexistent.so", NULL };
 
 static void nothing(void)
 {
@@ -144,7 +142,7 @@ static void nothing(void)
 
 TEST(as_it_is)
 {
-	EXPECT_SAME_STATE(nothing, environ);
+	same_state(_metadata, nothing, environ);
 }
 
 static void ignore_sigpipe(void)
@@ -155,7 +153,7 @@ static void ignore_sigpipe(void)
 /* As in a service of systemd. */
 TEST(sigpipe_ignored)
 {
-	EXPECT_SAME_STATE(ignore_sigpipe, environ);
+	same_state(_metadata, ignore_sigpipe, environ);
 	EXPECT_NE(NULL, strstr(read_file(with_zpipe), "signal 13: ignored\n"));
 }
 
@@ -166,7 +164,7 @@ static void default_sigpipe(void)
 
 TEST(sigpipe_default)
 {
-	EXPECT_SAME_STATE(default_sigpipe, environ);
+	same_state(_metadata, default_sigpipe, environ);
 	EXPECT_NE(NULL, strstr(read_file(with_zpipe), "signal 13: default\n"));
 }
 
@@ -187,7 +185,7 @@ static void signals(void)
 
 TEST(blocked_ignored_and_pending_signals)
 {
-	EXPECT_SAME_STATE(signals, environ);
+	same_state(_metadata, signals, environ);
 	EXPECT_NE(NULL, strstr(read_file(with_zpipe), "signal 10: blocked\n"));
 	EXPECT_NE(NULL, strstr(read_file(with_zpipe), "signal 10: pending\n"));
 }
@@ -206,27 +204,36 @@ static void close_some(void)
 TEST(closed_descriptors)
 {
 	for (closed = 1; closed < 8; closed++) {
-		EXPECT_SAME_STATE(close_some, environ);
+		same_state(_metadata, close_some, environ);
 		/* Now it also has a message for a standard error that may be closed. */
-		EXPECT_SAME_STATE(close_some, without_library);
+		same_state(_metadata, close_some, without_library);
 	}
 	EXPECT_EQ(NULL, strstr(read_file(with_zpipe), "descriptor "));
 }
 
-static int full_pipe[2];
+static int full;
 
 static void full_stderr(void)
 {
-	dup2(full_pipe[1], 2);
+	dup2(full, 2);
 }
 
 TEST(stderr_is_a_full_pipe)
 {
-	/* Its own pipe, which the library does not make. */
-	ASSERT_EQ(0, syscall(SYS_pipe2, full_pipe, O_NONBLOCK));
-	while (write(full_pipe[1], "x", 1) == 1)
+	char link[32], name[64] = "", line[96];
+	int fd[2];
+
+	/* One of the kernel, at a number that run() does not close. */
+	ASSERT_EQ(0, syscall(SYS_pipe2, fd, O_NONBLOCK));
+	full = fcntl(fd[1], F_DUPFD_CLOEXEC, FDS);
+	ASSERT_LE(FDS, full);
+	while (write(full, "x", 1) == 1)
 		;
-	EXPECT_SAME_STATE(full_stderr, without_library);
+	same_state(_metadata, full_stderr, without_library);
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", full);
+	ASSERT_LT(0, readlink(link, name, sizeof(name) - 1));
+	snprintf(line, sizeof(line), "descriptor 2: %s ", name);
+	EXPECT_NE(NULL, strstr(read_file(with_zpipe), line));
 }
 
 static void stderr_to_dev_full(void)
@@ -236,7 +243,7 @@ static void stderr_to_dev_full(void)
 
 TEST(stderr_is_dev_full)
 {
-	EXPECT_SAME_STATE(stderr_to_dev_full, without_library);
+	same_state(_metadata, stderr_to_dev_full, without_library);
 }
 
 static void broken_stderr(void)
@@ -281,7 +288,7 @@ static void limits(void)
 
 TEST(limits_and_others)
 {
-	EXPECT_SAME_STATE(limits, environ);
+	same_state(_metadata, limits, environ);
 	EXPECT_NE(NULL, strstr(read_file(with_zpipe), "umask 27\nnice 5\ntimer 1\n"));
 }
 
@@ -295,17 +302,17 @@ static void descriptors(void)
 
 TEST(other_descriptors)
 {
-	EXPECT_SAME_STATE(descriptors, environ);
+	same_state(_metadata, descriptors, environ);
 }
 
 TEST(strange_environment)
 {
-	static char *env[] = { "NO_EQUALS_SIGN", "A=1", "A=2", "=", "LD_PRELOAD=", "", "Z=\xff",
-			       "LD_PRELOAD_NOT=1", NULL };
-	static char *nearly_none[] = { "A=1", NULL };
+	static char *const env[] = { "NO_EQUALS_SIGN", "A=1", "A=2", "=", "LD_PRELOAD=", "",
+				     "Z=\xff", "LD_PRELOAD_NOT=1", NULL };
+	static char *const nearly_none[] = { "A=1", NULL };
 
-	EXPECT_SAME_STATE(nothing, env);
-	EXPECT_SAME_STATE(nothing, nearly_none);
+	same_state(_metadata, nothing, env);
+	same_state(_metadata, nothing, nearly_none);
 }
 
 int main(int argc, char **argv)
