@@ -8,36 +8,8 @@
 # The functions test_* are called by name.
 # shellcheck disable=SC2317,SC2329
 
-tools=$(dirname "$0")/tools
-zpipe=$tools/zpipe
-
-# nested NAME CMD...: runs CMD and prints its KTAP document as a subtest.
-nested()
-{
-	local name=$1
-	shift
-	"$@" 2>&1 | awk -v name="$name" '
-	BEGIN { print "    KTAP version 1\n    # Subtest: " name; fflush() }
-	/^K?TAP version/ { next }
-	{ print "    " $0; fflush() }'
-	return "${PIPESTATUS[0]}"
-}
-
-# same TEXT WANTED GOT: fails the test with a message if WANTED and GOT differ.
-same()
-{
-	[[ $2 == "$3" ]] && return
-	printf '# %s: wanted %q, got %q\n' "$1" "$2" "$3"
-	wrong=1
-}
-
-# alone CMD...: runs CMD in a mount namespace where /dev has no zpipe.
-alone()
-{
-	# shellcheck disable=SC2016
-	unshare -m bash -c 'mkdir -p /tmp/dev && mount -t tmpfs none /tmp/dev &&
-		mknod /tmp/dev/null c 1 3 && mount --move /tmp/dev /dev && exec "$@"' alone "$@"
-}
+# shellcheck source=preload/lib.sh
+. "$(dirname "$0")/tools/lib.sh"
 
 test_calls_without()	{ ZPIPE_EXPECT=pipe nested calls_without "$tools/calls"; }
 test_calls_with()	{ ZPIPE_EXPECT=zpipe nested calls_with "$zpipe" run "$tools/calls"; }
@@ -60,6 +32,70 @@ test_calls_with_another_device()
 		mount --bind /dev/null /dev/zpipe-control && mount --bind /dev/null /dev/zpipe &&
 		LD_PRELOAD=$1/libzpipe_preload.so exec "$1/calls" -f pipe' \
 		other "$(realpath "$tools")"
+}
+
+# with_musl CMD...: runs CMD where programs that are built with musl find their dynamic linker.
+with_musl()
+{
+	ln -sf "$(realpath "$tools/ld-musl-x86_64.so.1")" /lib
+	"$@"
+}
+
+test_calls_of_musl()	{ ZPIPE_EXPECT=pipe with_musl nested calls_of_musl "$tools/calls-musl"; }
+
+test_calls_with_musl()
+{
+	ZPIPE_EXPECT=zpipe with_musl nested calls_with_musl "$zpipe" run "$tools/calls-musl"
+}
+
+test_splices_with_musl()
+{
+	ZPIPE_EXPECT=zpipe with_musl nested splices_with_musl "$zpipe" run "$tools/splices-musl"
+}
+
+# A program that is excepted makes pipes of the kernel.
+test_calls_except()
+{
+	ZPIPE_EXCEPT=calls ZPIPE_EXPECT=pipe nested calls_except "$zpipe" run "$tools/calls" -f pipe
+}
+
+# kind_of LIST COMMAND...: prints the kind of pipes that bash, as COMMAND, makes with this list.
+kind_of()
+{
+	local list=$1
+	shift
+	ZPIPE_EXCEPT=$list "$zpipe" run "$@" -c 'readlink /proc/self/fd/0 < <(:)' | sed 's/:.*//'
+}
+
+test_except()
+{
+	local list
+
+	for list in bash x:bash bash:x x:bash:y :bash:; do
+		same "$list" pipe "$(kind_of "$list" bash)"
+	done
+	for list in '' : x bas bashes readlink /usr/bin/bash BASH; do
+		same "$list" zpipe "$(kind_of "$list" bash)"
+	done
+	# A link, and a script: both have two names.
+	ln -sf /usr/bin/bash /tmp/other
+	same 'link' pipe "$(kind_of other /tmp/other)"
+	same 'file of a link' pipe "$(kind_of bash /tmp/other)"
+	same 'another link' zpipe "$(kind_of sh /tmp/other)"
+	# shellcheck disable=SC2016  # not expanded here
+	printf '#!/usr/bin/bash\nreadlink /proc/self/fd/0 < <(:)\n' >/tmp/script
+	chmod +x /tmp/script
+	same 'script' pipe "$(kind_of script /tmp/script)"
+	same 'its interpreter' pipe "$(kind_of bash /tmp/script)"
+	same 'not the script' zpipe "$(kind_of tmp /tmp/script)"
+	# Children inherit the variable, and only those in the list are excepted.
+	same 'parent' $'zpipe\npipe' "$(ln -sf /usr/bin/bash /tmp/child
+		ZPIPE_EXCEPT=child "$zpipe" run bash -c '
+			readlink /proc/self/fd/0 < <(:)
+			/tmp/child -c "readlink /proc/self/fd/0 < <(:)"' | sed 's/:.*//')"
+	# musl has the environment elsewhere.
+	ZPIPE_EXCEPT=calls-musl ZPIPE_EXPECT=pipe with_musl "$zpipe" run "$tools/calls-musl" \
+		-r pipe.is_of_the_expected_kind >/tmp/musl.out || same 'musl' pipe "$(cat /tmp/musl.out)"
 }
 
 test_not_permitted()
@@ -171,17 +207,4 @@ test_pipelines_use_it()
 	same 'bytes' $'zpipe-bytes-read:\t10' "$got"
 }
 
-mapfile -t tests < <(compgen -A function test_)
-echo 'KTAP version 1'
-echo "1..${#tests[@]}"
-failed=0
-for n in "${!tests[@]}"; do
-	wrong=''
-	if "${tests[n]}" && [[ ! $wrong ]]; then
-		echo "ok $((n + 1)) ${tests[n]#test_}"
-	else
-		echo "not ok $((n + 1)) ${tests[n]#test_}"
-		failed=1
-	fi
-done
-exit "$failed"
+run_tests

@@ -12,11 +12,21 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include <linux/magic.h>
 #include <linux/zpipe.h>
+
+/* musl lacks these names. Its fcntl() and off_t have 64 bits, too. */
+#ifndef __GLIBC__
+#define off64_t		off_t
+#define fcntl64		fcntl
+#define sendfile64	sendfile
+#define closefrom(first)	syscall(SYS_close_range, first, -1, 0)
+#define close_range(first, last, flags)	syscall(SYS_close_range, first, last, flags)
+#endif
 
 #define PAGE	4096
 #define FULL	(16 * PAGE)

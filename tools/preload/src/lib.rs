@@ -5,21 +5,26 @@
 //! on these pairs as far as possible. docs/zpipe-preload.7 describes the effects for users.
 //!
 //! The functions here replace the C library's in any program, also in signal handlers, in
-//! children of vfork(2) and in threads that are being cancelled. So they keep no state,
-//! allocate nothing, take no lock, and change `errno` only if they fail. They pass on all
-//! calls that they do not handle. They look at a descriptor only after the kernel has
-//! refused it, so programs without pipes pay nothing.
+//! children of vfork(2) and in threads that are being cancelled. So they keep no state after
+//! the library is loaded, allocate nothing, take no lock, and change `errno` only if they
+//! fail. They pass on all calls that they do not handle. They look at a descriptor only after
+//! the kernel has refused it, so programs without pipes pay nothing.
 //!
-//! The library does not contain Rust's runtime, so it loads no other library. A thread that
-//! is cancelled in a function of the C library unwinds over the functions here, which have
+//! The library does not contain Rust's runtime, and it is not linked with a C library: see
+//! real.rs. So it loads no other library, and works with GNU's C library and with musl. A thread
+//! that is cancelled in a function of the C library unwinds over the functions here, which have
 //! nothing to drop then. This needs only the unwind tables, which every function here has.
 //! With "C-unwind" the compiler would insert an abort.
 
 #![no_std]
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64")))]
-compile_error!("this is for x86-64 and the GNU C library");
+compile_error!("this is for x86-64, and built with the GNU C library");
 
+#[cfg(test)]
+extern crate std;
+
+mod except;
 mod memory;
 mod own;
 mod real;
@@ -32,14 +37,14 @@ use zpipe_uapi::{is_zpipe, sys, sys::Errno};
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    // SAFETY: It may be called at any time.
-    unsafe { libc::abort() }
+    // SAFETY: An invalid instruction ends the process.
+    unsafe { core::arch::asm!("ud2", options(noreturn)) }
 }
 
 /// Returns this thread's `errno`.
 fn errno() -> c_int {
     // SAFETY: The pointer is valid and points to this thread's own.
-    unsafe { *libc::__errno_location() }
+    unsafe { *real::errno_place() }
 }
 
 /// Converts a result to a return value. An error is -1 with `errno` set; otherwise `errno`
@@ -50,7 +55,7 @@ fn returned(result: Result<usize, Errno>, before: c_int) -> ssize_t {
         Err(Errno(error)) => (-1, error),
     };
     // SAFETY: The pointer is valid and points to this thread's own.
-    unsafe { *libc::__errno_location() = errno };
+    unsafe { *real::errno_place() = errno };
     ret
 }
 
@@ -78,7 +83,7 @@ pub unsafe extern "C" fn pipe(fds: *mut c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pipe2(fds: *mut c_int, flags: c_int) -> c_int {
     let known = libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_DIRECT;
-    if flags & !known == 0 && !fds.is_null() {
+    if flags & !known == 0 && !fds.is_null() && !except::is_excepted() {
         if let Ok(pair) = zpipe_uapi::pipe2(flags) {
             // A bad address must cause an error, not a crash.
             // SAFETY: By this function's safety requirements.

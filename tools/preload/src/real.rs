@@ -1,73 +1,163 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The functions that this library replaces. Those of the next library are looked up when
-//! this one is loaded, since a later lookup would not be safe in a signal handler. Before
-//! that (when another library is being loaded), a call is the system call.
+//! The functions that this library replaces, and what else it uses of the C library.
+//!
+//! The functions of the next library are looked up when this one is loaded, since a later lookup
+//! would not be safe in a signal handler. Before that (when another library is being loaded), a
+//! call is the system call.
+//!
+//! The library runs with any C library: GNU's of any age, and musl. So it is not linked with one,
+//! and every name that it uses is a weak one without a version. `scripts/check preload` compares
+//! these names with a list.
 
+use crate::{errno, except, returned};
 use core::{
-    ffi::{CStr, c_int, c_uint, c_ulong, c_void},
+    arch::asm,
+    ffi::{CStr, c_char, c_int, c_long, c_uint, c_ulong, c_void},
     mem::transmute,
-    ptr::null_mut,
-    sync::atomic::{AtomicPtr, Ordering::Relaxed},
+    ptr::{null, null_mut},
+    sync::atomic::{AtomicI32, AtomicPtr, Ordering::Relaxed},
 };
 use libc::{iovec, off64_t, size_t, ssize_t};
+use zpipe_uapi::sys;
 
-#[link(name = "c")]
-unsafe extern "C" {
-    // Another name of fcntl in the C library.
-    fn __fcntl(fd: c_int, command: c_int, ...) -> c_int;
+/// Returns the address of a function or variable of the C library. Null if it has none of this
+/// name.
+macro_rules! weak {
+    ($name:literal) => {{
+        let address: *mut c_void;
+        // SAFETY: It reads an entry of this library's table of addresses. The dynamic linker has
+        // filled it before any code of the library runs.
+        unsafe {
+            asm!(
+                concat!(".weak ", $name),
+                concat!("mov {}, qword ptr [rip + ", $name, "@GOTPCREL]"),
+                out(reg) address,
+                options(nostack, pure, preserves_flags, readonly),
+            );
+        }
+        address
+    }};
 }
 
-/// Calls fcntl(2).
-///
-/// # Safety
-///
-/// As the C library's.
+/// Returns the place of this thread's `errno`.
 #[inline]
-pub(crate) unsafe fn fcntl(fd: c_int, command: c_int, arg: c_ulong) -> c_int {
-    // SAFETY: By this function's safety requirements.
-    unsafe { __fcntl(fd, command, arg) }
+pub(crate) fn errno_place() -> *mut c_int {
+    /// In a program without a C library nobody reads `errno`.
+    static NOBODYS: AtomicI32 = AtomicI32::new(0);
+
+    let function = weak!("__errno_location");
+    if function.is_null() {
+        return NOBODYS.as_ptr();
+    }
+    // SAFETY: This is the type of the function of this name.
+    let function = unsafe { transmute::<*mut c_void, extern "C" fn() -> *mut c_int>(function) };
+    function()
+}
+
+/// Calls `dlsym(RTLD_NEXT, name)`. Null if there is no dlsym: before glibc 2.34, programs that are
+/// not linked with libdl have none.
+fn next(name: &CStr) -> *mut c_void {
+    type Function = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
+
+    let dlsym = weak!("dlsym");
+    if dlsym.is_null() {
+        return null_mut();
+    }
+    // SAFETY: This is the type of the function of this name.
+    let dlsym = unsafe { transmute::<*mut c_void, Function>(dlsym) };
+    // SAFETY: The name is a C string.
+    unsafe { dlsym(libc::RTLD_NEXT, name.as_ptr()) }
+}
+
+/// Returns the path of the program as it was passed to execve(2), or null.
+fn started_as() -> *const c_char {
+    type Function = extern "C" fn(c_ulong) -> c_ulong;
+
+    let getauxval = weak!("getauxval");
+    if getauxval.is_null() {
+        return null();
+    }
+    // SAFETY: This is the type of the function of this name.
+    let getauxval = unsafe { transmute::<*mut c_void, Function>(getauxval) };
+    getauxval(libc::AT_EXECFN) as *const c_char
+}
+
+/// Returns the environment when the library is being loaded. `passed` is the third argument of its
+/// initialiser.
+///
+/// GNU's C library passes it, and its variable may still be unset. musl passes nothing, but has set
+/// its variable.
+fn environment(passed: *const *const c_char) -> *const *const c_char {
+    if !weak!("gnu_get_libc_version").is_null() {
+        return passed;
+    }
+    let variable = weak!("environ").cast::<*const *const c_char>();
+    if variable.is_null() {
+        return null();
+    }
+    // SAFETY: This is the type of the variable of this name. No other thread runs yet.
+    unsafe { variable.read() }
 }
 
 type Name = AtomicPtr<c_void>;
 
+static FCNTL: Name = AtomicPtr::new(null_mut());
 static PIPE2: Name = AtomicPtr::new(null_mut());
 static SENDFILE: Name = AtomicPtr::new(null_mut());
 static SPLICE: Name = AtomicPtr::new(null_mut());
 static TEE: Name = AtomicPtr::new(null_mut());
 static VMSPLICE: Name = AtomicPtr::new(null_mut());
 
-extern "C" fn find_all() {
-    let find = |place: &Name, name: &CStr| {
-        // SAFETY: The name is a C string.
-        let function = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
-        place.store(function, Relaxed);
-    };
-    find(&PIPE2, c"pipe2");
-    find(&SENDFILE, c"sendfile");
-    find(&SPLICE, c"splice");
-    find(&TEE, c"tee");
-    find(&VMSPLICE, c"vmsplice");
+type Initialiser = extern "C" fn(c_int, *const *const c_char, *const *const c_char);
+
+/// Called when the library is loaded. `envp` is valid only with GNU's C library.
+extern "C" fn load(_argc: c_int, _argv: *const *const c_char, envp: *const *const c_char) {
+    for (place, name) in [
+        (&FCNTL, c"fcntl"),
+        (&PIPE2, c"pipe2"),
+        (&SENDFILE, c"sendfile"),
+        (&SPLICE, c"splice"),
+        (&TEE, c"tee"),
+        (&VMSPLICE, c"vmsplice"),
+    ] {
+        place.store(next(name), Relaxed);
+    }
+    // SAFETY: Both are null, or the C library's.
+    unsafe { except::load(environment(envp), started_as()) };
 }
 
-/// Called when the library is loaded.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static AT_LOAD: extern "C" fn() = find_all;
+static AT_LOAD: Initialiser = load;
 
-/// Defines a function that calls the one found by `find_all()`, or else the system call.
+/// Makes a system call, and sets `errno`.
+///
+/// # Safety
+///
+/// As [`sys::call`].
+#[cold]
+#[inline(never)]
+unsafe fn system_call<const N: usize>(number: c_long, args: [usize; N]) -> ssize_t {
+    let before = errno();
+    // SAFETY: By this function's safety requirements.
+    returned(unsafe { sys::call(number, args) }, before)
+}
+
+/// Defines a function that calls the one found by `load()`, or else the system call.
 macro_rules! real {
     ($place:ident, $number:ident, $name:ident($($arg:ident: $type:ty),*) -> $ret:ty) => {
         /// # Safety
         ///
         /// As the C library's.
+        #[inline]
         pub(crate) unsafe fn $name($($arg: $type),*) -> $ret {
             type Function = unsafe extern "C" fn($($type),*) -> $ret;
 
             let found = $place.load(Relaxed);
             if found.is_null() {
                 // SAFETY: By this function's safety requirements.
-                return unsafe { libc::syscall(libc::$number, $($arg),*) as $ret };
+                return unsafe { system_call(libc::$number, [$($arg as usize),*]) } as $ret;
             }
             // SAFETY: It is the function of this name, which has this type.
             let function = unsafe { transmute::<*mut c_void, Function>(found) };
@@ -77,6 +167,8 @@ macro_rules! real {
     };
 }
 
+// Its third argument is a variable one. On this machine that is passed as any other.
+real!(FCNTL, SYS_fcntl, fcntl(fd: c_int, command: c_int, arg: c_ulong) -> c_int);
 real!(PIPE2, SYS_pipe2, pipe2(fds: *mut c_int, flags: c_int) -> c_int);
 real!(SENDFILE, SYS_sendfile,
     sendfile(out: c_int, from: c_int, offset: *mut off64_t, count: size_t) -> ssize_t);

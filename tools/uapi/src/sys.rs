@@ -10,6 +10,8 @@
 use core::{
     arch::asm,
     ffi::{CStr, c_int, c_long},
+    mem::MaybeUninit,
+    slice,
 };
 use rustix::{
     event::{PollFd, PollFlags},
@@ -86,21 +88,38 @@ pub fn open(path: &CStr, flags: c_int) -> Result<c_int, Errno> {
 ///
 /// As open(2); ENOENT if /proc is not mounted.
 pub fn open_again(fd: c_int, flags: c_int) -> Result<c_int, Errno> {
-    let mut path = *b"/proc/thread-self/fd/0000000000\0";
-    let mut rest = fd;
-    for digit in path.iter_mut().rev().skip(1).take(10) {
-        *digit = b'0' + (rest % 10) as u8;
-        rest /= 10;
+    borrow(fd)?;
+    let mut path = *b"/proc/thread-self/fd/\0\0\0\0\0\0\0\0\0\0\0";
+    let mut unit = 1;
+    while fd / unit >= 10 {
+        unit *= 10;
     }
-    // Names in that directory have no leading zeros.
-    let zeroes = path[21..30]
-        .iter()
-        .take_while(|digit| **digit == b'0')
-        .count();
-    path.copy_within(21 + zeroes.., 21);
+    for place in &mut path[21..31] {
+        *place = b'0' + (fd / unit % 10) as u8;
+        unit /= 10;
+        if unit == 0 {
+            break;
+        }
+    }
     match CStr::from_bytes_until_nul(&path) {
         Ok(path) => open(path, flags),
         Err(_) => Err(Errno(libc::EBADF)),
+    }
+}
+
+/// readlink(2).
+///
+/// # Errors
+///
+/// As readlink(2). ENAMETOOLONG if the buffer is too short.
+pub fn read_link<'a>(path: &CStr, buffer: &'a mut [MaybeUninit<u8>]) -> Result<&'a [u8], Errno> {
+    let start = buffer.as_mut_ptr();
+    let args = [path.as_ptr() as usize, start as usize, buffer.len()];
+    // SAFETY: It reads the path, and writes no more than the buffer holds.
+    match unsafe { call(libc::SYS_readlink, args)? } {
+        // SAFETY: The kernel has written so many bytes.
+        bytes if bytes < buffer.len() => Ok(unsafe { slice::from_raw_parts(start.cast(), bytes) }),
+        _ => Err(Errno(libc::ENAMETOOLONG)),
     }
 }
 

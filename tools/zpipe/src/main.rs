@@ -1,11 +1,26 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! The command `zpipe`, see docs/zpipe.1. Each subcommand has its own file.
+//!
+//! It has a `main()` as a program in C, because Rust's own startup changes the process: it ignores
+//! SIGPIPE, and opens /dev/null in place of standard descriptors that are closed. A program that
+//! `zpipe run` starts would inherit both.
 
+#![cfg_attr(not(test), no_main)]
+
+mod ls;
+mod mknod;
+mod module;
+mod os;
+mod program;
 mod run;
 
 use clap::Command;
-use std::process::ExitCode;
+use std::ffi::OsString;
+
+/// Exit status: zpipe was called with wrong arguments, or `zpipe run` failed. It is that of env(1)
+/// and timeout(1).
+const FAILED: u8 = 125;
 
 fn command() -> Command {
     Command::new("zpipe")
@@ -14,28 +29,70 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(run::command())
+        .subcommand(ls::command())
+        .subcommand(mknod::command())
 }
 
-fn main() -> ExitCode {
-    let matches = command().try_get_matches().unwrap_or_else(|error| {
-        let _ = error.print();
-        // The exit status of env(1) and timeout(1) for a wrong command line.
-        std::process::exit(if error.use_stderr() {
-            run::FAILED.into()
-        } else {
-            0
-        });
-    });
+/// Runs the subcommand of a command line. Returns the exit status.
+fn zpipe(words: Vec<OsString>) -> u8 {
+    let matches = match command().try_get_matches_from(words) {
+        Ok(matches) => matches,
+        Err(error) if error.use_stderr() => {
+            os::write_all(libc::STDERR_FILENO, error.to_string().as_bytes()).ok();
+            return FAILED;
+        }
+        // The help, or the version.
+        Err(text) => return os::print(&text.to_string(), FAILED),
+    };
     match matches.subcommand() {
         Some((run::NAME, matches)) => run::run(matches),
+        Some((ls::NAME, _)) => ls::run(),
+        Some((mknod::NAME, matches)) => mknod::run(matches),
         _ => unreachable!("clap knows no other subcommand"),
     }
 }
 
+/// The program. Returns its exit status.
+///
+/// # Safety
+///
+/// The C library calls it, with `argc` arguments that stay valid.
+#[cfg(not(test))]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn main(
+    argc: core::ffi::c_int,
+    argv: *const *const core::ffi::c_char,
+) -> core::ffi::c_int {
+    use std::{ffi::CStr, os::unix::ffi::OsStrExt};
+
+    let word = |index| {
+        // SAFETY: By this function's safety requirements.
+        let word = unsafe { CStr::from_ptr(argv.add(index).read()) };
+        std::ffi::OsStr::from_bytes(word.to_bytes()).to_owned()
+    };
+    zpipe((0..argc as usize).map(word).collect()).into()
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn command_line() {
-        super::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn exit_status_of_wrong_arguments() {
+        let status = |words: &[&str]| zpipe(words.iter().map(OsString::from).collect());
+        assert_eq!(status(&["zpipe", "--version"]), 0);
+        for wrong in [
+            &["zpipe", "--nonsense"][..],
+            &["zpipe"],
+            &["zpipe", "nonsense"],
+            &[],
+        ] {
+            assert_eq!(status(wrong), FAILED);
+        }
     }
 }

@@ -2,21 +2,24 @@
 
 //! `zpipe run`: replaces itself with a program that has the library in `LD_PRELOAD`.
 
+use crate::{
+    FAILED, module,
+    os::{Error, say},
+    program,
+};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::{
     env,
-    ffi::{OsStr, OsString},
-    fmt, io,
-    os::unix::{ffi::OsStrExt, process::CommandExt},
+    ffi::{CStr, CString, OsStr, OsString, c_char},
+    fmt,
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
-    process::{self, ExitCode},
+    ptr,
 };
 
 /// The subcommand.
 pub const NAME: &str = "run";
-/// Exit status: zpipe failed and did not try to run the program. These three are env(1)'s.
-pub const FAILED: u8 = 125;
-/// Exit status: the program exists but does not start.
+/// Exit status: the program exists but does not start. These two are env(1)'s.
 const NOT_STARTED: u8 = 126;
 /// Exit status: the program was not found.
 const NOT_FOUND: u8 = 127;
@@ -34,7 +37,7 @@ pub fn command() -> Command {
                 .short('q')
                 .long("quiet")
                 .action(ArgAction::SetTrue)
-                .help("Do not say so when zpipe is not there"),
+                .help("Do not say so when zpipe is not there, or without effect on COMMAND"),
         )
         .arg(
             Arg::new("require")
@@ -63,7 +66,7 @@ enum Missing {
     /// `LD_PRELOAD` cannot hold this path.
     Path(PathBuf),
     /// No pair can be made.
-    Device(io::Error),
+    Device(Error),
 }
 
 impl fmt::Display for Missing {
@@ -84,7 +87,16 @@ impl fmt::Display for Missing {
                 )
             }
             Self::Device(error) => {
-                write!(f, "{}: {error}", zpipe_uapi::CONTROL.to_string_lossy())
+                write!(f, "{}: {error}", zpipe_uapi::CONTROL.to_string_lossy())?;
+                match error.0 {
+                    libc::ENOENT | libc::ENXIO | libc::ENODEV if !module::is_loaded() => {
+                        write!(f, "; {}", module::LOAD_IT)
+                    }
+                    libc::ENOENT => {
+                        f.write_str("; the kernel module is loaded, but this /dev lacks its device")
+                    }
+                    _ => Ok(()),
+                }
             }
         }
     }
@@ -123,20 +135,27 @@ fn find(chosen: Option<&OsStr>) -> Result<PathBuf, Missing> {
     Ok(path)
 }
 
-/// Returns LD_PRELOAD with `library` before its present entries.
+/// Returns true if the library of LD_PRELOAD insists on being the first: AddressSanitizer's.
+fn goes_first(entry: &[u8]) -> bool {
+    let name = entry
+        .rsplit(|byte| *byte == b'/')
+        .next()
+        .unwrap_or_default();
+    name.starts_with(b"libasan.so") || name.starts_with(b"libclang_rt.asan")
+}
+
+/// Returns LD_PRELOAD with `library` before its present entries, except those that go first.
 fn preload(library: &Path, before: Option<&OsStr>) -> OsString {
-    let mut list = library.as_os_str().to_owned();
-    for entry in before
+    let library = library.as_os_str().as_bytes();
+    let entries = before
         .unwrap_or_default()
         .as_bytes()
         .split(|byte| b" \t\n:".contains(byte))
-    {
-        if !entry.is_empty() && entry != library.as_os_str().as_bytes() {
-            list.push(":");
-            list.push(OsStr::from_bytes(entry));
-        }
-    }
-    list
+        .filter(|entry| !entry.is_empty() && *entry != library);
+    let (mut list, others): (Vec<_>, Vec<_>) = entries.partition(|entry| goes_first(entry));
+    list.push(library);
+    list.extend(others);
+    OsString::from_vec(list.join(&b':'))
 }
 
 /// Checks that a pair can be made.
@@ -146,42 +165,103 @@ fn try_device() -> Result<(), Missing> {
             pair.map(zpipe_uapi::sys::close);
             Ok(())
         }
-        Err(error) => Err(Missing::Device(io::Error::from_raw_os_error(error.0))),
+        Err(error) => Err(Missing::Device(error.into())),
     }
 }
 
-/// Replaces this program by the given one. Returns only if that fails.
-pub fn run(matches: &ArgMatches) -> ExitCode {
-    let mut words = matches
-        .get_many::<OsString>("command")
-        .expect("clap requires it");
-    let name = words.next().expect("clap requires one");
-    let mut program = process::Command::new(name);
-    program.args(words);
+/// The environment of this process with LD_PRELOAD set to `list`. All other entries stay, in their
+/// order, whatever they look like.
+fn environment(list: &CStr) -> Vec<*const c_char> {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
 
-    let library = find(env::var_os("ZPIPE_PRELOAD").as_deref());
-    match library.and_then(|library| try_device().map(|()| library)) {
-        Ok(library) => {
-            let before = env::var_os("LD_PRELOAD");
-            program.env("LD_PRELOAD", preload(&library, before.as_deref()));
+    let mut entries = Vec::new();
+    // SAFETY: This process has one thread, and does not change its environment.
+    let mut next = unsafe { environ };
+    // SAFETY: The last entry is null. Without an environment there may be none.
+    while !next.is_null() && unsafe { !next.read().is_null() } {
+        // SAFETY: It is not the last entry.
+        let entry = unsafe { next.read() };
+        // SAFETY: It is a C string.
+        if !unsafe { CStr::from_ptr(entry) }
+            .to_bytes()
+            .starts_with(b"LD_PRELOAD=")
+        {
+            entries.push(entry);
         }
-        Err(missing) if matches.get_flag("require") => {
-            eprintln!("zpipe: {missing}");
-            return FAILED.into();
-        }
-        Err(missing) => {
-            if !matches.get_flag("quiet") {
-                eprintln!("zpipe: {missing}: running without");
+        // SAFETY: It is not the last entry.
+        next = unsafe { next.add(1) };
+    }
+    entries.push(list.as_ptr());
+    entries.push(ptr::null());
+    entries
+}
+
+/// Replaces this program. Returns only if that fails.
+fn execute(words: &[&CStr], list: Option<&CStr>) -> Error {
+    let mut arguments: Vec<_> = words.iter().map(|word| word.as_ptr()).collect();
+    arguments.push(ptr::null());
+    // SAFETY: The lists and their C strings are valid, and end with null.
+    unsafe {
+        match list {
+            None => libc::execvp(arguments[0], arguments.as_ptr()),
+            Some(list) => {
+                let environment = environment(list);
+                libc::execvpe(arguments[0], arguments.as_ptr(), environment.as_ptr())
             }
         }
-    }
+    };
+    Error::last()
+}
 
-    let error = program.exec();
-    eprintln!("zpipe: {}: {error}", Path::new(name).display());
-    match error.kind() {
-        io::ErrorKind::NotFound => NOT_FOUND.into(),
-        _ => NOT_STARTED.into(),
+/// Replaces this program by the given one. Returns only if that fails.
+///
+/// The process stays as it was, except for LD_PRELOAD: COMMAND inherits the signals, descriptors
+/// and limits with which zpipe was started.
+pub fn run(matches: &ArgMatches) -> u8 {
+    let words: Vec<&OsString> = matches
+        .get_many("command")
+        .expect("clap requires it")
+        .collect();
+    let quiet = matches.get_flag("quiet");
+
+    let library = find(env::var_os("ZPIPE_PRELOAD").as_deref());
+    let list = match library.and_then(|library| try_device().map(|()| library)) {
+        Ok(library) => {
+            if let Some(unreached) = program::unreached(words[0]).filter(|_| !quiet) {
+                say(unreached);
+            }
+            let mut entry = OsString::from("LD_PRELOAD=");
+            entry.push(preload(&library, env::var_os("LD_PRELOAD").as_deref()));
+            Some(terminated(entry))
+        }
+        Err(missing) if matches.get_flag("require") => {
+            say(missing);
+            return FAILED;
+        }
+        Err(missing) => {
+            if !quiet {
+                say(format_args!("{missing}: running without"));
+            }
+            None
+        }
+    };
+
+    let name = words[0];
+    let words: Vec<_> = words.into_iter().cloned().map(terminated).collect();
+    let words: Vec<_> = words.iter().map(CString::as_c_str).collect();
+    let error = execute(&words, list.as_deref());
+    say(format_args!("{}: {error}", Path::new(name).display()));
+    match error.0 {
+        libc::ENOENT => NOT_FOUND,
+        _ => NOT_STARTED,
     }
+}
+
+/// All strings here come from C strings, so they have no zeros inside.
+fn terminated(string: OsString) -> CString {
+    CString::new(string.into_vec()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -198,6 +278,16 @@ mod tests {
         assert_eq!(preloaded(""), "/lib/z.so");
         assert_eq!(preloaded("/a.so"), "/lib/z.so:/a.so");
         assert_eq!(preloaded(" /a.so  b.so:c.so"), "/lib/z.so:/a.so:b.so:c.so");
+    }
+
+    #[test]
+    fn address_sanitizer_stays_first() {
+        assert_eq!(
+            preloaded("/a.so:/usr/lib/libasan.so.8"),
+            "/usr/lib/libasan.so.8:/lib/z.so:/a.so"
+        );
+        assert_eq!(preloaded("libasan.so:b.so"), "libasan.so:/lib/z.so:b.so");
+        assert_eq!(preloaded("/libasan.so/b.so"), "/lib/z.so:/libasan.so/b.so");
     }
 
     #[test]

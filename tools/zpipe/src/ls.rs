@@ -1,0 +1,583 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `zpipe ls`: which processes hold which pipes, and why the module cannot be unloaded.
+//!
+//! It reads /proc, so an ordinary user sees the own processes. Root sees all, and also the pipes
+//! of the module's own list that no process has a descriptor of.
+
+use crate::{
+    module,
+    os::{self, Error, say},
+};
+use clap::Command;
+use std::{
+    collections::{BTreeMap, HashSet},
+    ffi::{CString, c_int},
+    fmt::Write,
+    fs,
+    mem::MaybeUninit,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+/// The subcommand.
+pub const NAME: &str = "ls";
+/// Exit status of any failure.
+const FAILED: u8 = 1;
+
+/// The module's list of pipes. Only root can read it.
+const LIST: &str = "/sys/kernel/debug/zpipe/pipes";
+/// What links to a window in /proc look like.
+const WINDOW: &str = "anon_inode:[zpipe-window]";
+
+/// The command line of the subcommand.
+pub fn command() -> Command {
+    Command::new(NAME)
+        .about("Lists pipes, their processes, and what keeps the module loaded")
+        .after_help("Exit status: 1 if it fails")
+}
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Pair,
+    Node,
+    /// A pipe of the module's list, without a descriptor that could be seen.
+    Pipe,
+    Window,
+    Control,
+    /// The module's list of pipes.
+    List,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Pair => "pair",
+            Self::Node => "node",
+            Self::Pipe => "pipe",
+            Self::Window => "window",
+            Self::Control => "control",
+            Self::List => "list",
+        }
+    }
+}
+
+/// The name of a pipe or another file: the device and inode numbers. Pairs all have the same
+/// device.
+type Id = (Kind, u64, u64);
+
+/// One line: a descriptor or a mapping of a file.
+#[derive(Debug)]
+struct Row {
+    id: Id,
+    end: &'static str,
+    slots: String,
+    bytes: String,
+    pid: Option<c_int>,
+    /// None for a mapping.
+    fd: Option<c_int>,
+    command: String,
+    /// The path of a node.
+    path: String,
+}
+
+/// The lines of a file with names and values, such as /proc/PID/fdinfo/N.
+fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        (key == name).then(|| value.trim())
+    })
+}
+
+/// Text that cannot disturb a terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let escaped = c.is_control().then(|| c.escape_default());
+            let plain = escaped.is_none().then_some(c);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect()
+}
+
+/// The directions of open flags.
+fn end(flags: c_int) -> &'static str {
+    match flags & libc::O_ACCMODE {
+        _ if flags & libc::O_PATH != 0 => "path",
+        libc::O_RDONLY => "read",
+        libc::O_WRONLY => "write",
+        _ => "both",
+    }
+}
+
+/// The device of a file system, an inode, and of a character device its number.
+type Numbers = (u64, u64, Option<(u32, u32)>);
+
+/// Returns the numbers of the file at a path. Follows links.
+///
+/// It does not ask the server of a network file system, which may not answer.
+fn numbers(path: &Path) -> Option<Numbers> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let mut stat = MaybeUninit::<libc::statx>::uninit();
+    let (flags, mask) = (libc::AT_STATX_DONT_SYNC, libc::STATX_TYPE | libc::STATX_INO);
+    // SAFETY: The path is a C string, and the call writes to `stat` if it succeeds.
+    let stat = unsafe {
+        if libc::statx(
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            flags,
+            mask,
+            stat.as_mut_ptr(),
+        ) != 0
+        {
+            return None;
+        }
+        stat.assume_init()
+    };
+    let mode = libc::mode_t::from(stat.stx_mode);
+    let device = (mode & libc::S_IFMT == libc::S_IFCHR)
+        .then_some((stat.stx_rdev_major, stat.stx_rdev_minor));
+    let on = libc::makedev(stat.stx_dev_major, stat.stx_dev_minor);
+    Some((on, stat.stx_ino, device))
+}
+
+/// Returns what the descriptor behind this entry of /proc/PID/fd is, if it is one of zpipe.
+fn identify(entry: &Path, link: &Path, major: u32) -> Option<Id> {
+    let text = link.to_str().unwrap_or_default();
+    let kind = if text.starts_with("zpipe:[") {
+        Kind::Pair
+    } else if text == WINDOW {
+        Kind::Window
+    } else if !link.starts_with("/") {
+        return None;
+    } else if link.ends_with("zpipe/pipes") {
+        Kind::List
+    } else {
+        Kind::Node
+    };
+    let (on, inode, device) = numbers(entry)?;
+    let kind = match (kind, device) {
+        (Kind::Node, Some((number, 0))) if number == major => Kind::Node,
+        (Kind::Node, Some((number, 1))) if number == major => Kind::Control,
+        (Kind::Node, _) => return None,
+        (Kind::List, _) if !is_debugfs(entry) => return None,
+        (kind, _) => kind,
+    };
+    Some((kind, on, inode))
+}
+
+fn is_debugfs(entry: &Path) -> bool {
+    /// DEBUGFS_MAGIC of <linux/magic.h>.
+    const MAGIC: libc::__fsword_t = 0x6462_6720;
+
+    let Ok(path) = CString::new(entry.as_os_str().as_bytes()) else {
+        return false;
+    };
+    let mut fs = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: The path is a C string, and the call writes to `fs` if it succeeds.
+    unsafe { libc::statfs(path.as_ptr(), fs.as_mut_ptr()) == 0 && fs.assume_init().f_type == MAGIC }
+}
+
+/// What was seen of all processes.
+#[derive(Default)]
+struct Seen {
+    rows: Vec<Row>,
+    /// Processes whose descriptors this user may not see.
+    hidden: usize,
+}
+
+impl Seen {
+    /// Looks at all processes.
+    fn processes(major: u32) -> Result<Self, Error> {
+        let mut seen = Self::default();
+        for entry in fs::read_dir("/proc")? {
+            let entry = entry?;
+            if let Some(pid) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+            {
+                seen.process(&entry.path(), pid, major);
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Looks at one process. It may end meanwhile, and then has no descriptors.
+    fn process(&mut self, dir: &Path, pid: c_int, major: u32) {
+        let entries = match fs::read_dir(dir.join("fd")) {
+            Ok(entries) => entries,
+            Err(error) => {
+                let denied = Error::from(error) == Error(libc::EACCES);
+                self.hidden += usize::from(denied && can_have_files(dir));
+                return;
+            }
+        };
+        let first = self.rows.len();
+        for entry in entries.flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let Some(fd) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let Ok(link) = fs::read_link(&path) else {
+                continue;
+            };
+            if let Some(id) = identify(&path, &link, major) {
+                let info = fs::read_to_string(dir.join("fdinfo").join(&name)).unwrap_or_default();
+                self.rows.push(row(id, pid, fd, &link, &info));
+            }
+        }
+        self.mappings(dir, pid);
+        if self.rows.len() > first {
+            let command = fs::read(dir.join("comm")).unwrap_or_default();
+            let command = printable(String::from_utf8_lossy(&command).trim_end());
+            for row in &mut self.rows[first..] {
+                row.command.clone_from(&command);
+            }
+        }
+    }
+
+    /// Looks at the mappings of a process: one line for each window.
+    fn mappings(&mut self, dir: &Path, pid: c_int) {
+        let maps = fs::read(dir.join("maps")).unwrap_or_default();
+        let windows = windows_in(&String::from_utf8_lossy(&maps));
+        self.rows
+            .extend(windows.into_iter().map(|(inode, end)| Row {
+                id: (Kind::Window, 0, inode),
+                end,
+                slots: "-".into(),
+                bytes: "-".into(),
+                pid: Some(pid),
+                fd: None,
+                command: String::new(),
+                path: String::new(),
+            }));
+    }
+
+    /// Adds the pipes of the module's list that have no line yet.
+    fn listed(&mut self, list: &str) {
+        let known: HashSet<_> = self.rows.iter().map(|row| (row.id.1, row.id.2)).collect();
+        for entry in list.split("\n\n") {
+            let Some(id) = listed_id(entry) else {
+                continue;
+            };
+            if !known.contains(&id) {
+                self.rows.push(Row {
+                    id: (Kind::Pipe, id.0, id.1),
+                    end: "-",
+                    slots: state(entry, "zpipe-slots"),
+                    bytes: state(entry, "zpipe-buffered"),
+                    pid: None,
+                    fd: None,
+                    command: "-".into(),
+                    path: String::new(),
+                });
+            }
+        }
+    }
+
+    /// Sorts the lines: the ends of a pipe are neighbours.
+    fn sort(&mut self) {
+        // The numbers of the inodes of windows are unique without the device.
+        for row in &mut self.rows {
+            if row.id.0 == Kind::Window {
+                row.id.1 = 0;
+            }
+        }
+        self.rows
+            .sort_by_key(|row| (row.id, row.end, row.pid, row.fd));
+    }
+
+    /// Counts the references to the module that these lines explain: those of open files, and one
+    /// of the file system of pairs. A file may have several descriptors and mappings.
+    fn explained(&self) -> usize {
+        let mut files: BTreeMap<Id, Vec<(c_int, c_int)>> = BTreeMap::new();
+        for row in &self.rows {
+            let holds = row.end != "path" && row.pid.is_some();
+            let found = holds.then(|| files.entry(row.id).or_default());
+            if let (Some(found), Some(pid), Some(fd)) = (found, row.pid, row.fd) {
+                if !found.iter().any(|other| is_same_file(*other, (pid, fd))) {
+                    found.push((pid, fd));
+                }
+            }
+        }
+        // A window that is only mapped is a file, too.
+        let files = files
+            .iter()
+            .map(|(id, found)| found.len().max(1) * references_of(id.0));
+        let mount = self.rows.iter().any(|row| row.id.0 == Kind::Pair);
+        files.sum::<usize>() + usize::from(mount)
+    }
+}
+
+/// Returns the references to the module that an open file has.
+fn references_of(kind: Kind) -> usize {
+    match kind {
+        // The kernel counts the operations of a character device, and the device itself.
+        Kind::Node | Kind::Control => 2,
+        _ => 1,
+    }
+}
+
+/// Returns true if two descriptors of processes refer to the same open file, or if that cannot be
+/// found out.
+fn is_same_file(one: (c_int, c_int), other: (c_int, c_int)) -> bool {
+    /// KCMP_FILE of <linux/kcmp.h>.
+    const FILE: c_int = 0;
+
+    // SAFETY: It only compares.
+    unsafe { libc::syscall(libc::SYS_kcmp, one.0, other.0, FILE, one.1, other.1) <= 0 }
+}
+
+/// Returns false for threads of the kernel, and for processes that have ended.
+fn can_have_files(dir: &Path) -> bool {
+    /// PF_KTHREAD of the kernel.
+    const KTHREAD: u64 = 0x0020_0000;
+
+    let stat = fs::read_to_string(dir.join("stat")).unwrap_or_default();
+    // The command before may contain anything.
+    let Some((_, rest)) = stat.rsplit_once(") ") else {
+        return false;
+    };
+    let words: Vec<_> = rest.split(' ').collect();
+    let flags = words
+        .get(6)
+        .and_then(|flags| flags.parse().ok())
+        .unwrap_or(0_u64);
+    !matches!(words[0], "Z" | "X") && flags & KTHREAD == 0
+}
+
+/// A number or fraction of a pipe's state.
+fn state(text: &str, name: &str) -> String {
+    value(text, name).unwrap_or("-").into()
+}
+
+fn row(id: Id, pid: c_int, fd: c_int, link: &Path, info: &str) -> Row {
+    let flags = value(info, "flags").and_then(|flags| c_int::from_str_radix(flags, 8).ok());
+    let path = match id.0 {
+        Kind::Node | Kind::Control | Kind::List => printable(&link.to_string_lossy()),
+        _ => String::new(),
+    };
+    Row {
+        id,
+        end: flags.map_or("-", end),
+        slots: state(info, "zpipe-slots"),
+        bytes: state(info, "zpipe-buffered"),
+        pid: Some(pid),
+        fd: Some(fd),
+        command: String::new(),
+        path,
+    }
+}
+
+/// Returns the windows among the mappings of a process: the inode of each, and its direction.
+fn windows_in(maps: &str) -> BTreeMap<u64, &'static str> {
+    let mut windows = BTreeMap::new();
+    for line in maps.lines() {
+        // Addresses, rights, offset, device, inode and path.
+        let words: Vec<_> = line.split_whitespace().collect();
+        if let [_, rights, _, _, inode, WINDOW] = words[..] {
+            if let Ok(inode) = inode.parse() {
+                windows.insert(
+                    inode,
+                    if rights.contains('w') {
+                        "write"
+                    } else {
+                        "read"
+                    },
+                );
+            }
+        }
+    }
+    windows
+}
+
+/// Returns the device and inode of an entry of the module's list.
+fn listed_id(entry: &str) -> Option<(u64, u64)> {
+    let inode = value(entry, "zpipe-inode")?.parse().ok()?;
+    let (major, minor) = value(entry, "zpipe-device")?.split_once(':')?;
+    Some((
+        libc::makedev(major.parse().ok()?, minor.parse().ok()?),
+        inode,
+    ))
+}
+
+/// Prints rows as a table.
+fn table(rows: &[Row]) -> String {
+    let number = |number: Option<c_int>, none: &str| {
+        number.map_or_else(|| none.to_owned(), |number| number.to_string())
+    };
+    let mut text = String::new();
+    let mut line = |words: [&str; 9]| {
+        let [kind, inode, end, slots, bytes, pid, fd, command, path] = words;
+        let line = format!(
+            "{kind:7} {inode:>10} {end:5} {slots:>9} {bytes:>10} {pid:>7} {fd:>4} {command:15} {path}"
+        );
+        text.push_str(line.trim_end());
+        text.push('\n');
+    };
+    line([
+        "KIND", "INODE", "END", "SLOTS", "BYTES", "PID", "FD", "COMMAND", "PATH",
+    ]);
+    for row in rows {
+        let none = if row.pid.is_some() { "mem" } else { "-" };
+        line([
+            row.id.0.name(),
+            &row.id.2.to_string(),
+            row.end,
+            &row.slots,
+            &row.bytes,
+            &number(row.pid, "-"),
+            &number(row.fd, none),
+            &row.command,
+            &row.path,
+        ]);
+    }
+    text
+}
+
+/// Says why the module cannot be unloaded.
+fn summary(seen: &Seen, references: usize) -> String {
+    let explained = seen.explained();
+    let mut text = format!("The module has {references} references");
+    if references == 0 {
+        text.push_str(": it can be unloaded.\n");
+        return text;
+    }
+    text.push_str(": rmmod fails while there are any.\n");
+    let _ = writeln!(
+        text,
+        "Those of open files above, and of the mount of pairs: {explained}."
+    );
+    if references > explained {
+        let others = references - explained;
+        let hidden = if seen.hidden > 0 {
+            " processes that are not shown,"
+        } else {
+            ""
+        };
+        let _ = writeln!(
+            text,
+            "Others: {others}. They may be of{hidden} ends that only a window holds, descriptors on\n\
+             their way through sockets or in io_uring, pages that went on to pipes of the kernel or\n\
+             to sockets, and opens that wait."
+        );
+    }
+    text
+}
+
+/// Prints the list. Returns the exit status.
+pub fn run() -> u8 {
+    let (Ok(references), Ok(major)) = (module::references(), module::major()) else {
+        say(format_args!(
+            "the kernel module is not loaded; {}",
+            module::LOAD_IT
+        ));
+        return FAILED;
+    };
+    let mut seen = match Seen::processes(major) {
+        Ok(seen) => seen,
+        Err(error) => {
+            say(format_args!("/proc: {error}"));
+            return FAILED;
+        }
+    };
+    if let Ok(list) = fs::read_to_string(PathBuf::from(LIST)) {
+        seen.listed(&list);
+    }
+    seen.sort();
+    let text = format!("{}\n{}", table(&seen.rows), summary(&seen, references));
+    let status = os::print(&text, FAILED);
+    if seen.hidden > 0 {
+        say(format_args!(
+            "{} processes of others are not shown; root sees them",
+            seen.hidden
+        ));
+    }
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INFO: &str = "pos:\t0\nflags:\t0100001\nmnt_id:\t15\nino:\t77\n\
+                        zpipe-slots:\t3/16\nzpipe-buffered:\t12288\n";
+
+    fn sample(kind: Kind, inode: u64, fd: Option<c_int>) -> Row {
+        let mut row = row((kind, 1, inode), 10, 3, Path::new(""), INFO);
+        row.fd = fd;
+        row
+    }
+
+    #[test]
+    fn state_of_a_pipe() {
+        let row = row((Kind::Pair, 1, 77), 10, 3, Path::new("zpipe:[77]"), INFO);
+        assert_eq!(
+            (row.end, &*row.slots, &*row.bytes),
+            ("write", "3/16", "12288")
+        );
+        assert_eq!(value(INFO, "slots"), None);
+    }
+
+    #[test]
+    fn directions() {
+        assert_eq!(end(libc::O_RDONLY | libc::O_NONBLOCK), "read");
+        assert_eq!(end(libc::O_WRONLY | libc::O_CLOEXEC), "write");
+        assert_eq!(end(libc::O_RDWR), "both");
+        assert_eq!(end(libc::O_PATH), "path");
+    }
+
+    #[test]
+    fn windows_among_mappings() {
+        let maps = "7f00-7f10 rw-s 00000000 00:10 55   anon_inode:[zpipe-window]\n\
+                    7f20-7f30 rw-s 00200000 00:10 55   anon_inode:[zpipe-window]\n\
+                    7f40-7f50 r--s 00000000 00:10 56   anon_inode:[zpipe-window]\n\
+                    7f60-7f70 r--p 00000000 08:01 9    /usr/bin/cat\n\
+                    7f80-7f90 rw-p 00000000 00:00 0\n";
+        let windows: Vec<_> = windows_in(maps).into_iter().collect();
+        assert_eq!(windows, [(55, "write"), (56, "read")]);
+    }
+
+    #[test]
+    fn listed_pipes_without_a_descriptor_are_added() {
+        let mut seen = Seen::default();
+        seen.rows.push(sample(Kind::Pair, 77, Some(3)));
+        seen.rows[0].id.1 = libc::makedev(0, 15);
+        seen.listed(
+            "zpipe-inode:\t77\nzpipe-device:\t0:15\nzpipe-slots:\t3/16\n\n\
+             zpipe-inode:\t78\nzpipe-device:\t0:15\nzpipe-slots:\t1/16\n\n",
+        );
+        assert_eq!(seen.rows.len(), 2);
+        assert_eq!(seen.rows[1].id, (Kind::Pipe, libc::makedev(0, 15), 78));
+        assert_eq!((&*seen.rows[1].slots, &*seen.rows[1].bytes), ("1/16", "-"));
+    }
+
+    #[test]
+    fn references_that_are_explained() {
+        let mut seen = Seen::default();
+        assert_eq!(seen.explained(), 0);
+        seen.rows.push(sample(Kind::Node, 5, Some(3)));
+        assert_eq!(seen.explained(), 2);
+        seen.rows.push(sample(Kind::Window, 6, None));
+        assert_eq!(seen.explained(), 3);
+        seen.rows.push(sample(Kind::Pair, 7, Some(3)));
+        assert_eq!(seen.explained(), 5);
+        seen.rows.push(sample(Kind::Node, 8, Some(3)));
+        seen.rows[3].end = "path";
+        assert_eq!(seen.explained(), 5);
+    }
+
+    #[test]
+    fn names_cannot_disturb_a_terminal() {
+        assert_eq!(printable("a b\u{1b}[1m\nß"), "a b\\u{1b}[1m\\nß");
+        assert!(!table(&[sample(Kind::Window, 6, None)]).contains(" \n"));
+    }
+
+    #[test]
+    fn a_mapping_has_no_descriptor() {
+        let text = table(&[sample(Kind::Window, 6, None)]);
+        assert!(text.lines().nth(1).unwrap().contains(" mem"));
+    }
+}
