@@ -53,6 +53,11 @@ test_splices_with_musl()
 	ZPIPE_EXPECT=zpipe with_musl nested splices_with_musl "$zpipe" run "$tools/splices-musl"
 }
 
+test_waits_with_musl()
+{
+	ZPIPE_EXPECT=zpipe with_musl nested waits_with_musl "$zpipe" run "$tools/waits-musl"
+}
+
 # A program that is excepted makes pipes of the kernel.
 test_calls_except()
 {
