@@ -391,6 +391,15 @@ end
         """)
 
 
+def oracle_readme():
+    """The samples of README.md. They make pairs with either kind of pipes."""
+    return scripted("readme", r"""
+        echo "= C:" $(/oracles/readme/c) $?
+        echo "= Rust:" $(/oracles/readme/rust) $?
+        echo "= Python:" $(python3 /oracles/readme/python.py) $?
+        """)
+
+
 def differing(results):
     """The results that differ, by test: a tuple with the result of each kind."""
     names = results["pipe"].keys() | results["zpipe"].keys()
