@@ -11,6 +11,8 @@
 #		$XDG_CACHE_HOME/zpipe or ~/.cache/zpipe
 
 set -euo pipefail
+# Other users of a guest, and of the tool root, read what the scripts make.
+umask 022
 
 ZPIPE_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 : "${ZPIPE_CACHE:=${XDG_CACHE_HOME:-${HOME:?}/.cache}/zpipe}"

@@ -34,7 +34,7 @@ def unlisted_skips(text, kernel, parameters, skips=None):
         subtest = re.match(r' {4}# Subtest: (.*)', line)
         # A program that runs no test gives the reason in its plan.
         plan = re.match(r' {4}1\.\.0 # SKIP (.*)', line)
-        skip = re.match(r'( *)ok \d+ (?:- )?(.*?) # SKIP ?(.*)', line)
+        skip = re.match(r'( *)ok \d+ (?:- )?(.*?) ?# SKIP ?(.*)', line)
         if subtest:
             program, why = subtest[1], ''
         elif plan:

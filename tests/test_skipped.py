@@ -46,6 +46,11 @@ class Skipped(unittest.TestCase):
         self.assertEqual(unlisted_skips("    # Subtest: p\n    ok 1 a.fifo.b # SKIP rain\n",
                                         "7.3", "", LIST), ["p: a.fifo.b: rain"])
 
+    def test_other_forms(self):
+        """kselftest has a form without a name."""
+        self.assertEqual(unlisted_skips("    # Subtest: p\n    ok 1 # SKIP rain\n", "7.3", "", LIST),
+                         ["p: : rain"])
+
     def test_the_list(self):
         """The list itself: no reason stands there twice, and each holds somewhere."""
         lines = [line for line in SKIPS.read_text(encoding="utf-8").splitlines()

@@ -193,7 +193,8 @@ impl Reserved<'_> {
             inner.reserved_pages -= 1;
             self.slots -= 1;
         }
-        let released = self.slots != 0;
+        // Nobody waits for a slot of a pipe that is not full.
+        let released = self.slots != 0 && inner.ring.is_full();
         self.release(&mut inner);
         while inner.wants_spare() {
             let Some(page) = pages.next() else { break };

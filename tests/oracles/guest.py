@@ -109,6 +109,9 @@ def junit_results(path, status):
         before = results.get(case.get("name"))
         if before not in ("error", "failed"):
             results[case.get("name")] = result
+    # 2 and 3: tests failed, or left something behind. All others are a crash or a time-out.
+    if status not in (0, 2, 3):
+        results["(exit status)"] = str(status)
     return results
 
 
@@ -123,6 +126,7 @@ def cpython(module, tests=()):
         # The path must be short, since tests make UNIX sockets in there.
         cwd = tempfile.mkdtemp(prefix=kind[0], dir="/tmp")
         junit = OUT / f"{module}.{kind}.xml"
+        junit.unlink(missing_ok=True)
         command = [PYTHON, "-m", "test", "-v", "--timeout", str(TEST_LIMIT),
                    "--tempdir", cwd, "--junit-xml", str(junit)]
         for test in tests:
@@ -141,6 +145,7 @@ def scripted(name, script):
     results = {}
     for kind in KINDS:
         cwd = tempfile.mkdtemp(dir="/tmp")
+        (OUT / f"{name}.{kind}.log").unlink(missing_ok=True)
         process = started(kind, name, ["bash", "-c", script], cwd)
         status = ended(process, SCRIPT_LIMIT)
         shutil.rmtree(cwd, ignore_errors=True)

@@ -78,6 +78,7 @@ impl World {
             left -= step;
             unused -= 1;
         }
+        let released = unused != 0 && self.full();
         for _ in 0..unused {
             assert!(self.seats.release());
         }
@@ -89,7 +90,7 @@ impl World {
         let wakes = if units == 0 {
             WriterPolicy::new(false).release_seat(full, posted_state)
         } else {
-            policy.end_reserved(units, unused != 0, full, self.polled, posted_state)
+            policy.end_reserved(units, released, full, self.polled, posted_state)
         };
         let process = &mut self.processes[who];
         process.at = At::Lock;

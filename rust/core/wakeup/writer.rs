@@ -121,7 +121,8 @@ impl WriterPolicy {
     }
 
     /// The wakeups to issue when a task has filled reserved slots with `done` bytes, and its call
-    /// ends. If it `released` others, these are free again, as after [`Self::release_seat`].
+    /// ends. If it `released` others of a full pipe, these are free again, as after
+    /// [`Self::release_seat`].
     pub(crate) fn end_reserved(
         self,
         done: usize,
