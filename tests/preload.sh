@@ -18,6 +18,9 @@ test_splices_with()	{ ZPIPE_EXPECT=zpipe nested splices_with "$zpipe" run "$tool
 test_waits_without()	{ ZPIPE_EXPECT=pipe nested waits_without "$tools/waits"; }
 test_waits_with()	{ ZPIPE_EXPECT=zpipe nested waits_with "$zpipe" run "$tools/waits"; }
 
+test_names_without()	{ ZPIPE_EXPECT=pipe nested names_without "$tools/names"; }
+test_names_with()	{ ZPIPE_EXPECT=zpipe nested names_with "$zpipe" run "$tools/names"; }
+
 test_calls_with_no_device()
 {
 	ZPIPE_EXPECT=pipe nested calls_with_no_device \

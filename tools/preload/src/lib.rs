@@ -59,58 +59,76 @@ fn returned(result: Result<usize, Errno>, before: c_int) -> ssize_t {
     ret
 }
 
+// The functions with the names of the C library do not call each other. A program may have functions
+// of its own with these names, which can be quite different ones.
+
+/// Makes a private pair. Returns false if it must be the kernel's pipe, also after any failure. So
+/// two free descriptors are enough, and all errors are those of pipe2(2).
+///
+/// # Safety
+///
+/// As the C library's: `fds` has space for two descriptors, or is not a valid address at
+/// all.
+unsafe fn made(fds: *mut c_int, flags: c_int) -> bool {
+    let known = libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_DIRECT;
+    if flags & !known != 0 || fds.is_null() || except::is_excepted() {
+        return false;
+    }
+    let Ok(pair) = zpipe_uapi::pipe2(flags) else {
+        return false;
+    };
+    // A bad address must cause an error, not a crash.
+    // SAFETY: By this function's safety requirements.
+    if unsafe { splice::store(fds.cast::<[c_int; 2]>(), pair) }.is_ok() {
+        return true;
+    }
+    pair.map(sys::close);
+    false
+}
+
 /// Replaces pipe(2).
 ///
 /// # Safety
 ///
-/// As the C library's: `fds` has space for two descriptors, or is not a valid address at
-/// all.
+/// As [`made`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pipe(fds: *mut c_int) -> c_int {
     // SAFETY: By this function's safety requirements.
-    unsafe { pipe2(fds, 0) }
+    if unsafe { made(fds, 0) } {
+        return 0;
+    }
+    // SAFETY: By this function's safety requirements.
+    unsafe { real::pipe(fds) }
 }
 
 /// Replaces pipe2(2).
 ///
-/// After any failure it calls the kernel's pipe2(2). So two free descriptors are enough,
-/// and all errors are those of pipe2(2).
-///
 /// # Safety
 ///
-/// As the C library's: `fds` has space for two descriptors, or is not a valid address at
-/// all.
+/// As [`made`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pipe2(fds: *mut c_int, flags: c_int) -> c_int {
-    let known = libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_DIRECT;
-    if flags & !known == 0 && !fds.is_null() && !except::is_excepted() {
-        if let Ok(pair) = zpipe_uapi::pipe2(flags) {
-            // A bad address must cause an error, not a crash.
-            // SAFETY: By this function's safety requirements.
-            if unsafe { splice::store(fds.cast::<[c_int; 2]>(), pair) }.is_ok() {
-                return 0;
-            }
-            pair.map(sys::close);
-        }
+    // SAFETY: By this function's safety requirements.
+    if unsafe { made(fds, flags) } {
+        return 0;
     }
     // SAFETY: By this function's safety requirements.
     unsafe { real::pipe2(fds, flags) }
 }
 
-/// Replaces fcntl(2). The third argument is a number, a pointer, or missing. On this
+/// The type of fcntl(2). The third argument is a number, a pointer, or missing. On this
 /// machine it is in the same register in all cases.
+type Fcntl = unsafe fn(c_int, c_int, c_ulong) -> c_int;
+
+/// Replaces fcntl(2).
 ///
 /// # Safety
 ///
 /// As the C library's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fcntl(fd: c_int, command: c_int, arg: c_ulong) -> c_int {
-    if command == libc::F_GETPIPE_SZ || command == libc::F_SETPIPE_SZ {
-        // SAFETY: By this function's safety requirements.
-        return unsafe { capacity(fd, command, arg) };
-    }
     // SAFETY: By this function's safety requirements.
-    unsafe { real::fcntl(fd, command, arg) }
+    unsafe { control(real::fcntl, fd, command, arg) }
 }
 
 /// Replaces the other name of fcntl(2).
@@ -121,7 +139,22 @@ pub unsafe extern "C" fn fcntl(fd: c_int, command: c_int, arg: c_ulong) -> c_int
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fcntl64(fd: c_int, command: c_int, arg: c_ulong) -> c_int {
     // SAFETY: By this function's safety requirements.
-    unsafe { fcntl(fd, command, arg) }
+    unsafe { control(real::fcntl64, fd, command, arg) }
+}
+
+/// Calls `real`, unless the command is one for the capacity.
+///
+/// # Safety
+///
+/// As fcntl's.
+#[inline]
+unsafe fn control(real: Fcntl, fd: c_int, command: c_int, arg: c_ulong) -> c_int {
+    if command == libc::F_GETPIPE_SZ || command == libc::F_SETPIPE_SZ {
+        // SAFETY: By this function's safety requirements.
+        return unsafe { capacity(real, fd, command, arg) };
+    }
+    // SAFETY: By this function's safety requirements.
+    unsafe { real(fd, command, arg) }
 }
 
 /// Gets or sets the capacity.
@@ -130,10 +163,10 @@ pub unsafe extern "C" fn fcntl64(fd: c_int, command: c_int, arg: c_ulong) -> c_i
 ///
 /// As fcntl's.
 #[cold]
-unsafe fn capacity(fd: c_int, command: c_int, arg: c_ulong) -> c_int {
+unsafe fn capacity(real: Fcntl, fd: c_int, command: c_int, arg: c_ulong) -> c_int {
     let before = errno();
     // SAFETY: By this function's safety requirements.
-    let ret = unsafe { real::fcntl(fd, command, arg) };
+    let ret = unsafe { real(fd, command, arg) };
     if ret != -1 || errno() != libc::EBADF || !is_zpipe(fd) {
         return ret;
     }
@@ -147,7 +180,10 @@ unsafe fn capacity(fd: c_int, command: c_int, arg: c_ulong) -> c_int {
     returned(bytes.map(|bytes| bytes as usize), before) as c_int
 }
 
-/// Replaces sendfile(2): where the kernel refuses, a command of the module does it.
+/// The type of sendfile(2).
+type Sendfile = unsafe fn(c_int, c_int, *mut off64_t, size_t) -> ssize_t;
+
+/// Replaces sendfile(2).
 ///
 /// # Safety
 ///
@@ -159,15 +195,8 @@ pub unsafe extern "C" fn sendfile(
     offset: *mut off64_t,
     count: size_t,
 ) -> ssize_t {
-    let before = errno();
     // SAFETY: By this function's safety requirements.
-    let ret = unsafe { real::sendfile(out, from, offset, count) };
-    if ret != -1 || errno() != libc::EINVAL {
-        return ret;
-    }
-    // SAFETY: The kernel read `offset` before it refused the descriptors.
-    let moved = unsafe { splice::sendfile(out, from, offset, count) };
-    returned(moved, before)
+    unsafe { send(real::sendfile, out, from, offset, count) }
 }
 
 /// Replaces the other name of sendfile(2).
@@ -183,7 +212,31 @@ pub unsafe extern "C" fn sendfile64(
     count: size_t,
 ) -> ssize_t {
     // SAFETY: By this function's safety requirements.
-    unsafe { sendfile(out, from, offset, count) }
+    unsafe { send(real::sendfile64, out, from, offset, count) }
+}
+
+/// Calls `real`. Where the kernel refuses, a command of the module does it.
+///
+/// # Safety
+///
+/// As sendfile's.
+#[inline]
+unsafe fn send(
+    real: Sendfile,
+    out: c_int,
+    from: c_int,
+    offset: *mut off64_t,
+    count: size_t,
+) -> ssize_t {
+    let before = errno();
+    // SAFETY: By this function's safety requirements.
+    let ret = unsafe { real(out, from, offset, count) };
+    if ret != -1 || errno() != libc::EINVAL {
+        return ret;
+    }
+    // SAFETY: The kernel read `offset` before it refused the descriptors.
+    let moved = unsafe { splice::sendfile(out, from, offset, count) };
+    returned(moved, before)
 }
 
 /// Replaces splice(2): where the kernel refuses, a command of the module does it.

@@ -103,8 +103,11 @@ fn environment(passed: *const *const c_char) -> *const *const c_char {
 type Name = AtomicPtr<c_void>;
 
 static FCNTL: Name = AtomicPtr::new(null_mut());
+static FCNTL64: Name = AtomicPtr::new(null_mut());
+static PIPE: Name = AtomicPtr::new(null_mut());
 static PIPE2: Name = AtomicPtr::new(null_mut());
 static SENDFILE: Name = AtomicPtr::new(null_mut());
+static SENDFILE64: Name = AtomicPtr::new(null_mut());
 static SPLICE: Name = AtomicPtr::new(null_mut());
 static TEE: Name = AtomicPtr::new(null_mut());
 static VMSPLICE: Name = AtomicPtr::new(null_mut());
@@ -115,8 +118,11 @@ type Initialiser = extern "C" fn(c_int, *const *const c_char, *const *const c_ch
 extern "C" fn load(_argc: c_int, _argv: *const *const c_char, envp: *const *const c_char) {
     for (place, name) in [
         (&FCNTL, c"fcntl"),
+        (&FCNTL64, c"fcntl64"),
+        (&PIPE, c"pipe"),
         (&PIPE2, c"pipe2"),
         (&SENDFILE, c"sendfile"),
+        (&SENDFILE64, c"sendfile64"),
         (&SPLICE, c"splice"),
         (&TEE, c"tee"),
         (&VMSPLICE, c"vmsplice"),
@@ -169,9 +175,13 @@ macro_rules! real {
 
 // Its third argument is a variable one. On this machine that is passed as any other.
 real!(FCNTL, SYS_fcntl, fcntl(fd: c_int, command: c_int, arg: c_ulong) -> c_int);
+real!(FCNTL64, SYS_fcntl, fcntl64(fd: c_int, command: c_int, arg: c_ulong) -> c_int);
+real!(PIPE, SYS_pipe, pipe(fds: *mut c_int) -> c_int);
 real!(PIPE2, SYS_pipe2, pipe2(fds: *mut c_int, flags: c_int) -> c_int);
 real!(SENDFILE, SYS_sendfile,
     sendfile(out: c_int, from: c_int, offset: *mut off64_t, count: size_t) -> ssize_t);
+real!(SENDFILE64, SYS_sendfile,
+    sendfile64(out: c_int, from: c_int, offset: *mut off64_t, count: size_t) -> ssize_t);
 real!(SPLICE, SYS_splice,
     splice(from: c_int, off_from: *mut off64_t, out: c_int, off_out: *mut off64_t,
         len: size_t, flags: c_uint) -> ssize_t);
