@@ -20,6 +20,8 @@ test_waits_with()	{ ZPIPE_EXPECT=zpipe nested waits_with "$zpipe" run "$tools/wa
 
 test_names_without()	{ ZPIPE_EXPECT=pipe nested names_without "$tools/names"; }
 test_names_with()	{ ZPIPE_EXPECT=zpipe nested names_with "$zpipe" run "$tools/names"; }
+test_dlsym_without()	{ ZPIPE_EXPECT=pipe nested dlsym_without "$tools/dlsym"; }
+test_dlsym_with()	{ ZPIPE_EXPECT=zpipe nested dlsym_with "$zpipe" run "$tools/dlsym"; }
 
 test_calls_with_no_device()
 {

@@ -4,7 +4,9 @@
 //!
 //! The functions of the next library are looked up when this one is loaded, since a later lookup
 //! would not be safe in a signal handler. Before that (when another library is being loaded), a
-//! call is the system call.
+//! call is the system call. It stays the system call if the lookup finds nothing, or the function
+//! here: a program or library may have a dlsym(3) that calls the C library's. For that one, "next"
+//! is the library after the caller.
 //!
 //! The library runs with any C library: GNU's of any age, and musl. So it is not linked with one,
 //! and every name that it uses is a weak one without a version. `scripts/check preload` compares
@@ -116,18 +118,21 @@ type Initialiser = extern "C" fn(c_int, *const *const c_char, *const *const c_ch
 
 /// Called when the library is loaded. `envp` is valid only with GNU's C library.
 extern "C" fn load(_argc: c_int, _argv: *const *const c_char, envp: *const *const c_char) {
-    for (place, name) in [
-        (&FCNTL, c"fcntl"),
-        (&FCNTL64, c"fcntl64"),
-        (&PIPE, c"pipe"),
-        (&PIPE2, c"pipe2"),
-        (&SENDFILE, c"sendfile"),
-        (&SENDFILE64, c"sendfile64"),
-        (&SPLICE, c"splice"),
-        (&TEE, c"tee"),
-        (&VMSPLICE, c"vmsplice"),
+    for (place, name, own) in [
+        (&FCNTL, c"fcntl", crate::fcntl as *const ()),
+        (&FCNTL64, c"fcntl64", crate::fcntl64 as *const ()),
+        (&PIPE, c"pipe", crate::pipe as *const ()),
+        (&PIPE2, c"pipe2", crate::pipe2 as *const ()),
+        (&SENDFILE, c"sendfile", crate::sendfile as *const ()),
+        (&SENDFILE64, c"sendfile64", crate::sendfile64 as *const ()),
+        (&SPLICE, c"splice", crate::splice as *const ()),
+        (&TEE, c"tee", crate::tee as *const ()),
+        (&VMSPLICE, c"vmsplice", crate::vmsplice as *const ()),
     ] {
-        place.store(next(name), Relaxed);
+        let found = next(name);
+        if found.cast_const().cast() != own {
+            place.store(found, Relaxed);
+        }
     }
     // SAFETY: Both are null, or the C library's.
     unsafe { except::load(environment(envp), started_as()) };
