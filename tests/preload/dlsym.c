@@ -77,6 +77,22 @@ TEST_F(own_dlsym, fcntl)
 	EXPECT_EQ(-EBADF, sys(fcntl(-1, F_GETFL)));
 }
 
+/* The system call returns the number of a small group as it returns an error. */
+TEST_F(own_dlsym, owner)
+{
+	pid_t group = getpgrp();
+
+	EXPECT_EQ(0, fcntl(self->fd[0], F_GETOWN));
+	EXPECT_EQ(0, fcntl(self->fd[0], F_SETOWN, getpid()));
+	EXPECT_EQ(getpid(), fcntl(self->fd[0], F_GETOWN));
+	EXPECT_EQ(0, fcntl(self->fd[0], F_SETOWN, -group));
+	errno = 0;
+	EXPECT_EQ(-group, fcntl(self->fd[0], F_GETOWN));
+	EXPECT_EQ(-group, fcntl64(self->fd[0], F_GETOWN));
+	EXPECT_EQ(0, errno);
+	EXPECT_EQ(-EBADF, sys(fcntl(-1, F_GETOWN)));
+}
+
 TEST_F(own_dlsym, transfers)
 {
 	struct iovec iov = { .iov_base = "abc", .iov_len = 3 };

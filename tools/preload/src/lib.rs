@@ -90,7 +90,7 @@ unsafe fn made(fds: *mut c_int, flags: c_int) -> bool {
 ///
 /// # Safety
 ///
-/// As [`made`].
+/// As the C library's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pipe(fds: *mut c_int) -> c_int {
     // SAFETY: By this function's safety requirements.
@@ -105,7 +105,7 @@ pub unsafe extern "C" fn pipe(fds: *mut c_int) -> c_int {
 ///
 /// # Safety
 ///
-/// As [`made`].
+/// As the C library's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pipe2(fds: *mut c_int, flags: c_int) -> c_int {
     // SAFETY: By this function's safety requirements.

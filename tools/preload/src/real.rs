@@ -155,9 +155,47 @@ unsafe fn system_call<const N: usize>(number: c_long, args: [usize; N]) -> ssize
     returned(unsafe { sys::call(number, args) }, before)
 }
 
+/// Makes the system call of fcntl(2), and sets `errno`.
+///
+/// The result of `F_GETOWN` is negative for a process group, as an error is. `F_GETOWN_EX` tells
+/// them apart. C libraries do the same.
+///
+/// # Safety
+///
+/// As [`sys::call`].
+#[cold]
+#[inline(never)]
+unsafe fn system_fcntl([fd, command, arg]: [usize; 3]) -> ssize_t {
+    // Of the kernel's uapi/asm-generic/fcntl.h.
+    const F_GETOWN_EX: usize = 16;
+    const F_OWNER_PGRP: c_int = 2;
+    /// `struct f_owner_ex`.
+    #[repr(C)]
+    struct Owner {
+        kind: c_int,
+        pid: c_int,
+    }
+
+    if command as c_int != libc::F_GETOWN {
+        // SAFETY: By this function's safety requirements.
+        return unsafe { system_call(libc::SYS_fcntl, [fd, command, arg]) };
+    }
+    let before = errno();
+    let mut owner = Owner { kind: 0, pid: 0 };
+    let args = [fd, F_GETOWN_EX, (&raw mut owner) as usize];
+    // SAFETY: The kernel writes to the structure of this command.
+    let result = unsafe { sys::call(libc::SYS_fcntl, args) };
+    let sign = if owner.kind == F_OWNER_PGRP { -1 } else { 1 };
+    returned(result.map(|_| (sign * owner.pid) as usize), before)
+}
+
 /// Defines a function that calls the one found by `load()`, or else the system call.
 macro_rules! real {
-    ($place:ident, $number:ident, $name:ident($($arg:ident: $type:ty),*) -> $ret:ty) => {
+    ($place:ident, $number:ident, $name:ident $args:tt -> $ret:ty) => {
+        real!($place, |args| system_call(libc::$number, args), $name $args -> $ret);
+    };
+    ($place:ident, |$args:ident| $system:expr, $name:ident($($arg:ident: $type:ty),*)
+        -> $ret:ty) => {
         /// # Safety
         ///
         /// As the C library's.
@@ -167,8 +205,9 @@ macro_rules! real {
 
             let found = $place.load(Relaxed);
             if found.is_null() {
+                let $args = [$($arg as usize),*];
                 // SAFETY: By this function's safety requirements.
-                return unsafe { system_call(libc::$number, [$($arg as usize),*]) } as $ret;
+                return unsafe { $system } as $ret;
             }
             // SAFETY: It is the function of this name, which has this type.
             let function = unsafe { transmute::<*mut c_void, Function>(found) };
@@ -179,8 +218,10 @@ macro_rules! real {
 }
 
 // Its third argument is a variable one. On this machine that is passed as any other.
-real!(FCNTL, SYS_fcntl, fcntl(fd: c_int, command: c_int, arg: c_ulong) -> c_int);
-real!(FCNTL64, SYS_fcntl, fcntl64(fd: c_int, command: c_int, arg: c_ulong) -> c_int);
+real!(FCNTL, |args| system_fcntl(args),
+    fcntl(fd: c_int, command: c_int, arg: c_ulong) -> c_int);
+real!(FCNTL64, |args| system_fcntl(args),
+    fcntl64(fd: c_int, command: c_int, arg: c_ulong) -> c_int);
 real!(PIPE, SYS_pipe, pipe(fds: *mut c_int) -> c_int);
 real!(PIPE2, SYS_pipe2, pipe2(fds: *mut c_int, flags: c_int) -> c_int);
 real!(SENDFILE, SYS_sendfile,
