@@ -22,6 +22,13 @@ test_names_without()	{ ZPIPE_EXPECT=pipe nested names_without "$tools/names"; }
 test_names_with()	{ ZPIPE_EXPECT=zpipe nested names_with "$zpipe" run "$tools/names"; }
 test_dlsym_without()	{ ZPIPE_EXPECT=pipe nested dlsym_without "$tools/dlsym"; }
 test_dlsym_with()	{ ZPIPE_EXPECT=zpipe nested dlsym_with "$zpipe" run "$tools/dlsym"; }
+test_early_without()	{ ZPIPE_EXPECT=pipe nested early_without "$tools/early"; }
+test_early_with()	{ ZPIPE_EXPECT=zpipe nested early_with "$zpipe" run "$tools/early"; }
+
+test_early_except()
+{
+	ZPIPE_EXCEPT=early ZPIPE_EXPECT=pipe nested early_except "$zpipe" run "$tools/early"
+}
 
 test_calls_with_no_device()
 {

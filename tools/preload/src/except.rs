@@ -8,7 +8,9 @@
 //! - that which execve(2) was given: of a script, this is the script;
 //! - `/proc/self/exe`: of a script, this is the interpreter, and links are resolved.
 //!
-//! The variable is read once, when the library is loaded. Without it, this makes no system call.
+//! The variable is read once, when the library is initialised. Without it, this makes no system
+//! call. Initialisers of other libraries may run before. Their pipes are the kernel's, since it is
+//! not known yet whether the program is in the list.
 
 use core::{
     ffi::c_char,
@@ -21,8 +23,8 @@ use zpipe_uapi::sys;
 /// The start of the environment's entry.
 const ENTRY: &[u8] = b"ZPIPE_EXCEPT=";
 
-/// True if this program is in the list.
-static EXCEPTED: AtomicBool = AtomicBool::new(false);
+/// True if this program is in the list, and before [`load`].
+static EXCEPTED: AtomicBool = AtomicBool::new(true);
 
 /// Returns true if the pipes of this program stay the kernel's.
 #[inline]
@@ -66,19 +68,24 @@ unsafe fn bytes<'a>(string: *const c_char) -> &'a [u8] {
 /// Each of them is null, or valid as long as nobody changes the environment.
 pub(crate) unsafe fn load(envp: *const *const c_char, started_as: *const c_char) {
     // SAFETY: By this function's safety requirements.
-    let Some(list) = (unsafe { find(envp) }) else {
-        return;
-    };
-    let mut excepted = false;
-    if !started_as.is_null() {
-        // SAFETY: By this function's safety requirements.
-        excepted = lists(list, unsafe { bytes(started_as) });
+    let list = unsafe { find(envp) };
+    // SAFETY: By this function's safety requirements.
+    let excepted = list.is_some_and(|list| unsafe { is_in(list, started_as) });
+    EXCEPTED.store(excepted, Relaxed);
+}
+
+/// Returns true if this program is in `list`.
+///
+/// # Safety
+///
+/// As for [`load`].
+unsafe fn is_in(list: &[u8], started_as: *const c_char) -> bool {
+    // SAFETY: By this function's safety requirements.
+    if !started_as.is_null() && lists(list, unsafe { bytes(started_as) }) {
+        return true;
     }
     let mut path = [MaybeUninit::uninit(); libc::PATH_MAX as usize];
-    if let Ok(path) = sys::read_link(c"/proc/self/exe", &mut path) {
-        excepted |= lists(list, path);
-    }
-    EXCEPTED.store(excepted, Relaxed);
+    sys::read_link(c"/proc/self/exe", &mut path).is_ok_and(|path| lists(list, path))
 }
 
 /// Returns the value of the variable.
@@ -128,6 +135,19 @@ mod tests {
         assert!(!lists(b"", b"/usr/bin/cat"));
         assert!(!lists(b"", b""));
         assert!(!lists(b":", b"/usr/bin/"));
+    }
+
+    #[test]
+    fn started_as_is_compared() {
+        // SAFETY: These are C strings, or null.
+        let is_in = |list: &[u8], path| unsafe { is_in(list, path) };
+        assert!(is_in(b"a:cat", c"/usr/bin/cat".as_ptr()));
+        assert!(!is_in(b"a:cat", c"/usr/bin/dog".as_ptr()));
+        assert!(!is_in(b"a:cat", core::ptr::null()));
+        let own = std::env::current_exe().unwrap();
+        let own = own.file_name().unwrap().as_encoded_bytes();
+        assert!(is_in(own, core::ptr::null()));
+        assert!(is_in(own, c"/usr/bin/cat".as_ptr()));
     }
 
     #[test]
