@@ -59,8 +59,8 @@ fn returned(result: Result<usize, Errno>, before: c_int) -> ssize_t {
     ret
 }
 
-// The functions with the names of the C library do not call each other. A program may have functions
-// of its own with these names, which can be quite different ones.
+// The functions with names of the C library do not call each other. A program may have functions of
+// its own with these names, which can be quite different ones.
 
 /// Makes a private pair. Returns false if it must be the kernel's pipe, also after any failure. So
 /// two free descriptors are enough, and all errors are those of pipe2(2).
