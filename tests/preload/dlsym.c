@@ -9,22 +9,16 @@
 #include "preload.h"
 
 #include <dlfcn.h>
-#include <linux/fcntl.h>
+#include <fcntl.h>
+#include <sys/sendfile.h>
 #include <sys/uio.h>
-
-ssize_t sendfile64(int out, int from, off64_t *offset, size_t count);
-int fcntl(int fd, int command, ...);
-int fcntl64(int fd, int command, ...);
-ssize_t splice(int from, off64_t *off_from, int out, off64_t *off_out, size_t len, unsigned flags);
-ssize_t tee(int from, int out, size_t len, unsigned flags);
-ssize_t vmsplice(int fd, const struct iovec *iov, size_t segments, unsigned flags);
 
 /* How often the library looked for a function, and how often it found the one that is first. */
 static int lookups, firsts;
 
 void *dlsym(void *handle, const char *name)
 {
-	void *(*real)(void *, const char *) = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.2.5");
+	void *(*real)(void *handle, const char *name) = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.2.5");
 	void *found = real(handle, name);
 
 	lookups++;

@@ -8,9 +8,7 @@
 
 #include "preload.h"
 
-#include <linux/fcntl.h>
-
-int fcntl(int fd, int command, ...);
+#include <fcntl.h>
 
 static struct {
 	bool ran;

@@ -7,10 +7,8 @@
 
 #include "preload.h"
 
-#include <linux/fcntl.h>
-
-ssize_t sendfile64(int out, int from, off64_t *offset, size_t count);
-int fcntl64(int fd, int command, ...);
+#include <fcntl.h>
+#include <sys/sendfile.h>
 
 static int calls;
 
