@@ -99,14 +99,15 @@ setpriv_zpipe()
 	setpriv --no-new-privs "$tools/zpipe" "$@"
 }
 
-# hold WHAT...: starts tests/preload/hold.c, and sets $holder to its process.
+# hold WHAT...: starts tests/preload/hold.c, or the program $holds, and sets $holder to its
+# process.
 hold()
 {
 	local line
 
 	rm -f /tmp/hold.in /tmp/hold.out
 	mkfifo /tmp/hold.in /tmp/hold.out
-	"$tools/hold" "$@" </tmp/hold.in >/tmp/hold.out &
+	"${holds:-$tools/hold}" "$@" </tmp/hold.in >/tmp/hold.out &
 	holder=$!
 	exec 9>/tmp/hold.in
 	read -r line </tmp/hold.out
@@ -232,6 +233,56 @@ test_ls_of_users()
 	# shellcheck disable=SC2016
 	got=$("${user[@]}" bash -c 'exec 8</dev/zpipe-control; "$0" ls 2>/dev/null' "$zpipe")
 	same 'own processes' 1 "$(grep -cE '^control .* 8 bash .*/dev/zpipe-control' <<<"$got")"
+}
+
+# With the right to list the descriptors of a process, but not to look at them.
+test_ls_without_the_right_to_trace()
+{
+	local got
+
+	hold pair
+	got=$(setpriv --bounding-set -sys_ptrace --inh-caps -sys_ptrace "$zpipe" ls 2>/tmp/message)
+	same lines 0 "$(grep -cw hold <<<"$got")"
+	same hidden 1 "$(grep -cE '^zpipe: [1-9][0-9]* processes of others are not shown' /tmp/message)"
+	release
+}
+
+test_ls_main_thread_has_ended()
+{
+	hold pair ended
+	for _ in {1..100}; do
+		grep -q '^State:.Z' "/proc/$holder/status" && break
+		sleep 0.1
+	done
+	same state Z "$(sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$holder/status")"
+	same lines $'read 3 hold\nread 4 hold\nwrite 5 hold' "$(rows "$holder" 3 7 8)"
+	same references "$(cat /sys/module/zpipe/refcnt) 3 0" "$(explained)"
+	release
+}
+
+# A name may imitate columns, and disturb a terminal.
+test_ls_names()
+{
+	local name=$'/tmp/\xe2\x80\xae\\\n'
+
+	rm -f "$name"
+	"$zpipe" mknod "$name"
+	exec 8<>"$name"
+	same path '/tmp/\u{202e}\\\n' "$("$zpipe" ls 2>/dev/null | awk -v pid=$$ '$6 == pid { print $9 }')"
+	exec 8<&-
+	rm "$name"
+	cp "$tools/hold" '/tmp/a b'
+	holds='/tmp/a b' hold control
+	same command 'a\u{20}b' "$(rows "$holder" 8)"
+	release
+}
+
+# Root's list must not take long because a user has many open files. Unit tests count the steps.
+test_ls_many_files()
+{
+	hold many
+	same references '6000 6000 0' "$(explained)"
+	release
 }
 
 test_ls_fails()

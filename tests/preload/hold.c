@@ -9,13 +9,18 @@
  *	window	a read window that is mapped
  *	mapping	the same without its descriptor
  *	control	the control device
+ *	many	3000 open files of the control device
+ *	ended	nothing more; its main thread ends, and another one waits
  */
 #include <err.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -97,8 +102,32 @@ static void window(int only_mapping)
 		close(args.fd);
 }
 
+static void many(void)
+{
+	struct rlimit limit;
+	int i;
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+	for (i = 0; i < 3000; i++)
+		control();
+}
+
+static void *wait_for_end(void *unused)
+{
+	char buf[64];
+
+	puts("ready");
+	fflush(stdout);
+	while (read(0, buf, sizeof(buf)) > 0)
+		;
+	exit(0);
+}
+
 int main(int argc, char **argv)
 {
+	pthread_t thread;
 	char buf[5000] = "";
 	int i, fds[2];
 
@@ -118,13 +147,15 @@ int main(int argc, char **argv)
 			window(1);
 		} else if (!strcmp(argv[i], "control")) {
 			control();
+		} else if (!strcmp(argv[i], "many")) {
+			many();
+		} else if (!strcmp(argv[i], "ended")) {
+			if (pthread_create(&thread, NULL, wait_for_end, NULL))
+				errx(1, "pthread_create");
+			pthread_exit(NULL);
 		} else {
 			errx(1, "%s?", argv[i]);
 		}
 	}
-	puts("ready");
-	fflush(stdout);
-	while (read(0, buf, sizeof(buf)) > 0)
-		;
-	return 0;
+	wait_for_end(NULL);
 }

@@ -8,9 +8,11 @@
 
 #![cfg_attr(not(test), no_main)]
 
+mod files;
 mod ls;
 mod mknod;
 mod module;
+mod mounts;
 mod os;
 mod program;
 mod run;
