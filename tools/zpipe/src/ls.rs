@@ -536,12 +536,13 @@ fn summary(seen: &Seen, references: usize) -> String {
 
 /// Prints the list. Returns the exit status.
 pub fn run() -> u8 {
-    let (Ok(references), Ok(major)) = (module::references(), module::major()) else {
-        say(format_args!(
-            "the kernel module is not loaded; {}",
-            module::LOAD_IT
-        ));
-        return FAILED;
+    let numbers = module::references().and_then(|references| Ok((references, module::major()?)));
+    let (references, major) = match numbers {
+        Ok(numbers) => numbers,
+        Err(unknown) => {
+            say(unknown);
+            return FAILED;
+        }
     };
     let mut seen = match Seen::processes(major) {
         Ok(seen) => seen,

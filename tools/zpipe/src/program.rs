@@ -25,6 +25,11 @@ const INTERPRETERS: usize = 5;
 /// The length of the first line of a script that the kernel looks at.
 const SCRIPT_LINE: usize = 256;
 
+/// The size of a program header of a 64-bit ELF file.
+const PROGRAM_HEADER: usize = 56;
+/// The limit of the kernel for all program headers, see load_elf_phdrs() in fs/binfmt_elf.c.
+const PROGRAM_HEADERS: usize = 65536;
+
 /// Why the library has no effect on a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -193,12 +198,17 @@ impl Header {
 
     /// True if the file names a dynamic linker. None if it cannot be read.
     fn has_interpreter(&self, file: &File) -> Option<bool> {
-        let mut headers = vec![0; self.size * self.number];
+        // The kernel takes no others.
+        let length = self.size * self.number;
+        if self.size != PROGRAM_HEADER || length == 0 || length > PROGRAM_HEADERS {
+            return None;
+        }
+        let mut headers = vec![0; length];
         if read_at(file, &mut headers, self.offset)? < headers.len() {
             return None;
         }
         let interpreter = libc::PT_INTERP.to_le_bytes();
-        let mut headers = headers.chunks_exact(self.size.max(1));
+        let mut headers = headers.chunks_exact(self.size);
         Some(headers.any(|header| header.starts_with(&interpreter)))
     }
 }
@@ -270,6 +280,35 @@ mod tests {
         head[4] = 1;
         assert_eq!(Header::parse(&head), None);
         assert_eq!(Header::parse(&head[..20]), None);
+    }
+
+    #[test]
+    fn program_headers() {
+        let file = File::open(env::current_exe().unwrap()).unwrap();
+        let mut head = [0; SCRIPT_LINE];
+        read_at(&file, &mut head, 0).unwrap();
+        let with = |size, number| {
+            let header = Header::parse(&head).unwrap();
+            let changed = Header {
+                size,
+                number,
+                ..header
+            };
+            changed.has_interpreter(&file)
+        };
+        let number = Header::parse(&head).unwrap().number;
+        assert_eq!(with(56, number), Some(true));
+        assert!(with(56, 1170).is_some());
+        for (size, number) in [
+            (55, number),
+            (112, number),
+            (0, number),
+            (56, 0),
+            (56, 1171),
+        ] {
+            assert_eq!(with(size, number), None, "{size} {number}");
+        }
+        assert_eq!(with(65535, 65535), None);
     }
 
     #[test]
