@@ -29,6 +29,16 @@ test_missing_device()
 	got=$(ZPIPE_PRELOAD=/nonexistent.so "$zpipe" run echo ran 2>&1)
 	same 'library' 'zpipe: there is no libzpipe_preload.so; looked for /nonexistent.so: running '\
 $'without\nran' "$got"
+	got=$(ZPIPE_PRELOAD=/usr/bin "$zpipe" run echo ran 2>&1)
+	same 'a directory' $'zpipe: /usr/bin: Is a directory: running without\nran' "$got"
+	got=$(ZPIPE_PRELOAD=/proc/self/status "$zpipe" run -r echo ran 2>&1)
+	same 'status of a text' 125 $?
+	same 'a text' 1 "$(grep -c '^zpipe: /.*: not a shared library for x86-64$' <<<"$got")"
+	echo >/tmp/unreadable
+	chmod 0 /tmp/unreadable
+	got=$(ZPIPE_PRELOAD=/tmp/unreadable setpriv --reuid 65534 --clear-groups \
+		"$zpipe" run echo ran 2>&1)
+	same 'unreadable' $'zpipe: /tmp/unreadable: Permission denied: running without\nran' "$got"
 }
 
 test_messages_of_commands()
