@@ -309,17 +309,18 @@ test_ls_fails()
 	same 'without module' 1 "$(grep -c '^zpipe: the kernel module is not loaded; load ' <<<"$got")"
 }
 
-# compare UMASK ARGUMENT...: makes nodes with mknod(1) and zpipe. Both must be the same.
+# compare UMASK ARGUMENT...: makes nodes with mknod(1) and zpipe, at $node.1 and $node.2. Both must
+# be the same.
 compare()
 {
-	local mask=$1 major format='%F %a %u:%g %t:%T'
+	local mask=$1 node=${node:-/tmp/node} major format='%F %a %u:%g %t:%T'
 	shift
 
 	major=$(awk '$2 == "zpipe" { print $1 }' /proc/devices)
-	rm -f /tmp/node.1 /tmp/node.2
-	(umask "$mask" && mknod "$@" /tmp/node.1 c "$major" 0 && "$zpipe" mknod "$@" /tmp/node.2)
+	rm -f "$node".[12]
+	(umask "$mask" && mknod "$@" "$node.1" c "$major" 0 && "$zpipe" mknod "$@" "$node.2")
 	same "status with $mask $*" 0 $?
-	same "node with $mask $*" "$(stat -c "$format" /tmp/node.1)" "$(stat -c "$format" /tmp/node.2)"
+	same "node with $mask $*" "$(stat -c "$format" "$node.1")" "$(stat -c "$format" "$node.2")"
 }
 
 # compare_errors COMMAND... PATH: expects the error of mknod(1).
@@ -350,6 +351,20 @@ test_mknod()
 	for mode in x 888 7777 u=rw ''; do
 		same "mode $mode" "zpipe: invalid mode: $mode" "$("$zpipe" mknod -m "$mode" /tmp/node.3 2>&1)"
 	done
+}
+
+# A default ACL takes the place of the umask, and limits the mode of mknod(2).
+test_mknod_with_a_default_acl()
+{
+	mkdir -p /tmp/acl
+	mount -t tmpfs none /tmp/acl
+	hold acl
+	release
+	node=/tmp/acl/node compare 022
+	same 'mode of the ACL' 600 "$(stat -c %a /tmp/acl/node.2)"
+	node=/tmp/acl/node compare 022 -m 666
+	same 'wanted mode' 666 "$(stat -c %a /tmp/acl/node.2)"
+	umount /tmp/acl
 }
 
 test_mknod_makes_a_fifo_of_its_own()

@@ -10,6 +10,7 @@
  *	mapping	the same without its descriptor
  *	control	the control device
  *	many	3000 open files of the control device
+ *	acl	nothing; it gives the directory /tmp/acl a default ACL, with rights for its user only
  *	ended	nothing more; its main thread ends, and another one waits
  */
 #include <err.h>
@@ -22,9 +23,17 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
+#include <linux/posix_acl_xattr.h>
 #include <linux/zpipe.h>
+
+/* Of the kernel's <uapi/linux/posix_acl.h>, which is not installed. */
+#define ACL_UNDEFINED	(~0U)
+#define USER_OBJ	0x01
+#define GROUP_OBJ	0x04
+#define OTHER		0x20
 
 static int control(void)
 {
@@ -114,6 +123,23 @@ static void many(void)
 		control();
 }
 
+static void acl(void)
+{
+	struct posix_acl_xattr_entry *entry;
+	struct {
+		struct posix_acl_xattr_header header;
+		struct posix_acl_xattr_entry entries[3];
+	} acl = {
+		{ POSIX_ACL_XATTR_VERSION },
+		{ { USER_OBJ, 6 }, { GROUP_OBJ, 0 }, { OTHER, 0 } },
+	};
+
+	for (entry = acl.entries; entry < acl.entries + 3; entry++)
+		entry->e_id = ACL_UNDEFINED;
+	if (setxattr("/tmp/acl", "system.posix_acl_default", &acl, sizeof(acl), 0))
+		err(1, "setxattr");
+}
+
 static void *wait_for_end(void *unused)
 {
 	char buf[64];
@@ -149,6 +175,8 @@ int main(int argc, char **argv)
 			control();
 		} else if (!strcmp(argv[i], "many")) {
 			many();
+		} else if (!strcmp(argv[i], "acl")) {
+			acl();
 		} else if (!strcmp(argv[i], "ended")) {
 			if (pthread_create(&thread, NULL, wait_for_end, NULL))
 				errx(1, "pthread_create");
