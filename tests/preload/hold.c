@@ -10,7 +10,7 @@
  *	mapping	the same without its descriptor
  *	control	the control device
  *	many	3000 open files of the control device
- *	acl	nothing; it gives the directory /tmp/acl a default ACL, with rights for its user only
+ *	acl	nothing; it gives /tmp/acl a default ACL, with rights for its user only
  *	ended	nothing more; its main thread ends, and another one waits
  */
 #include <err.h>
