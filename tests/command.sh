@@ -29,6 +29,16 @@ test_missing_device()
 	got=$(ZPIPE_PRELOAD=/nonexistent.so "$zpipe" run echo ran 2>&1)
 	same 'library' 'zpipe: there is no libzpipe_preload.so; looked for /nonexistent.so: running '\
 $'without\nran' "$got"
+	got=$(ZPIPE_PRELOAD=/usr/bin "$zpipe" run echo ran 2>&1)
+	same 'a directory' $'zpipe: /usr/bin: Is a directory: running without\nran' "$got"
+	got=$(ZPIPE_PRELOAD=/proc/self/status "$zpipe" run -r echo ran 2>&1)
+	same 'status of a text' 125 $?
+	same 'a text' 1 "$(grep -c '^zpipe: /.*: not a shared library for x86-64$' <<<"$got")"
+	echo >/tmp/unreadable
+	chmod 0 /tmp/unreadable
+	got=$(ZPIPE_PRELOAD=/tmp/unreadable setpriv --reuid 65534 --clear-groups \
+		"$zpipe" run echo ran 2>&1)
+	same 'unreadable' $'zpipe: /tmp/unreadable: Permission denied: running without\nran' "$got"
 }
 
 test_messages_of_commands()
@@ -62,7 +72,9 @@ test_programs_out_of_reach()
 	unreached '' /usr/bin/true
 	unreached '/usr/bin/busybox is statically linked' busybox true
 	unreached '/usr/bin/busybox is statically linked' /usr/bin/busybox true
-	(cd /usr/bin && unreached './busybox is statically linked' ./busybox true)
+	pushd /usr/bin >/dev/null || return
+	unreached './busybox is statically linked' ./busybox true
+	popd >/dev/null || return
 	printf '#!/usr/bin/busybox sh\n' >"$dir/static-script"
 	printf '#! /usr/bin/bash\n' >"$dir/script"
 	printf '#! %s/static-script\n' "$dir" >"$dir/nested"
@@ -97,14 +109,15 @@ setpriv_zpipe()
 	setpriv --no-new-privs "$tools/zpipe" "$@"
 }
 
-# hold WHAT...: starts tests/preload/hold.c, and sets $holder to its process.
+# hold WHAT...: starts tests/preload/hold.c, or the program $holds, and sets $holder to its
+# process.
 hold()
 {
 	local line
 
 	rm -f /tmp/hold.in /tmp/hold.out
 	mkfifo /tmp/hold.in /tmp/hold.out
-	"$tools/hold" "$@" </tmp/hold.in >/tmp/hold.out &
+	"${holds:-$tools/hold}" "$@" </tmp/hold.in >/tmp/hold.out &
 	holder=$!
 	exec 9>/tmp/hold.in
 	read -r line </tmp/hold.out
@@ -232,6 +245,56 @@ test_ls_of_users()
 	same 'own processes' 1 "$(grep -cE '^control .* 8 bash .*/dev/zpipe-control' <<<"$got")"
 }
 
+# With the right to list the descriptors of a process, but not to look at them.
+test_ls_without_the_right_to_trace()
+{
+	local got
+
+	hold pair
+	got=$(setpriv --bounding-set -sys_ptrace --inh-caps -sys_ptrace "$zpipe" ls 2>/tmp/message)
+	same lines 0 "$(grep -cw hold <<<"$got")"
+	same hidden 1 "$(grep -cE '^zpipe: [1-9][0-9]* processes of others are not shown' /tmp/message)"
+	release
+}
+
+test_ls_main_thread_has_ended()
+{
+	hold pair ended
+	for _ in {1..100}; do
+		grep -q '^State:.Z' "/proc/$holder/status" && break
+		sleep 0.1
+	done
+	same state Z "$(sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$holder/status")"
+	same lines $'read 3 hold\nread 4 hold\nwrite 5 hold' "$(rows "$holder" 3 7 8)"
+	same references "$(cat /sys/module/zpipe/refcnt) 3 0" "$(explained)"
+	release
+}
+
+# A name may imitate columns, and disturb a terminal.
+test_ls_names()
+{
+	local name=$'/tmp/\xe2\x80\xae\\\n'
+
+	rm -f "$name"
+	"$zpipe" mknod "$name"
+	exec 8<>"$name"
+	same path '/tmp/\u{202e}\\\n' "$("$zpipe" ls 2>/dev/null | awk -v pid=$$ '$6 == pid { print $9 }')"
+	exec 8<&-
+	rm "$name"
+	cp "$tools/hold" '/tmp/a b'
+	holds='/tmp/a b' hold control
+	same command 'a\u{20}b' "$(rows "$holder" 8)"
+	release
+}
+
+# Root's list must not take long because a user has many open files. Unit tests count the steps.
+test_ls_many_files()
+{
+	hold many
+	same references '6000 6000 0' "$(explained)"
+	release
+}
+
 test_ls_fails()
 {
 	local got
@@ -246,17 +309,18 @@ test_ls_fails()
 	same 'without module' 1 "$(grep -c '^zpipe: the kernel module is not loaded; load ' <<<"$got")"
 }
 
-# compare UMASK ARGUMENT...: makes nodes with mknod(1) and zpipe. Both must be the same.
+# compare UMASK ARGUMENT...: makes nodes with mknod(1) and zpipe, at $node.1 and $node.2. Both must
+# be the same.
 compare()
 {
-	local mask=$1 major format='%F %a %u:%g %t:%T'
+	local mask=$1 node=${node:-/tmp/node} major format='%F %a %u:%g %t:%T'
 	shift
 
 	major=$(awk '$2 == "zpipe" { print $1 }' /proc/devices)
-	rm -f /tmp/node.1 /tmp/node.2
-	(umask "$mask" && mknod "$@" /tmp/node.1 c "$major" 0 && "$zpipe" mknod "$@" /tmp/node.2)
+	rm -f "$node".[12]
+	(umask "$mask" && mknod "$@" "$node.1" c "$major" 0 && "$zpipe" mknod "$@" "$node.2")
 	same "status with $mask $*" 0 $?
-	same "node with $mask $*" "$(stat -c "$format" /tmp/node.1)" "$(stat -c "$format" /tmp/node.2)"
+	same "node with $mask $*" "$(stat -c "$format" "$node.1")" "$(stat -c "$format" "$node.2")"
 }
 
 # compare_errors COMMAND... PATH: expects the error of mknod(1).
@@ -287,6 +351,20 @@ test_mknod()
 	for mode in x 888 7777 u=rw ''; do
 		same "mode $mode" "zpipe: invalid mode: $mode" "$("$zpipe" mknod -m "$mode" /tmp/node.3 2>&1)"
 	done
+}
+
+# A default ACL takes the place of the umask, and limits the mode of mknod(2).
+test_mknod_with_a_default_acl()
+{
+	mkdir -p /tmp/acl
+	mount -t tmpfs none /tmp/acl
+	hold acl
+	release
+	node=/tmp/acl/node compare 022
+	same 'mode of the ACL' 600 "$(stat -c %a /tmp/acl/node.2)"
+	node=/tmp/acl/node compare 022 -m 666
+	same 'wanted mode' 666 "$(stat -c %a /tmp/acl/node.2)"
+	umount /tmp/acl
 }
 
 test_mknod_makes_a_fifo_of_its_own()

@@ -9,17 +9,31 @@
  *	window	a read window that is mapped
  *	mapping	the same without its descriptor
  *	control	the control device
+ *	many	3000 open files of the control device
+ *	acl	nothing; it gives /tmp/acl a default ACL, with rights for its user only
+ *	ended	nothing more; its main thread ends, and another one waits
  */
 #include <err.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
+#include <linux/posix_acl_xattr.h>
 #include <linux/zpipe.h>
+
+/* Of the kernel's <uapi/linux/posix_acl.h>, which is not installed. */
+#define ACL_UNDEFINED	(~0U)
+#define USER_OBJ	0x01
+#define GROUP_OBJ	0x04
+#define OTHER		0x20
 
 static int control(void)
 {
@@ -97,8 +111,49 @@ static void window(int only_mapping)
 		close(args.fd);
 }
 
+static void many(void)
+{
+	struct rlimit limit;
+	int i;
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+	for (i = 0; i < 3000; i++)
+		control();
+}
+
+static void acl(void)
+{
+	struct posix_acl_xattr_entry *entry;
+	struct {
+		struct posix_acl_xattr_header header;
+		struct posix_acl_xattr_entry entries[3];
+	} acl = {
+		{ POSIX_ACL_XATTR_VERSION },
+		{ { USER_OBJ, 6 }, { GROUP_OBJ, 0 }, { OTHER, 0 } },
+	};
+
+	for (entry = acl.entries; entry < acl.entries + 3; entry++)
+		entry->e_id = ACL_UNDEFINED;
+	if (setxattr("/tmp/acl", "system.posix_acl_default", &acl, sizeof(acl), 0))
+		err(1, "setxattr");
+}
+
+static void *wait_for_end(void *unused)
+{
+	char buf[64];
+
+	puts("ready");
+	fflush(stdout);
+	while (read(0, buf, sizeof(buf)) > 0)
+		;
+	exit(0);
+}
+
 int main(int argc, char **argv)
 {
+	pthread_t thread;
 	char buf[5000] = "";
 	int i, fds[2];
 
@@ -118,13 +173,17 @@ int main(int argc, char **argv)
 			window(1);
 		} else if (!strcmp(argv[i], "control")) {
 			control();
+		} else if (!strcmp(argv[i], "many")) {
+			many();
+		} else if (!strcmp(argv[i], "acl")) {
+			acl();
+		} else if (!strcmp(argv[i], "ended")) {
+			if (pthread_create(&thread, NULL, wait_for_end, NULL))
+				errx(1, "pthread_create");
+			pthread_exit(NULL);
 		} else {
 			errx(1, "%s?", argv[i]);
 		}
 	}
-	puts("ready");
-	fflush(stdout);
-	while (read(0, buf, sizeof(buf)) > 0)
-		;
-	return 0;
+	wait_for_end(NULL);
 }

@@ -3,7 +3,8 @@
 #
 # Helpers of tests/preload.sh and tests/command.sh.
 
-tools=$(dirname "$0")/tools
+# An absolute path, because tests change the directory.
+tools=$(realpath "$(dirname "$0")")/tools
 # shellcheck disable=SC2034  # used by those who source this
 zpipe=$tools/zpipe
 
@@ -19,12 +20,14 @@ nested()
 	return "${PIPESTATUS[0]}"
 }
 
-# same TEXT WANTED GOT: fails the test with a message if WANTED and GOT differ.
+# same TEXT WANTED GOT: fails the test with a message if WANTED and GOT differ. A subshell has to
+# pass the status on.
 same()
 {
 	[[ $2 == "$3" ]] && return
 	printf '# %s: wanted %q, got %q\n' "$1" "$2" "$3"
 	wrong=1
+	return 1
 }
 
 # alone CMD...: runs CMD in a mount namespace where /dev has no zpipe.

@@ -22,6 +22,7 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #define FDS	64
@@ -246,11 +247,13 @@ TEST(stderr_is_dev_full)
 	same_state(_metadata, stderr_to_dev_full, without_library);
 }
 
+static void (*sigpipe)(int);
+
 static void broken_stderr(void)
 {
 	int fd[2];
 
-	signal(SIGPIPE, SIG_IGN);
+	signal(SIGPIPE, sigpipe);
 	syscall(SYS_pipe2, fd, 0);
 	close(fd[0]);
 	dup2(fd[1], 2);
@@ -260,14 +263,79 @@ static void broken_stderr(void)
 TEST(stderr_is_a_broken_pipe)
 {
 	char *direct_text, *zpipe_text;
+	int i;
 
-	/* The numbers of the pipes differ. */
-	ASSERT_EQ(0, run(broken_stderr, false, without_library));
-	ASSERT_EQ(0, run(broken_stderr, true, without_library));
-	direct_text = read_file(direct);
-	zpipe_text = read_file(with_zpipe);
-	EXPECT_EQ(strlen(direct_text), strlen(zpipe_text));
-	EXPECT_NE(NULL, strstr(zpipe_text, "signal 13: ignored\n"));
+	for (i = 0; i < 2; i++) {
+		sigpipe = i ? SIG_IGN : SIG_DFL;
+		/* The numbers of the pipes differ. */
+		ASSERT_EQ(0, run(broken_stderr, false, without_library));
+		ASSERT_EQ(0, run(broken_stderr, true, without_library));
+		direct_text = read_file(direct);
+		zpipe_text = read_file(with_zpipe);
+		EXPECT_EQ(strlen(direct_text), strlen(zpipe_text));
+		EXPECT_NE(NULL, strstr(zpipe_text, i ? "signal 13: ignored\n" :
+						       "signal 13: default\n"));
+	}
+}
+
+/* The limit leaves room for the file that show() writes. */
+static void stderr_at_its_limit(void)
+{
+	struct rlimit limit = { TEXT, TEXT };
+	int fd = open("/tmp/state.limit", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	lseek(fd, TEXT, SEEK_SET);
+	dup2(fd, 2);
+	signal(SIGXFSZ, SIG_DFL);
+	setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+TEST(stderr_is_a_file_at_its_limit)
+{
+	same_state(_metadata, stderr_at_its_limit, without_library);
+	EXPECT_NE(NULL, strstr(read_file(with_zpipe), "signal 25: default\n"));
+}
+
+/* With TOSTOP, the terminal stops a background process that writes. */
+TEST(stderr_is_a_terminal_of_another_group)
+{
+	char *tool = getenv("ZPIPE_TOOL"), *self = realpath("/proc/self/exe", NULL);
+	int main_fd = posix_openpt(O_RDWR | O_NOCTTY), status = -1, tty;
+	struct termios modes;
+	pid_t leader, pid;
+
+	ASSERT_LE(0, main_fd);
+	ASSERT_EQ(0, grantpt(main_fd));
+	ASSERT_EQ(0, unlockpt(main_fd));
+	unlink(with_zpipe);
+	leader = fork();
+	if (!leader) {
+		setsid();
+		tty = open(ptsname(main_fd), O_RDWR);
+		if (tty < 0 || tcgetattr(tty, &modes))
+			_exit(90);
+		modes.c_lflag |= TOSTOP;
+		if (tcsetattr(tty, TCSANOW, &modes))
+			_exit(91);
+		pid = fork();
+		if (!pid) {
+			setpgid(0, 0);
+			dup2(tty, 2);
+			execle(tool, tool, "run", "--", self, "show", with_zpipe, NULL,
+			       without_library);
+			_exit(99);
+		}
+		if (waitpid(pid, &status, WUNTRACED) != pid)
+			_exit(92);
+		if (WIFSTOPPED(status))
+			kill(pid, SIGKILL);
+		_exit(status ? 93 : 0);
+	}
+	ASSERT_EQ(leader, waitpid(leader, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_NE(NULL, strstr(read_file(with_zpipe), "signal 22: default\n"));
+	close(main_fd);
+	free(self);
 }
 
 static void limits(void)

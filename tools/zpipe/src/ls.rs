@@ -6,7 +6,9 @@
 //! of the module's own list that no process has a descriptor of.
 
 use crate::{
+    files::{self, Descriptor},
     module,
+    mounts::Mounts,
     os::{self, Error, say},
 };
 use clap::Command;
@@ -14,7 +16,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     ffi::{CString, c_int},
     fmt::Write,
-    fs,
+    fs, io,
     mem::MaybeUninit,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -75,6 +77,8 @@ struct Row {
     slots: String,
     bytes: String,
     pid: Option<c_int>,
+    /// A thread of the process that has the descriptor.
+    thread: c_int,
     /// None for a mapping.
     fd: Option<c_int>,
     command: String,
@@ -90,15 +94,40 @@ fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
+/// True if a character does not show itself, but changes how others look: those of the categories
+/// Cc, Cf, Zl and Zp of Unicode 16.
+fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            u32::from(c),
+            0xad | 0x600..=0x605 | 0x61c | 0x6dd | 0x70f | 0x890..=0x891 | 0x8e2 | 0x180e
+            | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0xfeff | 0xfff9..=0xfffb
+            | 0x110bd | 0x110cd | 0x13430..=0x1343f | 0x1bca0..=0x1bca3 | 0x1d173..=0x1d17a
+            | 0xe0001 | 0xe0020..=0xe007f
+        )
+}
+
+/// Returns text with escapes in place of some characters, and of backslashes.
+fn escape(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
+    let mut escaped = String::new();
+    for c in text.chars() {
+        match c {
+            ' ' if is_escaped(c) => escaped.extend(c.escape_unicode()),
+            _ if c == '\\' || is_escaped(c) => escaped.extend(c.escape_default()),
+            _ => escaped.push(c),
+        }
+    }
+    escaped
+}
+
 /// Text that cannot disturb a terminal.
 fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let escaped = c.is_control().then(|| c.escape_default());
-            let plain = escaped.is_none().then_some(c);
-            escaped.into_iter().flatten().chain(plain)
-        })
-        .collect()
+    escape(text, is_invisible)
+}
+
+/// The same without spaces.
+fn one_word(text: &str) -> String {
+    escape(text, |c| is_invisible(c) || c.is_whitespace())
 }
 
 /// The directions of open flags.
@@ -142,49 +171,32 @@ fn numbers(path: &Path) -> Option<Numbers> {
     Some((on, stat.stx_ino, device))
 }
 
-/// Returns what the descriptor behind this entry of /proc/PID/fd is, if it is one of zpipe.
-fn identify(entry: &Path, link: &Path, major: u32) -> Option<Id> {
+/// Returns what the descriptor behind this entry of /proc/PID/fd is, if it may be one of zpipe.
+fn kind(entry: &Path, link: &Path, major: u32) -> Option<Kind> {
     let text = link.to_str().unwrap_or_default();
-    let kind = if text.starts_with("zpipe:[") {
-        Kind::Pair
+    if text.starts_with("zpipe:[") {
+        return Some(Kind::Pair);
     } else if text == WINDOW {
-        Kind::Window
+        return Some(Kind::Window);
     } else if !link.starts_with("/") {
         return None;
     } else if link.ends_with("zpipe/pipes") {
-        Kind::List
-    } else {
-        Kind::Node
-    };
-    let (on, inode, device) = numbers(entry)?;
-    let kind = match (kind, device) {
-        (Kind::Node, Some((number, 0))) if number == major => Kind::Node,
-        (Kind::Node, Some((number, 1))) if number == major => Kind::Control,
-        (Kind::Node, _) => return None,
-        (Kind::List, _) if !is_debugfs(entry) => return None,
-        (kind, _) => kind,
-    };
-    Some((kind, on, inode))
-}
-
-fn is_debugfs(entry: &Path) -> bool {
-    /// DEBUGFS_MAGIC of <linux/magic.h>.
-    const MAGIC: libc::__fsword_t = 0x6462_6720;
-
-    let Ok(path) = CString::new(entry.as_os_str().as_bytes()) else {
-        return false;
-    };
-    let mut fs = MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: The path is a C string, and the call writes to `fs` if it succeeds.
-    unsafe { libc::statfs(path.as_ptr(), fs.as_mut_ptr()) == 0 && fs.assume_init().f_type == MAGIC }
+        return Some(Kind::List);
+    }
+    match numbers(entry)?.2? {
+        (number, 0) if number == major => Some(Kind::Node),
+        (number, 1) if number == major => Some(Kind::Control),
+        _ => None,
+    }
 }
 
 /// What was seen of all processes.
 #[derive(Default)]
 struct Seen {
     rows: Vec<Row>,
-    /// Processes whose descriptors this user may not see.
+    /// Processes whose descriptors this user may not see, or not all of them.
     hidden: usize,
+    mounts: Mounts,
 }
 
 impl Seen {
@@ -206,42 +218,82 @@ impl Seen {
 
     /// Looks at one process. It may end meanwhile, and then has no descriptors.
     fn process(&mut self, dir: &Path, pid: c_int, major: u32) {
-        let entries = match fs::read_dir(dir.join("fd")) {
-            Ok(entries) => entries,
-            Err(error) => {
-                let denied = Error::from(error) == Error(libc::EACCES);
-                self.hidden += usize::from(denied && can_have_files(dir));
-                return;
-            }
-        };
+        let (task, thread) = live_task(dir, pid);
         let first = self.rows.len();
-        for entry in entries.flatten() {
-            let (path, name) = (entry.path(), entry.file_name());
-            let Some(fd) = name.to_str().and_then(|name| name.parse().ok()) else {
-                continue;
-            };
-            let Ok(link) = fs::read_link(&path) else {
-                continue;
-            };
-            if let Some(id) = identify(&path, &link, major) {
-                let info = fs::read_to_string(dir.join("fdinfo").join(&name)).unwrap_or_default();
-                self.rows.push(row(id, pid, fd, &link, &info));
-            }
+        let mut denied = false;
+        let mut note = |error: io::Error| denied |= error.raw_os_error() == Some(libc::EACCES);
+        if let Err(error) = self.descriptors(&task, (pid, thread), major, &mut note) {
+            note(error);
         }
-        self.mappings(dir, pid);
+        match fs::read(task.join("maps")) {
+            Ok(maps) => self.mappings(&String::from_utf8_lossy(&maps), (pid, thread)),
+            Err(error) => note(error),
+        }
+        self.hidden += usize::from(denied && can_have_files(&stat(&task)));
         if self.rows.len() > first {
             let command = fs::read(dir.join("comm")).unwrap_or_default();
-            let command = printable(String::from_utf8_lossy(&command).trim_end());
+            let command = one_word(String::from_utf8_lossy(&command).trim_end());
             for row in &mut self.rows[first..] {
                 row.command.clone_from(&command);
             }
         }
     }
 
-    /// Looks at the mappings of a process: one line for each window.
-    fn mappings(&mut self, dir: &Path, pid: c_int) {
-        let maps = fs::read(dir.join("maps")).unwrap_or_default();
-        let windows = windows_in(&String::from_utf8_lossy(&maps));
+    /// Looks at the descriptors of a process and thread with this directory. Calls `note` with
+    /// the errors of single ones.
+    fn descriptors(
+        &mut self,
+        task: &Path,
+        numbers: (c_int, c_int),
+        major: u32,
+        note: &mut impl FnMut(io::Error),
+    ) -> io::Result<()> {
+        for entry in fs::read_dir(task.join("fd"))? {
+            let entry = entry?;
+            let (path, name) = (entry.path(), entry.file_name());
+            let Some(fd) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let link = match fs::read_link(&path) {
+                Ok(link) => link,
+                Err(error) => {
+                    note(error);
+                    continue;
+                }
+            };
+            let Some(kind) = kind(&path, &link, major) else {
+                continue;
+            };
+            let info = fs::read_to_string(task.join("fdinfo").join(&name)).unwrap_or_default();
+            if let Some((on, inode)) = self.numbers(kind, &path, task, &info) {
+                self.rows
+                    .push(row((kind, on, inode), numbers, fd, &link, &info));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the device and inode behind the entry of a descriptor, as the module's list has
+    /// them. None if it is of no file of the module.
+    fn numbers(&mut self, kind: Kind, entry: &Path, task: &Path, info: &str) -> Option<(u64, u64)> {
+        let number = |name| value(info, name)?.parse().ok();
+        let file = number("mnt_id").zip(number("ino"));
+        let mount = match kind {
+            Kind::Pair | Kind::Window => None,
+            _ => file.and_then(|file: (u64, u64)| self.mounts.find(file.0, task)),
+        };
+        match (kind, mount, file) {
+            (Kind::List, Some(mount), _) if mount.kind != "debugfs" => None,
+            (_, Some(mount), Some((_, inode))) => Some((mount.device, inode)),
+            (Kind::List, ..) => None,
+            // Private pipes have no mount that processes see. That of a node may be gone.
+            _ => numbers(entry).map(|(on, inode, _)| (on, inode)),
+        }
+    }
+
+    /// Adds a line for each window among the mappings of a process.
+    fn mappings(&mut self, maps: &str, (pid, thread): (c_int, c_int)) {
+        let windows = windows_in(maps);
         self.rows
             .extend(windows.into_iter().map(|(inode, end)| Row {
                 id: (Kind::Window, 0, inode),
@@ -249,6 +301,7 @@ impl Seen {
                 slots: "-".into(),
                 bytes: "-".into(),
                 pid: Some(pid),
+                thread,
                 fd: None,
                 command: String::new(),
                 path: String::new(),
@@ -269,6 +322,7 @@ impl Seen {
                     slots: state(entry, "zpipe-slots"),
                     bytes: state(entry, "zpipe-buffered"),
                     pid: None,
+                    thread: -1,
                     fd: None,
                     command: "-".into(),
                     path: String::new(),
@@ -292,20 +346,18 @@ impl Seen {
     /// Counts the references to the module that these lines explain: those of open files, and one
     /// of the file system of pairs. A file may have several descriptors and mappings.
     fn explained(&self) -> usize {
-        let mut files: BTreeMap<Id, Vec<(c_int, c_int)>> = BTreeMap::new();
+        let mut files: BTreeMap<Id, Vec<Descriptor>> = BTreeMap::new();
         for row in &self.rows {
             let holds = row.end != "path" && row.pid.is_some();
             let found = holds.then(|| files.entry(row.id).or_default());
-            if let (Some(found), Some(pid), Some(fd)) = (found, row.pid, row.fd) {
-                if !found.iter().any(|other| is_same_file(*other, (pid, fd))) {
-                    found.push((pid, fd));
-                }
+            if let (Some(found), Some(fd)) = (found, row.fd) {
+                found.push((row.thread, fd));
             }
         }
-        // A window that is only mapped is a file, too.
+        // There is at least one: a window that is only mapped is a file, too.
         let files = files
             .iter()
-            .map(|(id, found)| found.len().max(1) * references_of(id.0));
+            .map(|(id, found)| files::count(found).max(1) * references_of(id.0));
         let mount = self.rows.iter().any(|row| row.id.0 == Kind::Pair);
         files.sum::<usize>() + usize::from(mount)
     }
@@ -320,32 +372,51 @@ fn references_of(kind: Kind) -> usize {
     }
 }
 
-/// Returns true if two descriptors of processes refer to the same open file, or if that cannot be
-/// found out.
-fn is_same_file(one: (c_int, c_int), other: (c_int, c_int)) -> bool {
-    /// KCMP_FILE of <linux/kcmp.h>.
-    const FILE: c_int = 0;
+/// Returns /proc/PID/stat or that of a thread. The name in it may be of any bytes.
+fn stat(dir: &Path) -> String {
+    let stat = fs::read(dir.join("stat")).unwrap_or_default();
+    String::from_utf8_lossy(&stat).into_owned()
+}
 
-    // SAFETY: It only compares.
-    unsafe { libc::syscall(libc::SYS_kcmp, one.0, other.0, FILE, one.1, other.1) <= 0 }
+/// Returns the words of a stat file from the state on. The name before may contain anything.
+fn words_of(stat: &str) -> Vec<&str> {
+    let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    rest.split(' ').collect()
+}
+
+/// Returns true for processes and threads that have ended.
+fn has_ended(stat: &str) -> bool {
+    matches!(words_of(stat)[0], "" | "Z" | "X")
 }
 
 /// Returns false for threads of the kernel, and for processes that have ended.
-fn can_have_files(dir: &Path) -> bool {
+fn can_have_files(stat: &str) -> bool {
     /// PF_KTHREAD of the kernel.
     const KTHREAD: u64 = 0x0020_0000;
 
-    let stat = fs::read_to_string(dir.join("stat")).unwrap_or_default();
-    // The command before may contain anything.
-    let Some((_, rest)) = stat.rsplit_once(") ") else {
-        return false;
-    };
-    let words: Vec<_> = rest.split(' ').collect();
-    let flags = words
+    let flags = words_of(stat)
         .get(6)
         .and_then(|flags| flags.parse().ok())
         .unwrap_or(0_u64);
-    !matches!(words[0], "Z" | "X") && flags & KTHREAD == 0
+    !has_ended(stat) && flags & KTHREAD == 0
+}
+
+/// Returns the directory in /proc, and the number, of a thread that has the files of a process.
+/// That is the main thread, unless it has ended before the others.
+fn live_task(dir: &Path, pid: c_int) -> (PathBuf, c_int) {
+    let others = || {
+        fs::read_dir(dir.join("task")).ok()?.find_map(|entry| {
+            let entry = entry.ok()?;
+            let thread = entry.file_name().to_str()?.parse().ok()?;
+            (!has_ended(&stat(&entry.path()))).then(|| (entry.path(), thread))
+        })
+    };
+    let other = if has_ended(&stat(dir)) {
+        others()
+    } else {
+        None
+    };
+    other.unwrap_or_else(|| (dir.into(), pid))
 }
 
 /// A number or fraction of a pipe's state.
@@ -353,7 +424,7 @@ fn state(text: &str, name: &str) -> String {
     value(text, name).unwrap_or("-").into()
 }
 
-fn row(id: Id, pid: c_int, fd: c_int, link: &Path, info: &str) -> Row {
+fn row(id: Id, (pid, thread): (c_int, c_int), fd: c_int, link: &Path, info: &str) -> Row {
     let flags = value(info, "flags").and_then(|flags| c_int::from_str_radix(flags, 8).ok());
     let path = match id.0 {
         Kind::Node | Kind::Control | Kind::List => printable(&link.to_string_lossy()),
@@ -365,6 +436,7 @@ fn row(id: Id, pid: c_int, fd: c_int, link: &Path, info: &str) -> Row {
         slots: state(info, "zpipe-slots"),
         bytes: state(info, "zpipe-buffered"),
         pid: Some(pid),
+        thread,
         fd: Some(fd),
         command: String::new(),
         path,
@@ -452,16 +524,11 @@ fn summary(seen: &Seen, references: usize) -> String {
     );
     if references > explained {
         let others = references - explained;
-        let hidden = if seen.hidden > 0 {
-            " processes that are not shown,"
-        } else {
-            ""
-        };
         let _ = writeln!(
             text,
-            "Others: {others}. They may be of{hidden} ends that only a window holds, descriptors on\n\
-             their way through sockets or in io_uring, pages that went on to pipes of the kernel or\n\
-             to sockets, and opens that wait."
+            "Others: {others}. They may be of processes that are not shown, ends that only a window\n\
+             holds, descriptors on their way through sockets or in io_uring, pages that went on to\n\
+             pipes of the kernel or to sockets, and opens that wait."
         );
     }
     text
@@ -469,12 +536,13 @@ fn summary(seen: &Seen, references: usize) -> String {
 
 /// Prints the list. Returns the exit status.
 pub fn run() -> u8 {
-    let (Ok(references), Ok(major)) = (module::references(), module::major()) else {
-        say(format_args!(
-            "the kernel module is not loaded; {}",
-            module::LOAD_IT
-        ));
-        return FAILED;
+    let numbers = module::references().and_then(|references| Ok((references, module::major()?)));
+    let (references, major) = match numbers {
+        Ok(numbers) => numbers,
+        Err(unknown) => {
+            say(unknown);
+            return FAILED;
+        }
     };
     let mut seen = match Seen::processes(major) {
         Ok(seen) => seen,
@@ -506,14 +574,20 @@ mod tests {
                         zpipe-slots:\t3/16\nzpipe-buffered:\t12288\n";
 
     fn sample(kind: Kind, inode: u64, fd: Option<c_int>) -> Row {
-        let mut row = row((kind, 1, inode), 10, 3, Path::new(""), INFO);
+        let mut row = row((kind, 1, inode), (10, 10), 3, Path::new(""), INFO);
         row.fd = fd;
         row
     }
 
     #[test]
     fn state_of_a_pipe() {
-        let row = row((Kind::Pair, 1, 77), 10, 3, Path::new("zpipe:[77]"), INFO);
+        let row = row(
+            (Kind::Pair, 1, 77),
+            (10, 10),
+            3,
+            Path::new("zpipe:[77]"),
+            INFO,
+        );
         assert_eq!(
             (row.end, &*row.slots, &*row.bytes),
             ("write", "3/16", "12288")
@@ -572,6 +646,17 @@ mod tests {
     #[test]
     fn names_cannot_disturb_a_terminal() {
         assert_eq!(printable("a b\u{1b}[1m\nß"), "a b\\u{1b}[1m\\nß");
+        assert_eq!(
+            printable("\u{202e}x\u{2066}\u{feff}"),
+            "\\u{202e}x\\u{2066}\\u{feff}"
+        );
+        assert_eq!(
+            printable("\u{2028}\u{200b}\u{ad}"),
+            "\\u{2028}\\u{200b}\\u{ad}"
+        );
+        // An escape cannot be imitated.
+        assert_eq!(printable("\\u{1b}"), "\\\\u{1b}");
+        assert_eq!(one_word("a b\u{3000}c"), "a\\u{20}b\\u{3000}c");
         assert!(!table(&[sample(Kind::Window, 6, None)]).contains(" \n"));
     }
 
@@ -579,5 +664,100 @@ mod tests {
     fn a_mapping_has_no_descriptor() {
         let text = table(&[sample(Kind::Window, 6, None)]);
         assert!(text.lines().nth(1).unwrap().contains(" mem"));
+    }
+
+    #[test]
+    fn processes_that_can_have_files() {
+        let stat = |name: &str, state: &str, flags: u64| {
+            format!("7 ({name}) {state} 1 7 7 0 -1 {flags} 0 0\n")
+        };
+        assert!(can_have_files(&stat("a b) Z 1", "S", 0x0040_0000)));
+        assert!(!can_have_files(&stat("S 1", "Z", 0)));
+        assert!(!can_have_files(&stat("kthreadd", "S", 0x0020_8040)));
+        assert!(!can_have_files(""));
+    }
+
+    /// A directory as in /proc, which is removed at the end.
+    struct Process(PathBuf);
+
+    impl Process {
+        fn new(name: &str, stat: &[u8]) -> Self {
+            let dir = format!("zpipe-{name}-{}", std::process::id());
+            let process = Self(std::env::temp_dir().join(dir));
+            process.task("", stat);
+            process
+        }
+
+        fn task(&self, task: &str, stat: &[u8]) {
+            let dir = self.0.join(task);
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("stat"), stat).unwrap();
+        }
+    }
+
+    impl Drop for Process {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_main_thread_that_ended_has_no_files() {
+        // The name is not UTF-8.
+        let process = Process::new("ended", b"7 (\xff) Z 1 7\n");
+        assert_eq!(live_task(&process.0, 7), (process.0.clone(), 7));
+        process.task("task/7", b"7 (\xff) Z 1 7\n");
+        assert_eq!(live_task(&process.0, 7), (process.0.clone(), 7));
+        process.task("task/9", b"9 (\xff) S 1 7\n");
+        assert_eq!(live_task(&process.0, 7), (process.0.join("task/9"), 9));
+        process.task("", b"7 (\xff) S 1 7\n");
+        assert_eq!(live_task(&process.0, 7), (process.0.clone(), 7));
+    }
+
+    #[test]
+    fn links_that_cannot_be_read_hide_a_process() {
+        let process = Process::new("hidden", b"7 (x) S 1 7 7 0 -1 0\n");
+        let (mut seen, mut errors) = (Seen::default(), 0);
+        fs::create_dir(process.0.join("fd")).unwrap();
+        for fd in ["3", "4", "x"] {
+            // No links: the error is EINVAL.
+            fs::write(process.0.join("fd").join(fd), "").unwrap();
+        }
+        let mut note = |error: io::Error| {
+            assert_eq!(Error::from(error), Error(libc::EINVAL));
+            errors += 1;
+        };
+        seen.descriptors(&process.0, (7, 7), 1, &mut note).unwrap();
+        assert_eq!((errors, seen.rows.len()), (2, 0));
+        // Only a missing right counts.
+        seen.process(&process.0, 7, 1);
+        assert_eq!(seen.hidden, 0);
+    }
+
+    #[test]
+    fn a_list_is_in_debugfs() {
+        let mut seen = Seen::default();
+        let info = "pos:\t0\nmnt_id:\t4294967295\nino:\t5\n";
+        let entry = Path::new("/proc/self/exe");
+        assert_eq!(seen.numbers(Kind::List, entry, Path::new("/x"), info), None);
+        assert_eq!(seen.numbers(Kind::List, entry, Path::new("/x"), ""), None);
+        // The mount of a node is gone.
+        let (on, inode, _) = numbers(entry).unwrap();
+        assert_eq!(
+            seen.numbers(Kind::Node, entry, Path::new("/x"), info),
+            Some((on, inode))
+        );
+
+        let file = fs::File::open("/proc/self/stat").unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
+        let own = Path::new("/proc/self");
+        let entry = own.join(format!("fd/{fd}"));
+        assert_eq!(seen.numbers(Kind::List, &entry, own, &info), None);
+        let (on, inode, _) = numbers(&entry).unwrap();
+        assert_eq!(
+            seen.numbers(Kind::Node, &entry, own, &info),
+            Some((on, inode))
+        );
     }
 }

@@ -8,9 +8,11 @@
 
 #![cfg_attr(not(test), no_main)]
 
+mod files;
 mod ls;
 mod mknod;
 mod module;
+mod mounts;
 mod os;
 mod program;
 mod run;
@@ -38,7 +40,7 @@ fn zpipe(words: Vec<OsString>) -> u8 {
     let matches = match command().try_get_matches_from(words) {
         Ok(matches) => matches,
         Err(error) if error.use_stderr() => {
-            os::write_all(libc::STDERR_FILENO, error.to_string().as_bytes()).ok();
+            os::say_all(&error.to_string());
             return FAILED;
         }
         // The help, or the version.

@@ -8,7 +8,7 @@ use crate::{
 };
 use clap::{Arg, ArgMatches, Command, value_parser};
 use std::{
-    ffi::{CString, OsString},
+    ffi::{CStr, CString, OsString},
     os::unix::ffi::OsStrExt,
     path::Path,
 };
@@ -59,9 +59,23 @@ fn make(path: &OsString, mode: Option<libc::mode_t>, major: u32) -> Result<(), E
         // SAFETY: It has no safety requirements. This process makes no other file.
         unsafe { libc::umask(0) };
     }
-    let mode = libc::S_IFCHR | mode.unwrap_or(MODE);
+    let created = libc::S_IFCHR | mode.unwrap_or(MODE);
     // SAFETY: The path is a C string.
-    match unsafe { libc::mknod(path.as_ptr(), mode, libc::makedev(major, MINOR)) } {
+    if unsafe { libc::mknod(path.as_ptr(), created, libc::makedev(major, MINOR)) } != 0 {
+        return Err(Error::last());
+    }
+    match mode {
+        None => Ok(()),
+        Some(mode) => set_mode(&path, mode),
+    }
+}
+
+/// Sets the permissions of the new node, as mknod(1) does: a default ACL of the directory may have
+/// taken some away. Does not follow a link that took its place meanwhile.
+fn set_mode(path: &CStr, mode: libc::mode_t) -> Result<(), Error> {
+    let (at, flags) = (libc::AT_FDCWD, libc::AT_SYMLINK_NOFOLLOW);
+    // SAFETY: The path is a C string.
+    match unsafe { libc::fchmodat(at, path.as_ptr(), mode, flags) } {
         0 => Ok(()),
         _ => Err(Error::last()),
     }
@@ -82,12 +96,12 @@ pub fn run(matches: &ArgMatches) -> u8 {
             }
         },
     };
-    let Ok(major) = module::major() else {
-        say(format_args!(
-            "the system has no zpipe device: {}",
-            module::LOAD_IT
-        ));
-        return FAILED;
+    let major = match module::major() {
+        Ok(major) => major,
+        Err(unknown) => {
+            say(unknown);
+            return FAILED;
+        }
     };
     match make(path, mode, major) {
         Ok(()) => 0,

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Looks at a program before it is run: does the library have an effect on it?
+//! Looks at a program before it is run: does the library have an effect on it? And is the library
+//! one?
 
+use crate::os::Error;
 use std::{
     env,
     ffi::{CString, OsStr},
     fmt,
     fs::{File, Metadata, OpenOptions},
+    io,
     mem::MaybeUninit,
     os::{
         fd::AsRawFd,
@@ -24,6 +27,11 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 const INTERPRETERS: usize = 5;
 /// The length of the first line of a script that the kernel looks at.
 const SCRIPT_LINE: usize = 256;
+
+/// The size of a program header of a 64-bit ELF file.
+const PROGRAM_HEADER: usize = 56;
+/// The limit of the kernel for all program headers, see load_elf_phdrs() in fs/binfmt_elf.c.
+const PROGRAM_HEADERS: usize = 65536;
 
 /// Why the library has no effect on a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,13 +113,7 @@ enum Kind {
 }
 
 fn look(program: &Path) -> Option<Kind> {
-    // O_NONBLOCK protects against a FIFO at that path.
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(program)
-        .ok()?;
+    let file = open(program).ok()?;
     let metadata = file.metadata().ok()?;
     if !metadata.is_file() {
         return None;
@@ -136,6 +138,63 @@ fn look(program: &Path) -> Option<Kind> {
         _ => return Some(Kind::Reached),
     };
     Some(Kind::Unreached(reason))
+}
+
+/// Why a file cannot be the library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoLibrary {
+    Unreadable(Error),
+    /// It is something else than a shared object for x86-64.
+    Format,
+}
+
+impl From<io::Error> for NoLibrary {
+    fn from(error: io::Error) -> Self {
+        Self::Unreadable(error.into())
+    }
+}
+
+impl fmt::Display for NoLibrary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => write!(f, "{error}"),
+            Self::Format => f.write_str("not a shared library for x86-64"),
+        }
+    }
+}
+
+/// Checks that the dynamic linker could load a library.
+pub fn check_library(path: &Path) -> Result<(), NoLibrary> {
+    let file = open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(NoLibrary::Unreadable(Error(libc::EISDIR)));
+    }
+    if !metadata.is_file() {
+        return Err(NoLibrary::Format);
+    }
+    let mut head = [0; SCRIPT_LINE];
+    let length = read_at(&file, &mut head, 0).ok_or(NoLibrary::Format)?;
+    if is_shared_object(&head[..length]) {
+        Ok(())
+    } else {
+        Err(NoLibrary::Format)
+    }
+}
+
+/// True for the first bytes of a shared object for x86-64. A program may be one, too.
+fn is_shared_object(head: &[u8]) -> bool {
+    const ET_DYN: [u8; 2] = [3, 0];
+
+    head.starts_with(b"\x7fELF") && Header::parse(head).is_some() && head[16..18] == ET_DYN
+}
+
+/// Opens a file to look at it. O_NONBLOCK protects against a FIFO at that path.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
 }
 
 /// Reads until the buffer is full or the file ends. Returns how much there is.
@@ -193,12 +252,17 @@ impl Header {
 
     /// True if the file names a dynamic linker. None if it cannot be read.
     fn has_interpreter(&self, file: &File) -> Option<bool> {
-        let mut headers = vec![0; self.size * self.number];
+        // The kernel takes no others.
+        let length = self.size * self.number;
+        if self.size != PROGRAM_HEADER || length == 0 || length > PROGRAM_HEADERS {
+            return None;
+        }
+        let mut headers = vec![0; length];
         if read_at(file, &mut headers, self.offset)? < headers.len() {
             return None;
         }
         let interpreter = libc::PT_INTERP.to_le_bytes();
-        let mut headers = headers.chunks_exact(self.size.max(1));
+        let mut headers = headers.chunks_exact(self.size);
         Some(headers.any(|header| header.starts_with(&interpreter)))
     }
 }
@@ -264,12 +328,48 @@ mod tests {
             number: 13,
         };
         assert_eq!(Header::parse(&head), Some(header));
+        assert!(!is_shared_object(&head));
+        head[16] = 3;
+        assert!(is_shared_object(&head));
+        head[0] = 0;
+        assert!(!is_shared_object(&head));
+        head[0] = 0x7f;
         head[18] = 183;
+        assert!(!is_shared_object(&head));
         assert_eq!(Header::parse(&head), None);
         head[18] = 62;
         head[4] = 1;
         assert_eq!(Header::parse(&head), None);
         assert_eq!(Header::parse(&head[..20]), None);
+    }
+
+    #[test]
+    fn program_headers() {
+        let file = File::open(env::current_exe().unwrap()).unwrap();
+        let mut head = [0; SCRIPT_LINE];
+        read_at(&file, &mut head, 0).unwrap();
+        let with = |size, number| {
+            let header = Header::parse(&head).unwrap();
+            let changed = Header {
+                size,
+                number,
+                ..header
+            };
+            changed.has_interpreter(&file)
+        };
+        let number = Header::parse(&head).unwrap().number;
+        assert_eq!(with(56, number), Some(true));
+        assert!(with(56, 1170).is_some());
+        for (size, number) in [
+            (55, number),
+            (112, number),
+            (0, number),
+            (56, 0),
+            (56, 1171),
+        ] {
+            assert_eq!(with(size, number), None, "{size} {number}");
+        }
+        assert_eq!(with(65535, 65535), None);
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub fn command() -> Command {
 enum Missing {
     /// The library is at none of these paths.
     Library(Vec<PathBuf>),
+    /// This is no library that a program for x86-64 could load.
+    NoLibrary(PathBuf, program::NoLibrary),
     /// `LD_PRELOAD` cannot hold this path.
     Path(PathBuf),
     /// No pair can be made.
@@ -79,6 +81,7 @@ impl fmt::Display for Missing {
                 }
                 Ok(())
             }
+            Self::NoLibrary(path, reason) => write!(f, "{}: {reason}", path.display()),
             Self::Path(path) => {
                 write!(
                     f,
@@ -132,7 +135,10 @@ fn find(chosen: Option<&OsStr>) -> Result<PathBuf, Missing> {
     {
         return Err(Missing::Path(path));
     }
-    Ok(path)
+    match program::check_library(&path) {
+        Ok(()) => Ok(path),
+        Err(reason) => Err(Missing::NoLibrary(path, reason)),
+    }
 }
 
 /// Returns true if the library of LD_PRELOAD insists on being the first: AddressSanitizer's.
@@ -320,6 +326,18 @@ mod tests {
                 .to_string()
                 .ends_with("looked for /nonexistent/z.so")
         );
+    }
+
+    #[test]
+    fn other_files_are_no_library() {
+        for (path, reason) in [
+            ("/", "Is a directory"),
+            ("/dev/null", "not a shared library for x86-64"),
+            ("/proc/self/status", "not a shared library for x86-64"),
+        ] {
+            let missing = find(Some(path.as_ref())).unwrap_err().to_string();
+            assert!(missing.ends_with(reason), "{missing}");
+        }
     }
 
     #[test]
