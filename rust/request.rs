@@ -46,6 +46,14 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// A call that does not wait if `nowait`.
+    pub(crate) fn of_call(file: &'a File, nowait: bool) -> Self {
+        Self {
+            nowait,
+            ..Self::of(file)
+        }
+    }
+
     /// True if the call may post its write: it may sleep, and it writes a stream.
     pub(crate) fn may_block_stream(&self) -> bool {
         !self.nonblock() && self.kind() == Kind::Stream

@@ -95,13 +95,6 @@ impl WindowEnd {
             node,
         }
     }
-
-    fn request<'a>(&'a self, file: &'a OpenFile<'_>, nonblock: bool) -> Request<'a> {
-        Request {
-            nowait: nonblock,
-            ..Request::of(file.as_file())
-        }
-    }
 }
 
 /// Charges `frames` frames to the current user, as pages in pipes. `EPERM` if the user has too
@@ -462,7 +455,7 @@ impl WriteWindow {
         end.verify(true, range.1)?;
 
         let mut report = Report::default();
-        let request = self.end.request(&end, args.flags & uapi::NONBLOCK != 0);
+        let request = Request::of_call(end.as_file(), args.flags & uapi::NONBLOCK != 0);
         let result = self.commit_range(file, request, range, lend, &mut report);
         if report.done() == 0 {
             result?;

@@ -52,7 +52,7 @@ impl End {
                 if !at {
                     offset = other.position();
                 }
-                let request = self.splice_request(file, &args);
+                let request = Request::of_call(file.as_file(), args.flags & uapi::NONBLOCK != 0);
                 file.verify(writes, max)?;
                 let progress = if writes {
                     splice::from_file(&self.pipe, request, &other, &mut offset, max)
@@ -109,7 +109,7 @@ impl End {
         }
         other.verify(!writes, 0, max)?;
         file.verify(writes, max)?;
-        let request = self.splice_request(file, args);
+        let request = Request::of_call(file.as_file(), args.flags & uapi::NONBLOCK != 0);
         let other = Request::of(other.as_file());
         // O_NONBLOCK of either end counts, as in `do_splice()` and `do_tee()`.
         let nowait = request.nonblock() || other.nonblock();
@@ -120,12 +120,5 @@ impl End {
             uapi::TEE => splice::tee(&self.pipe, request, &end.pipe, other, max),
             _ => splice::to_pipe(&end.pipe, other, &self.pipe, request, max).swap(),
         })
-    }
-
-    fn splice_request<'a>(&self, file: &'a OpenFile<'_>, args: &uapi::Splice) -> Request<'a> {
-        Request {
-            nowait: args.flags & uapi::NONBLOCK != 0,
-            ..Request::of(file.as_file())
-        }
     }
 }

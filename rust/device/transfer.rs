@@ -90,10 +90,7 @@ impl Transfer {
     }
 
     fn request<'a>(&self, file: &'a OpenFile<'_>) -> Request<'a> {
-        Request {
-            nowait: self.has(uapi::NONBLOCK),
-            ..Request::of(file.as_file())
-        }
+        Request::of_call(file.as_file(), self.has(uapi::NONBLOCK))
     }
 
     /// The addresses and lengths, cut off at MAX_RW_COUNT bytes, as by readv(2) and writev(2).

@@ -61,10 +61,8 @@ impl<T: FileOperations> FileOps<T> {
             // during the call. `splice_direct_to_actor()` does not, but refuses files without a
             // position, as all those of zpipe are.
             let mut to = unsafe { RealPipe::locked(pipe) }?;
-            let request = Request {
-                nowait: flags & sys::ZPIPE_SPLICE_F_NONBLOCK != 0,
-                ..Request::of(open.as_file())
-            };
+            let nowait = flags & sys::ZPIPE_SPLICE_F_NONBLOCK != 0;
+            let request = Request::of_call(open.as_file(), nowait);
             // CAST: It is at most MAX_RW_COUNT.
             this.splice_read(&open, request, &mut to, len)
                 .map(|n| n as isize)
@@ -89,10 +87,8 @@ impl<T: FileOperations> FileOps<T> {
             // SAFETY: The VFS passes a valid pipe that can be spliced, and the current task does
             // not hold its mutex.
             let mut from = unsafe { RealPipe::lock(pipe) };
-            let request = Request {
-                nowait: flags & sys::ZPIPE_SPLICE_F_NONBLOCK != 0 || from.must_not_wait(),
-                ..Request::of(open.as_file())
-            };
+            let nowait = flags & sys::ZPIPE_SPLICE_F_NONBLOCK != 0 || from.must_not_wait();
+            let request = Request::of_call(open.as_file(), nowait);
             // The result of splice(2) may be cut off above this, as for write(2).
             let max = len.min(MAX_RW_COUNT);
             // CAST: It is at most MAX_RW_COUNT.

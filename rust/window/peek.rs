@@ -83,7 +83,7 @@ impl ReadWindow {
         user.write(&args)?;
         call.consume(file, consume);
 
-        let request = self.end.request(&end, args.flags & uapi::NONBLOCK != 0);
+        let request = Request::of_call(end.as_file(), args.flags & uapi::NONBLOCK != 0);
         args.copied = call.show_more(file, request, max, args.flags & uapi::MORE != 0)? as u64;
         let (views, bytes) = call.write_views(args.views, args.nr_views)?;
         args.nr_views = views;
