@@ -11,19 +11,28 @@
 # shellcheck source=preload/lib.sh
 . "$(dirname "$0")/tools/lib.sh"
 
-test_calls_without()	{ ZPIPE_EXPECT=pipe nested calls_without "$tools/calls"; }
-test_calls_with()	{ ZPIPE_EXPECT=zpipe nested calls_with "$zpipe" run "$tools/calls"; }
-test_splices_without()	{ ZPIPE_EXPECT=pipe nested splices_without "$tools/splices"; }
-test_splices_with()	{ ZPIPE_EXPECT=zpipe nested splices_with "$zpipe" run "$tools/splices"; }
-test_waits_without()	{ ZPIPE_EXPECT=pipe nested waits_without "$tools/waits"; }
-test_waits_with()	{ ZPIPE_EXPECT=zpipe nested waits_with "$zpipe" run "$tools/waits"; }
+# without PROGRAM, with PROGRAM: run a program of tests/preload without the library, or with it.
+without()	{ ZPIPE_EXPECT=pipe nested "$1_without" "$tools/$1"; }
+with()		{ ZPIPE_EXPECT=zpipe nested "$1_with" "$zpipe" run "$tools/$1"; }
 
-test_names_without()	{ ZPIPE_EXPECT=pipe nested names_without "$tools/names"; }
-test_names_with()	{ ZPIPE_EXPECT=zpipe nested names_with "$zpipe" run "$tools/names"; }
-test_dlsym_without()	{ ZPIPE_EXPECT=pipe nested dlsym_without "$tools/dlsym"; }
-test_dlsym_with()	{ ZPIPE_EXPECT=zpipe nested dlsym_with "$zpipe" run "$tools/dlsym"; }
-test_early_without()	{ ZPIPE_EXPECT=pipe nested early_without "$tools/early"; }
-test_early_with()	{ ZPIPE_EXPECT=zpipe nested early_with "$zpipe" run "$tools/early"; }
+# with_musl PROGRAM: likewise, built with musl.
+with_musl()	{ ZPIPE_EXPECT=zpipe on_musl nested "$1_with_musl" "$zpipe" run "$tools/$1-musl"; }
+
+test_calls_without()	{ without calls; }
+test_calls_with()	{ with calls; }
+test_calls_with_musl()	{ with_musl calls; }
+test_splices_without()	{ without splices; }
+test_splices_with()	{ with splices; }
+test_splices_with_musl() { with_musl splices; }
+test_waits_without()	{ without waits; }
+test_waits_with()	{ with waits; }
+test_waits_with_musl()	{ with_musl waits; }
+test_names_without()	{ without names; }
+test_names_with()	{ with names; }
+test_dlsym_without()	{ without dlsym; }
+test_dlsym_with()	{ with dlsym; }
+test_early_without()	{ without early; }
+test_early_with()	{ with early; }
 
 test_early_except()
 {
@@ -46,29 +55,14 @@ test_calls_with_another_device()
 		other "$(realpath "$tools")"
 }
 
-# with_musl CMD...: runs CMD where programs that are built with musl find their dynamic linker.
-with_musl()
+# on_musl CMD...: runs CMD where programs that are built with musl find their dynamic linker.
+on_musl()
 {
 	ln -sf "$(realpath "$tools/ld-musl-x86_64.so.1")" /lib
 	"$@"
 }
 
-test_calls_of_musl()	{ ZPIPE_EXPECT=pipe with_musl nested calls_of_musl "$tools/calls-musl"; }
-
-test_calls_with_musl()
-{
-	ZPIPE_EXPECT=zpipe with_musl nested calls_with_musl "$zpipe" run "$tools/calls-musl"
-}
-
-test_splices_with_musl()
-{
-	ZPIPE_EXPECT=zpipe with_musl nested splices_with_musl "$zpipe" run "$tools/splices-musl"
-}
-
-test_waits_with_musl()
-{
-	ZPIPE_EXPECT=zpipe with_musl nested waits_with_musl "$zpipe" run "$tools/waits-musl"
-}
+test_calls_of_musl()	{ ZPIPE_EXPECT=pipe on_musl nested calls_of_musl "$tools/calls-musl"; }
 
 # A program that is excepted makes pipes of the kernel.
 test_calls_except()
@@ -111,7 +105,7 @@ test_except()
 			readlink /proc/self/fd/0 < <(:)
 			/tmp/child -c "readlink /proc/self/fd/0 < <(:)"' | sed 's/:.*//')"
 	# musl has the environment elsewhere.
-	ZPIPE_EXCEPT=calls-musl ZPIPE_EXPECT=pipe with_musl "$zpipe" run "$tools/calls-musl" \
+	ZPIPE_EXCEPT=calls-musl ZPIPE_EXPECT=pipe on_musl "$zpipe" run "$tools/calls-musl" \
 		-r pipe.is_of_the_expected_kind >/tmp/musl.out || same 'musl' pipe "$(cat /tmp/musl.out)"
 }
 
