@@ -161,6 +161,20 @@ lock()
 	lock_file "$ZPIPE_CACHE/$1.lock" "to release $1"
 }
 
+# kernel_log FILE TEST: prints the result of a test from a verdict of qemu/run. Fails unless it is
+# clean.
+kernel_log()
+{
+	local verdict
+	verdict=$(<"$1")
+	if [[ $verdict == clean ]]; then
+		echo "ok: $2"
+	else
+		echo "not ok: $2: $verdict"
+		return 1
+	fi
+}
+
 # remove PATH: also removes a tree whose files belong to ids that are mapped only in a user
 # name space, or that its owner may not write.
 remove()
