@@ -6,10 +6,12 @@
 //! of the module's own list that no process has a descriptor of.
 
 use crate::{
+    escape::{one_word, printable},
     files::{self, Descriptor},
     module,
     mounts::Mounts,
     os::{self, Error, say},
+    task::{can_have_files, live_task, stat},
 };
 use clap::Command;
 use std::{
@@ -92,42 +94,6 @@ fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
         let (key, value) = line.split_once(':')?;
         (key == name).then(|| value.trim())
     })
-}
-
-/// True if a character does not show itself, but changes how others look: those of the categories
-/// Cc, Cf, Zl and Zp of Unicode 16.
-fn is_invisible(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            u32::from(c),
-            0xad | 0x600..=0x605 | 0x61c | 0x6dd | 0x70f | 0x890..=0x891 | 0x8e2 | 0x180e
-            | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0xfeff | 0xfff9..=0xfffb
-            | 0x110bd | 0x110cd | 0x13430..=0x1343f | 0x1bca0..=0x1bca3 | 0x1d173..=0x1d17a
-            | 0xe0001 | 0xe0020..=0xe007f
-        )
-}
-
-/// Returns text with escapes in place of some characters, and of backslashes.
-fn escape(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
-    let mut escaped = String::new();
-    for c in text.chars() {
-        match c {
-            ' ' if is_escaped(c) => escaped.extend(c.escape_unicode()),
-            _ if c == '\\' || is_escaped(c) => escaped.extend(c.escape_default()),
-            _ => escaped.push(c),
-        }
-    }
-    escaped
-}
-
-/// Text that cannot disturb a terminal.
-fn printable(text: &str) -> String {
-    escape(text, is_invisible)
-}
-
-/// The same without spaces.
-fn one_word(text: &str) -> String {
-    escape(text, |c| is_invisible(c) || c.is_whitespace())
 }
 
 /// The directions of open flags.
@@ -372,53 +338,6 @@ fn references_of(kind: Kind) -> usize {
     }
 }
 
-/// Returns /proc/PID/stat or that of a thread. The name in it may be of any bytes.
-fn stat(dir: &Path) -> String {
-    let stat = fs::read(dir.join("stat")).unwrap_or_default();
-    String::from_utf8_lossy(&stat).into_owned()
-}
-
-/// Returns the words of a stat file from the state on. The name before may contain anything.
-fn words_of(stat: &str) -> Vec<&str> {
-    let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    rest.split(' ').collect()
-}
-
-/// Returns true for processes and threads that have ended.
-fn has_ended(stat: &str) -> bool {
-    matches!(words_of(stat)[0], "" | "Z" | "X")
-}
-
-/// Returns false for threads of the kernel, and for processes that have ended.
-fn can_have_files(stat: &str) -> bool {
-    /// PF_KTHREAD of the kernel.
-    const KTHREAD: u64 = 0x0020_0000;
-
-    let flags = words_of(stat)
-        .get(6)
-        .and_then(|flags| flags.parse().ok())
-        .unwrap_or(0_u64);
-    !has_ended(stat) && flags & KTHREAD == 0
-}
-
-/// Returns the directory in /proc, and the number, of a thread that has the files of a process.
-/// That is the main thread, unless it has ended before the others.
-fn live_task(dir: &Path, pid: c_int) -> (PathBuf, c_int) {
-    let others = || {
-        fs::read_dir(dir.join("task")).ok()?.find_map(|entry| {
-            let entry = entry.ok()?;
-            let thread = entry.file_name().to_str()?.parse().ok()?;
-            (!has_ended(&stat(&entry.path()))).then(|| (entry.path(), thread))
-        })
-    };
-    let other = if has_ended(&stat(dir)) {
-        others()
-    } else {
-        None
-    };
-    other.unwrap_or_else(|| (dir.into(), pid))
-}
-
 /// A number or fraction of a pipe's state.
 fn state(text: &str, name: &str) -> String {
     value(text, name).unwrap_or("-").into()
@@ -569,6 +488,7 @@ pub fn run() -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::tests::Process;
 
     const INFO: &str = "pos:\t0\nflags:\t0100001\nmnt_id:\t15\nino:\t77\n\
                         zpipe-slots:\t3/16\nzpipe-buffered:\t12288\n";
@@ -644,74 +564,10 @@ mod tests {
     }
 
     #[test]
-    fn names_cannot_disturb_a_terminal() {
-        assert_eq!(printable("a b\u{1b}[1m\nß"), "a b\\u{1b}[1m\\nß");
-        assert_eq!(
-            printable("\u{202e}x\u{2066}\u{feff}"),
-            "\\u{202e}x\\u{2066}\\u{feff}"
-        );
-        assert_eq!(
-            printable("\u{2028}\u{200b}\u{ad}"),
-            "\\u{2028}\\u{200b}\\u{ad}"
-        );
-        // An escape cannot be imitated.
-        assert_eq!(printable("\\u{1b}"), "\\\\u{1b}");
-        assert_eq!(one_word("a b\u{3000}c"), "a\\u{20}b\\u{3000}c");
-        assert!(!table(&[sample(Kind::Window, 6, None)]).contains(" \n"));
-    }
-
-    #[test]
     fn a_mapping_has_no_descriptor() {
         let text = table(&[sample(Kind::Window, 6, None)]);
         assert!(text.lines().nth(1).unwrap().contains(" mem"));
-    }
-
-    #[test]
-    fn processes_that_can_have_files() {
-        let stat = |name: &str, state: &str, flags: u64| {
-            format!("7 ({name}) {state} 1 7 7 0 -1 {flags} 0 0\n")
-        };
-        assert!(can_have_files(&stat("a b) Z 1", "S", 0x0040_0000)));
-        assert!(!can_have_files(&stat("S 1", "Z", 0)));
-        assert!(!can_have_files(&stat("kthreadd", "S", 0x0020_8040)));
-        assert!(!can_have_files(""));
-    }
-
-    /// A directory as in /proc, which is removed at the end.
-    struct Process(PathBuf);
-
-    impl Process {
-        fn new(name: &str, stat: &[u8]) -> Self {
-            let dir = format!("zpipe-{name}-{}", std::process::id());
-            let process = Self(std::env::temp_dir().join(dir));
-            process.task("", stat);
-            process
-        }
-
-        fn task(&self, task: &str, stat: &[u8]) {
-            let dir = self.0.join(task);
-            fs::create_dir_all(&dir).unwrap();
-            fs::write(dir.join("stat"), stat).unwrap();
-        }
-    }
-
-    impl Drop for Process {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_main_thread_that_ended_has_no_files() {
-        // The name is not UTF-8.
-        let process = Process::new("ended", b"7 (\xff) Z 1 7\n");
-        assert_eq!(live_task(&process.0, 7), (process.0.clone(), 7));
-        process.task("task/7", b"7 (\xff) Z 1 7\n");
-        assert_eq!(live_task(&process.0, 7), (process.0.clone(), 7));
-        process.task("task/9", b"9 (\xff) S 1 7\n");
-        assert_eq!(live_task(&process.0, 7), (process.0.join("task/9"), 9));
-        process.task("", b"7 (\xff) S 1 7\n");
-        assert_eq!(live_task(&process.0, 7), (process.0.clone(), 7));
+        assert!(!text.contains(" \n"));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 #![cfg_attr(not(test), no_main)]
 
+mod escape;
 mod files;
 mod ls;
 mod mknod;
@@ -16,6 +17,7 @@ mod mounts;
 mod os;
 mod program;
 mod run;
+mod task;
 
 use clap::Command;
 use std::ffi::OsString;
