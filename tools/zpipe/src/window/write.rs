@@ -61,8 +61,8 @@ impl WriteWindow {
     ///
     /// ```no_run
     /// # fn main() -> std::io::Result<()> {
-    /// # let (_, write) = zpipe_window::pair()?;
-    /// # let mut window = zpipe_window::WriteWindow::new(&write, zpipe_window::FRAME)?;
+    /// # let (_, write) = zpipe::pair()?;
+    /// # let mut window = zpipe::window::WriteWindow::new(&write, zpipe::window::FRAME)?;
     /// let mut reservation = window.reserve(..)?;
     /// let bytes = &mut reservation[..];
     /// bytes[0] = 1;
@@ -73,8 +73,8 @@ impl WriteWindow {
     ///
     /// ```compile_fail,E0505
     /// # fn main() -> std::io::Result<()> {
-    /// # let (_, write) = zpipe_window::pair()?;
-    /// # let mut window = zpipe_window::WriteWindow::new(&write, zpipe_window::FRAME)?;
+    /// # let (_, write) = zpipe::pair()?;
+    /// # let mut window = zpipe::window::WriteWindow::new(&write, zpipe::window::FRAME)?;
     /// let mut reservation = window.reserve(..)?;
     /// let bytes = &mut reservation[..];
     /// reservation.commit()?;
@@ -87,8 +87,8 @@ impl WriteWindow {
     ///
     /// ```compile_fail,E0499
     /// # fn main() -> std::io::Result<()> {
-    /// # let (_, write) = zpipe_window::pair()?;
-    /// # let mut window = zpipe_window::WriteWindow::new(&write, zpipe_window::FRAME)?;
+    /// # let (_, write) = zpipe::pair()?;
+    /// # let mut window = zpipe::window::WriteWindow::new(&write, zpipe::window::FRAME)?;
     /// let mut one = window.reserve(..)?;
     /// let mut other = window.reserve(..)?;
     /// one[0] = 1;

@@ -10,7 +10,10 @@ use std::{
     io,
     process::{Command, ExitCode},
 };
-use zpipe_window::{FRAME, ReadWindow, WriteWindow, pair};
+use zpipe::{
+    pair,
+    window::{FRAME, ReadWindow, WriteWindow},
+};
 
 /// Bytes of each window.
 const WINDOW: usize = 4 * FRAME;

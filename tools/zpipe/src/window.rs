@@ -27,7 +27,7 @@
 //!
 //! ```no_run
 //! use std::{io, thread};
-//! use zpipe_window::{FRAME, ReadWindow, WriteWindow, pair};
+//! use zpipe::{pair, window::{FRAME, ReadWindow, WriteWindow}};
 //!
 //! fn main() -> io::Result<()> {
 //!     let (read, write) = pair()?;
@@ -63,7 +63,7 @@
 //! # Assumptions
 //!
 //! A window maps the memory of a descriptor that nobody else gets: it is close-on-exec, and
-//! no function of this crate gives it away. Other processes can access that memory only as
+//! no function of this module gives it away. Other processes can access that memory only as
 //! any memory of the process, through `/proc/PID`.
 //!
 //! A child of fork(2) inherits the descriptor but not the mapping. It must neither use nor
@@ -71,28 +71,16 @@
 //! makes its windows after fork(2), or forks only to call execve(2), as
 //! [`std::process::Command`] does.
 
-#![cfg(all(target_os = "linux", target_pointer_width = "64"))]
-
 mod read;
-mod sys;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod write;
 
 pub use read::{Iter, ReadWindow, View};
 pub use write::{Committed, Reservation, WriteWindow};
 
-use std::{io, os::fd::OwnedFd};
+use crate::sys;
 
 /// The size of a frame, 2 MiB: the unit that a window transfers without a copy. In a
 /// window, frames begin at multiples of this size.
 pub const FRAME: usize = sys::bindings::ZPIPE_FRAME as usize;
-
-/// Makes a private pipe and returns its read end and its write end, both close-on-exec.
-///
-/// # Errors
-///
-/// As pipe2(2), and as open(2) if zpipe is not loaded.
-pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    sys::pair()
-}

@@ -39,7 +39,7 @@ pub(crate) fn errno(number: c_int) -> io::Error {
 /// window must be sound.
 unsafe fn ioctl<T>(fd: BorrowedFd<'_>, command: c_ulong, args: &mut T) -> io::Result<()> {
     #[cfg(test)]
-    if let Some(answer) = crate::tests::answer(command, (&raw mut *args).cast()) {
+    if let Some(answer) = crate::window::tests::answer(command, (&raw mut *args).cast()) {
         return answer;
     }
     // SAFETY: By this function's safety requirements.

@@ -62,8 +62,8 @@ impl ReadWindow {
     ///
     /// ```no_run
     /// # fn main() -> std::io::Result<()> {
-    /// # let (read, _) = zpipe_window::pair()?;
-    /// # let mut window = zpipe_window::ReadWindow::new(&read, zpipe_window::FRAME)?;
+    /// # let (read, _) = zpipe::pair()?;
+    /// # let mut window = zpipe::window::ReadWindow::new(&read, zpipe::window::FRAME)?;
     /// let view = window.peek(0)?;
     /// let first = view.iter().next();
     /// println!("{first:?}");
@@ -74,8 +74,8 @@ impl ReadWindow {
     ///
     /// ```compile_fail,E0505
     /// # fn main() -> std::io::Result<()> {
-    /// # let (read, _) = zpipe_window::pair()?;
-    /// # let mut window = zpipe_window::ReadWindow::new(&read, zpipe_window::FRAME)?;
+    /// # let (read, _) = zpipe::pair()?;
+    /// # let mut window = zpipe::window::ReadWindow::new(&read, zpipe::window::FRAME)?;
     /// let view = window.peek(0)?;
     /// let first = view.iter().next();
     /// view.consume_all()?;
@@ -89,8 +89,8 @@ impl ReadWindow {
     ///
     /// ```compile_fail,E0505
     /// # fn main() -> std::io::Result<()> {
-    /// # let (read, _) = zpipe_window::pair()?;
-    /// # let mut window = zpipe_window::ReadWindow::new(&read, zpipe_window::FRAME)?;
+    /// # let (read, _) = zpipe::pair()?;
+    /// # let mut window = zpipe::window::ReadWindow::new(&read, zpipe::window::FRAME)?;
     /// let view = window.peek(0)?;
     /// let first = view.iter().next();
     /// drop(view);
@@ -103,8 +103,8 @@ impl ReadWindow {
     ///
     /// ```compile_fail,E0594
     /// # fn main() -> std::io::Result<()> {
-    /// # let (read, _) = zpipe_window::pair()?;
-    /// # let mut window = zpipe_window::ReadWindow::new(&read, zpipe_window::FRAME)?;
+    /// # let (read, _) = zpipe::pair()?;
+    /// # let mut window = zpipe::window::ReadWindow::new(&read, zpipe::window::FRAME)?;
     /// let view = window.peek(0)?;
     /// view.iter().next().unwrap()[0] = 1;
     /// # Ok(())

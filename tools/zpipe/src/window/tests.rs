@@ -4,8 +4,8 @@
 //! answers. The memory of the windows is a memfd's.
 
 use crate::{
-    FRAME, ReadWindow, WriteWindow,
     sys::{Memory, bindings, errno},
+    window::{FRAME, ReadWindow, WriteWindow},
 };
 use std::{
     cell::RefCell,
