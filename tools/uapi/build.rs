@@ -20,8 +20,11 @@ fn main() {
         ])
         .args(["--allowlist-type", "zpipe_.*"])
         .args(["--allowlist-var", "PIPE2|[GS]ET_CAPACITY|SUPER_MAGIC"])
-        .args(["--allowlist-var", "SPLICE_TO|SPLICE_FROM|TEE"])
-        .args(["--allowlist-var", "ZPIPE_NONBLOCK|ZPIPE_SPLICE_.*"])
+        .args(["--allowlist-var", "SPLICE_TO|SPLICE_FROM|TEE|GIFT|MOVE"])
+        .args([
+            "--allowlist-var",
+            "ZPIPE_(NONBLOCK|ANY|RETURN)|ZPIPE_SPLICE_.*",
+        ])
         .arg("--output")
         .arg(out)
         .arg(here.join("uapi.h"))

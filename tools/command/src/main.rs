@@ -8,6 +8,7 @@
 
 #![cfg_attr(not(test), no_main)]
 
+mod bench;
 mod cat;
 mod completions;
 mod counters;
@@ -24,6 +25,7 @@ mod program;
 mod run;
 mod stat;
 mod task;
+mod top;
 mod units;
 mod waits;
 
@@ -45,7 +47,9 @@ fn command() -> Command {
         .subcommand(run::command())
         .subcommand(ls::command())
         .subcommand(stat::command())
+        .subcommand(top::command())
         .subcommand(cat::command())
+        .subcommand(bench::command())
         .subcommand(mknod::command())
         .subcommand(completions::command())
 }
@@ -80,7 +84,9 @@ fn zpipe(words: Vec<OsString>) -> u8 {
         run::NAME => run::run(matches),
         ls::NAME => ls::run(),
         stat::NAME => stat::run(matches),
+        top::NAME => top::run(matches),
         cat::NAME => cat::run(matches),
+        bench::NAME => bench::run(matches),
         mknod::NAME => mknod::run(matches),
         completions::NAME => completions::run(matches),
         _ => unreachable!("clap knows no other subcommand"),

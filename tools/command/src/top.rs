@@ -28,51 +28,59 @@ fn delay(text: &str) -> Result<Duration, String> {
 
 /// The command line of the subcommand.
 pub fn command() -> Command {
-    Command::new(NAME).about("Shows the pipes as they work").defer(|command| {
-        command
-            .arg(
-                Arg::new("batch")
-                    .short('b')
-                    .long("batch")
-                    .action(ArgAction::SetTrue)
-                    .help("Print tables; the default if standard output is not a terminal"),
-            )
-            .arg(
-                Arg::new("count")
-                    .short('n')
-                    .long("count")
-                    .value_name("COUNT")
-                    .value_parser(value_parser!(u64).range(1..))
-                    .help("End after so many tables"),
-            )
-            .arg(
-                Arg::new("delay")
-                    .short('d')
-                    .long("delay")
-                    .value_name("SECONDS")
-                    .value_parser(delay)
-                    .default_value("1")
-                    .help("The time between two tables"),
-            )
-            .arg(
-                Arg::new("sort")
-                    .short('s')
-                    .long("sort")
-                    .value_name("COLUMN")
-                    .value_parser(["rate", "fill", "pipe", "waits"])
-                    .default_value("rate")
-                    .help("The column to sort by"),
-            )
-            .arg(crate::json_option().help("Print one JSON object for each table"))
-            .after_help(
-                "Keys: q quits; r, f, p, w sort by rate, fill, pipe, waits\n\
+    Command::new(NAME)
+        .about("Shows the pipes as they work")
+        .defer(|command| {
+            command
+                .arg(
+                    Arg::new("batch")
+                        .short('b')
+                        .long("batch")
+                        .action(ArgAction::SetTrue)
+                        .help("Print tables; the default if standard output is not a terminal"),
+                )
+                .arg(
+                    Arg::new("count")
+                        .short('n')
+                        .long("count")
+                        .value_name("COUNT")
+                        .value_parser(value_parser!(u64).range(1..))
+                        .help("End after so many tables"),
+                )
+                .arg(
+                    Arg::new("delay")
+                        .short('d')
+                        .long("delay")
+                        .value_name("SECONDS")
+                        .value_parser(delay)
+                        .default_value("1")
+                        .help("The time between two tables"),
+                )
+                .arg(
+                    Arg::new("sort")
+                        .short('s')
+                        .long("sort")
+                        .value_name("COLUMN")
+                        .value_parser(["rate", "fill", "pipe", "waits"])
+                        .default_value("rate")
+                        .help("The column to sort by"),
+                )
+                .arg(crate::json_option().help("Print one JSON object for each table"))
+                .after_help(
+                    "Keys: q quits; r, f, p, w sort by rate, fill, pipe, waits\n\
                  Exit status: 1 if it fails",
-            )
-    })
+                )
+        })
 }
 
 /// Prints tables or objects. Returns the exit status.
-fn batch(mut sampler: Sampler, count: Option<u64>, delay: Duration, order: Order, json: bool) -> u8 {
+fn batch(
+    mut sampler: Sampler,
+    count: Option<u64>,
+    delay: Duration,
+    order: Order,
+    json: bool,
+) -> u8 {
     let mut printed = 0;
     while count.is_none_or(|count| printed < count) {
         thread::sleep(delay);
@@ -89,7 +97,10 @@ fn batch(mut sampler: Sampler, count: Option<u64>, delay: Duration, order: Order
         } else {
             let mut text = String::from(if printed > 0 { "\n" } else { "" });
             text.push_str(&title());
-            sample.pipes.iter().for_each(|pipe| text.push_str(&line(pipe)));
+            sample
+                .pipes
+                .iter()
+                .for_each(|pipe| text.push_str(&line(pipe)));
             os::print(&text, FAILED)
         };
         if status != 0 {

@@ -88,7 +88,10 @@ fn look() -> Result<(Vec<Pipe>, usize), String> {
 }
 
 fn remembered(pipes: &[Pipe]) -> HashMap<(u64, u64), Counters> {
-    pipes.iter().map(|pipe| (pipe.key(), pipe.counters)).collect()
+    pipes
+        .iter()
+        .map(|pipe| (pipe.key(), pipe.counters))
+        .collect()
 }
 
 /// Compares a pipe with its counters before. One that is new began with zeros.
@@ -148,7 +151,9 @@ pub const COLUMNS: [(&str, usize); 10] = [
 const NAMES: usize = 6;
 
 fn named(holders: &[&Holder]) -> String {
-    let names = holders.iter().map(|one| format!("{}({})", one.command, one.pid));
+    let names = holders
+        .iter()
+        .map(|one| format!("{}({})", one.command, one.pid));
     names.collect::<Vec<_>>().join(",")
 }
 
@@ -156,14 +161,22 @@ fn named(holders: &[&Holder]) -> String {
 fn wait(pipe: &Pipe, wait: &Wait) -> String {
     let of = |pid: &c_int| pipe.holders.iter().find(|holder| holder.pid == *pid);
     let others: Vec<_> = wait.waits_for.iter().filter_map(of).collect();
-    let others = if others.is_empty() { "nobody in view".into() } else { named(&others) };
-    format!("{}({}) waits for {} from {others}", wait.command, wait.pid, wait.needs)
+    let others = if others.is_empty() {
+        "nobody in view".into()
+    } else {
+        named(&others)
+    };
+    format!(
+        "{}({}) waits for {} from {others}",
+        wait.command, wait.pid, wait.needs
+    )
 }
 
 /// The words of a pipe's line.
 pub fn cells(row: &Row) -> [String; 10] {
     let (pipe, all) = (&row.pipe, row.paths.total() as f64);
-    let [pulled, pushed, moved, copied] = row.paths.named().map(|(_, part)| percent(part as f64, all));
+    let [pulled, pushed, moved, copied] =
+        row.paths.named().map(|(_, part)| percent(part as f64, all));
     let waits: Vec<_> = pipe.waiting.iter().map(|one| wait(pipe, one)).collect();
     [
         rate(row.bytes_per_second),
@@ -180,9 +193,16 @@ pub fn cells(row: &Row) -> [String; 10] {
 }
 
 fn joined<'a>(cells: impl Iterator<Item = &'a str>) -> String {
-    let words = cells.zip(COLUMNS).enumerate().map(|(index, (cell, (_, width)))| {
-        if index < NAMES { format!("{cell:>width$}") } else { format!("{cell:width$}") }
-    });
+    let words = cells
+        .zip(COLUMNS)
+        .enumerate()
+        .map(|(index, (cell, (_, width)))| {
+            if index < NAMES {
+                format!("{cell:>width$}")
+            } else {
+                format!("{cell:width$}")
+            }
+        });
     let line: Vec<_> = words.collect();
     format!("{}\n", line.join(" ").trim_end())
 }
@@ -214,7 +234,10 @@ pub mod tests {
         });
         let before = pipes[1].counters;
         let second = pipes.pop().unwrap();
-        vec![row(second, Some(&before), 2.0), row(pipes.pop().unwrap(), None, 2.0)]
+        vec![
+            row(second, Some(&before), 2.0),
+            row(pipes.pop().unwrap(), None, 2.0),
+        ]
     }
 
     #[test]
@@ -228,7 +251,11 @@ pub mod tests {
     #[test]
     fn lines_of_a_table() {
         let rows = rows();
-        let words = |text: String| text.split_whitespace().map(String::from).collect::<Vec<_>>();
+        let words = |text: String| {
+            text.split_whitespace()
+                .map(String::from)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(words(title()), COLUMNS.map(|(name, _)| name));
         assert_eq!(
             line(&rows[1]),
@@ -248,7 +275,11 @@ pub mod tests {
         };
         let mut inodes = |order| {
             sample.sort(Order::of(order));
-            sample.pipes.iter().map(|row| row.pipe.inode).collect::<Vec<_>>()
+            sample
+                .pipes
+                .iter()
+                .map(|row| row.pipe.inode)
+                .collect::<Vec<_>>()
         };
         assert_eq!(inodes("rate"), [77, 78]);
         assert_eq!(inodes("pipe"), [77, 78]);

@@ -132,7 +132,10 @@ impl Events {
                 events.extend(parse_event(first, &mut rest).ok());
             }
         }
-        Ok((c_int::try_from(signal).ok().filter(|signal| *signal != 0), events))
+        Ok((
+            c_int::try_from(signal).ok().filter(|signal| *signal != 0),
+            events,
+        ))
     }
 }
 
@@ -145,9 +148,16 @@ fn draw(frame: &mut Frame<'_>, sample: &Sample, order: Order) {
     ]);
     let [top, middle, bottom] = layout.areas(frame.area());
     let rate: f64 = sample.pipes.iter().map(|row| row.bytes_per_second).sum();
-    let mut summary = format!("zpipe top: {} pipes, {}", sample.pipes.len(), crate::units::rate(rate));
+    let mut summary = format!(
+        "zpipe top: {} pipes, {}",
+        sample.pipes.len(),
+        crate::units::rate(rate)
+    );
     if sample.hidden > 0 {
-        summary.push_str(&format!("; {} processes of others are not shown", sample.hidden));
+        summary.push_str(&format!(
+            "; {} processes of others are not shown",
+            sample.hidden
+        ));
     }
     frame.render_widget(Paragraph::new(summary), top);
     let widths = COLUMNS.map(|(_, width)| match width {
@@ -208,7 +218,9 @@ pub fn run(
         }
         sample.sort(order);
         if let Some(screen) = &mut screen {
-            screen.draw(|frame| draw(frame, &sample, order)).map_err(failed)?;
+            screen
+                .draw(|frame| draw(frame, &sample, order))
+                .map_err(failed)?;
         }
         let left = due.saturating_duration_since(Instant::now());
         // A whole millisecond: poll(2) would not wait for less.
@@ -224,7 +236,7 @@ pub fn run(
         }
         if let Some(signal) = signal {
             // Restores the terminal, for what the signal does to others.
-            screen = None;
+            drop(screen.take());
             emulate_default_handler(signal).map_err(failed)?;
             screen = Some(self::screen().map_err(failed)?);
         }
@@ -245,7 +257,9 @@ mod tests {
             pipes: rows(),
         };
         let mut terminal = Terminal::new(TestBackend::new(160, 8)).unwrap();
-        terminal.draw(|frame| draw(frame, &sample, Order::Fill)).unwrap();
+        terminal
+            .draw(|frame| draw(frame, &sample, Order::Fill))
+            .unwrap();
         let buffer = terminal.backend().buffer();
         let text: String = buffer.content().iter().map(|cell| cell.symbol()).collect();
         for wanted in [
@@ -259,7 +273,9 @@ mod tests {
         }
         // A small terminal.
         let mut terminal = Terminal::new(TestBackend::new(3, 1)).unwrap();
-        terminal.draw(|frame| draw(frame, &sample, Order::Rate)).unwrap();
+        terminal
+            .draw(|frame| draw(frame, &sample, Order::Rate))
+            .unwrap();
     }
 
     #[test]
