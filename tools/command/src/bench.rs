@@ -181,7 +181,7 @@ mod tests {
     /// The rivals, which need no module.
     #[test]
     fn cells_have_a_rate_for_each_round() {
-        let ways = [Way::Pipe, Way::PipeLarge, Way::Shared];
+        let ways = [Way::Pipe, Way::PipeLarge, Way::OtherMemory, Way::Shared];
         let mut cells: Vec<_> = ways.map(|way| Cell::new(way, 8192)).into();
         measure(
             &mut cells,

@@ -12,6 +12,7 @@ mod bench;
 mod cat;
 mod completions;
 mod counters;
+mod doctor;
 mod escape;
 mod files;
 mod ls;
@@ -50,6 +51,7 @@ fn command() -> Command {
         .subcommand(top::command())
         .subcommand(cat::command())
         .subcommand(bench::command())
+        .subcommand(doctor::command())
         .subcommand(mknod::command())
         .subcommand(completions::command())
 }
@@ -87,6 +89,7 @@ fn zpipe(words: Vec<OsString>) -> u8 {
         top::NAME => top::run(matches),
         cat::NAME => cat::run(matches),
         bench::NAME => bench::run(matches),
+        doctor::NAME => doctor::run(matches),
         mknod::NAME => mknod::run(matches),
         completions::NAME => completions::run(matches),
         _ => unreachable!("clap knows no other subcommand"),

@@ -22,8 +22,8 @@ pub struct Ring {
     free: c_int,
     /// The number of messages when there will be no more, or `u64::MAX`. In shared memory.
     end: Memory,
-    pub slots: usize,
-    pub memory: Memory,
+    slots: usize,
+    memory: Memory,
 }
 
 /// eventfd(2), as a semaphore.
@@ -112,10 +112,12 @@ impl Ring {
         post(self.full)
     }
 
-    /// The writer: there were this many messages.
+    /// The writer: there were this many messages. Waits until the reader has copied all of them,
+    /// because it may need the writer's memory.
     pub fn close(&self, messages: u64) -> Result<(), Error> {
         self.end().store(messages, Ordering::Release);
-        post(self.full)
+        post(self.full)?;
+        (0..self.slots).try_for_each(|_| take(self.free, None))
     }
 
     /// The reader: waits for a message. False at the end of the data.

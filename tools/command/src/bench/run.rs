@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_measurement() {
-        for way in [Way::Pipe, Way::PipeLarge, Way::Shared] {
+        for way in [Way::Pipe, Way::PipeLarge, Way::OtherMemory, Way::Shared] {
             for size in [4096, 3 << 20] {
                 let rate = measure(way, size, Duration::from_millis(5), size == 4096).unwrap();
                 assert!(rate > 0.0, "{}", way.name());
