@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# Helpers of tests/preload.sh and tests/command.sh.
+# Helpers of tests/preload.sh and tests/command*.sh.
 
 # An absolute path, because tests change the directory.
 tools=$(realpath "$(dirname "$0")")/tools

@@ -72,11 +72,12 @@ impl Way {
             Self::Pipe | Self::PipeLarge => {
                 let fds = zpipe_uapi::sys::pipe()?;
                 let ends = Ends::pipe(self, fds, size)?;
-                // SAFETY: The command takes a number.
-                if self == Self::PipeLarge
-                    && unsafe { libc::fcntl(fds[1], libc::F_SETPIPE_SZ, LARGE) } < 0
-                {
-                    return Err(Error::last());
+                if self == Self::PipeLarge {
+                    // SAFETY: The command takes a number.
+                    let set = unsafe { libc::fcntl(fds[1], libc::F_SETPIPE_SZ, LARGE) };
+                    if set < 0 {
+                        return Err(Error::last());
+                    }
                 }
                 Ok(ends)
             }

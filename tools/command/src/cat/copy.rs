@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn files_are_copied_in_the_kernel() {
-        let content: Vec<u8> = (0..9_000_001_u32).map(|i| (i * 7 >> 3) as u8).collect();
+        let content: Vec<u8> = (0..9_000_001_u32).map(|i| ((i * 7) >> 3) as u8).collect();
         let (from, to) = (Scratch::new("from", &content), Scratch::new("to", b""));
         let (result, meter) = copy(from.0.to_str().unwrap(), to.0.to_str().unwrap());
         assert_eq!(result, Ok(()));

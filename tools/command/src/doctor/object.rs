@@ -42,7 +42,10 @@ pub fn build_id(bytes: &[u8]) -> Option<String> {
 
     let at = bytes.windows(NOTE.len()).position(|part| part == NOTE)? + NOTE.len();
     let id = bytes.get(at..at + 20)?;
-    Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(
+        id.iter()
+            .fold(String::new(), |text, byte| format!("{text}{byte:02x}")),
+    )
 }
 
 /// Returns the last common name of a signature in DER: the name of its key.
