@@ -129,7 +129,7 @@ pub fn print(text: &str, failed: u8) -> u8 {
     }
 }
 
-/// Writes a value as one line of JSON, as [`print`].
+/// Writes a value as one line of JSON, as [`print()`].
 pub fn print_json(value: &impl Serialize, failed: u8) -> u8 {
     match serde_json::to_string(value) {
         Ok(text) => print(&(text + "\n"), failed),

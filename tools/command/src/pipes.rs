@@ -147,7 +147,8 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Looks at all processes and, as root, at the module's list. The ends of a pipe are neighbours.
+    /// Looks at all processes and, as root, at the module's list. The ends of a pipe are
+    /// neighbours.
     pub fn all(major: u32) -> Result<Self, Error> {
         let mut seen = Self::processes(major)?;
         if let Ok(list) = fs::read_to_string(LIST) {

@@ -223,8 +223,8 @@ fn exchange<const COMMAND: u32>(end: c_int, memory: &mut [u8], flags: u32) -> Re
     Ok(args.done as usize)
 }
 
-/// Writes memory to a zpipe, and returns the number of bytes. Whole huge pages may leave the memory:
-/// other bytes are there then. Ask [`is_zpipe`] first, as for [`get_capacity`].
+/// Writes memory to a zpipe, and returns the number of bytes. Whole huge pages may leave the
+/// memory: other bytes are there then. Ask [`is_zpipe`] first, as for [`get_capacity`].
 ///
 /// # Errors
 ///
