@@ -13,22 +13,23 @@
 dir=$(mktemp -d)
 kernel=$(uname -r)
 extra=/lib/modules/$kernel/extra
-user=(setpriv --reuid 65534 --clear-groups --bounding-set -all --inh-caps=-all)
+user=(setpriv --reuid 65534 --regid 65534 --clear-groups --bounding-set -all --inh-caps=-all)
 
 # healthy NAME HEALTH TEXT: expects a line of $dir/got.
 healthy()
 {
-	same "$1" 1 "$(grep -cE "^$2 +$1 +.*$3" "$dir/got")" || grep " $1 " "$dir/got"
+	same "$1" 1 "$(grep -E "^$2 +$1 " "$dir/got" | grep -cF -- "$3")" || grep " $1 " "$dir/got"
 }
 
 # The guest loads the module from a file that is not installed.
 test_module_that_is_loaded_but_not_installed()
 {
+	rm -rf "$extra"
 	"$zpipe" doctor >"$dir/got"
 	same status 1 $?
 	healthy module BAD "/lib/modules/$kernel has no zpipe.ko; install "
 	healthy loaded ok 'the module is loaded'
-	healthy match unknown 'no installed one is known$'
+	healthy match unknown 'no installed one is known'
 	healthy /dev/zpipe-control ok 'mode 666'
 	healthy pipe ok 'with 16 slots'
 	healthy library ok 'libzpipe_preload.so loads'
@@ -42,7 +43,7 @@ test_everything_is_well()
 	"$zpipe" doctor >"$dir/got"
 	same status 0 $?
 	healthy module ok "$extra/zpipe.ko"
-	healthy match ok 'build [0-9a-f]{40} is loaded and installed'
+	healthy match ok 'is loaded and installed'
 	healthy signature warn 'the module is not signed'
 	healthy 'secure boot' ok 'off'
 	same 'nothing is bad' 0 "$(grep -c ^BAD "$dir/got")"
@@ -57,25 +58,28 @@ test_another_module_is_installed()
 	"$zpipe" doctor >"$dir/got"
 	same status 1 $?
 	healthy module BAD "is for kernel ${kernel//7/8}"
-	head -c 100 /zpipe.ko | xz >"$extra/zpipe.ko.xz"
-	rm "$extra/zpipe.ko"
+	echo x >"$extra/zpipe.ko"
 	"$zpipe" doctor >"$dir/got"
-	healthy module unknown 'zpipe.ko.xz: '
+	healthy module BAD 'is no kernel module'
+	mv "$extra/zpipe.ko" "$extra/zpipe.ko.xz"
+	"$zpipe" doctor >"$dir/got" 2>&1
+	healthy module unknown 'zpipe.ko.xz: it cannot be decompressed'
 	rm -r "$extra"
 }
 
 test_ordinary_user()
 {
+	rm -rf "$extra"
 	"${user[@]}" "$zpipe" doctor >"$dir/got" 2>"$dir/errors"
 	same status 1 $?
 	same errors '' "$(<"$dir/errors")"
-	healthy /dev/zpipe warn 'mode 660.*: Permission denied; .*join the group zpipe'
+	healthy /dev/zpipe warn 'mode 660, user 0, group 0: Permission denied; for access to this FIFO, join'
 	healthy group warn 'has no group zpipe'
 	healthy pipe ok 'with 16 slots'
 	echo zpipe:x:77: >>/etc/group
 	"${user[@]}" "$zpipe" doctor >"$dir/got"
 	healthy group warn 'you are not in the group zpipe; '
-	setpriv --reuid 65534 --groups 77 "$zpipe" doctor >"$dir/got"
+	setpriv --reuid 65534 --regid 65534 --groups 77 "$zpipe" doctor >"$dir/got"
 	healthy group ok 'you are in the group zpipe'
 	sed -i /^zpipe:/d /etc/group
 }

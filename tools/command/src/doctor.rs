@@ -4,6 +4,7 @@
 //!
 //! It needs no rights. What it may not see is "unknown".
 
+mod child;
 mod device;
 mod key;
 mod module;

@@ -216,8 +216,11 @@ fn describe(pipe: &Pipe) -> String {
     );
     let paths = Paths::of(counters);
     for (name, bytes) in paths.named() {
-        let share = percent(bytes as f64, paths.total() as f64);
-        line(&mut text, name, format_args!("{bytes} bytes, {share} %"));
+        let share = match paths.total() {
+            0 => String::new(),
+            all => format!(", {} %", percent(bytes as f64, all as f64)),
+        };
+        line(&mut text, name, format_args!("{bytes} bytes{share}"));
     }
     if counters.pages_passed_on > 0 {
         line(

@@ -222,14 +222,22 @@ impl Copier {
                 }
                 Err(Error(libc::EINTR)) => (),
                 Err(Error(libc::EAGAIN)) if !again => {
-                    // Both cannot be told apart here. If neither makes it wait, it is not this.
-                    again = is_ready(input, libc::POLLIN, -1)
-                        && is_ready(self.output, libc::POLLOUT, 0);
+                    // It is not known which side it was. If neither has to be waited for, the next
+                    // error is for another method.
+                    self.wait_for_input(input);
+                    again = is_ready(self.output, libc::POLLOUT, 0);
                     self.wait_for_output();
                 }
                 Err(_) => return End::Next,
             }
         }
+    }
+
+    /// Waits until there is data, or its end.
+    fn wait_for_input(&mut self, input: c_int) {
+        let start = Start::now();
+        is_ready(input, libc::POLLIN, -1);
+        self.meter.waited_for_input += start.waited();
     }
 
     /// Waits until there is space.
@@ -262,11 +270,7 @@ impl Copier {
                     show(&self.meter);
                 }
                 Err(_) if error == Error(libc::EINTR) => (),
-                Err(_) if error == Error(libc::EAGAIN) => {
-                    let start = Start::now();
-                    is_ready(input, libc::POLLIN, -1);
-                    self.meter.waited_for_input += start.waited();
-                }
+                Err(_) if error == Error(libc::EAGAIN) => self.wait_for_input(input),
                 Err(_) => break Err(Failure::Input(error)),
             }
         };

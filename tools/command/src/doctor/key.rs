@@ -4,10 +4,11 @@
 
 use super::{
     Check,
+    child::output,
     module::Installed,
     root::{Root, program},
 };
-use std::{fs, process::Command};
+use std::fs;
 
 /// The keys of DKMS, which it makes when it signs for the first time.
 const KEY: &str = "/var/lib/dkms/mok.pub";
@@ -64,11 +65,9 @@ fn is_enrolled(root: &Root) -> Option<bool> {
     if !root.is_system() || !root.path(KEY).exists() {
         return None;
     }
-    let output = Command::new(program("mokutil")?)
-        .args(["--test-key", KEY])
-        .output()
-        .ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let arguments = ["--test-key".as_ref(), KEY.as_ref()];
+    let (_, text) = output(&program("mokutil")?, &arguments, &[], libc::STDOUT_FILENO).ok()?;
+    let text = String::from_utf8_lossy(&text);
     match text {
         _ if text.contains("is already enrolled") => Some(true),
         _ if text.contains("is not enrolled") => Some(false),

@@ -122,7 +122,8 @@ pub fn installed(root: &Root, kernel: &str, installed: Option<&Installed>) -> Ch
             Some(other) if other != kernel => {
                 Check::bad(NAME, format!("{path} is for kernel {other}")).advise(INSTALL_IT)
             }
-            _ => {
+            None => Check::bad(NAME, format!("{path} is no kernel module")).advise(INSTALL_IT),
+            Some(_) => {
                 let version = object.version.as_ref();
                 let version = version.map_or(String::new(), |version| format!(", {version}"));
                 Check::ok(NAME, format!("{path}{version}"))

@@ -2,12 +2,8 @@
 
 //! The file of a kernel module: what it says about itself, and its signature.
 
-use super::root::program;
-use std::{
-    fs, io,
-    path::Path,
-    process::{Command, Stdio},
-};
+use super::{child::output, root::program};
+use std::{fs, io, path::Path};
 
 /// The end of a signed module.
 const MARK: &[u8] = b"~Module signature appended~\n";
@@ -94,16 +90,12 @@ impl Object {
         };
         let missing = || io::Error::other(format!("{tool} is not installed"));
         let tool = program(tool).ok_or_else(missing)?;
-        let output = Command::new(tool)
-            .arg("-dc")
-            .arg(path)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .output()?;
-        if !output.status.success() {
+        let (done, bytes) = output(&tool, &["-dc".as_ref(), path], &[], libc::STDOUT_FILENO)
+            .map_err(|error| io::Error::from_raw_os_error(error.0))?;
+        if !done {
             return Err(io::Error::other("it cannot be decompressed"));
         }
-        Ok(Self::parse(&output.stdout))
+        Ok(Self::parse(&bytes))
     }
 }
 

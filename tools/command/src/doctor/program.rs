@@ -2,12 +2,9 @@
 
 //! A check of the library that `zpipe run` loads into programs.
 
-use super::{Check, root::program};
+use super::{Check, child::output, root::program};
 use crate::run;
-use std::{
-    env,
-    process::{Command, Stdio},
-};
+use std::{env, os::unix::ffi::OsStrExt};
 
 /// Is the library there, and does a program start with it?
 pub fn library() -> Check {
@@ -24,26 +21,18 @@ pub fn library() -> Check {
     let Some(probe) = program("true") else {
         return Check::unknown(NAME, format!("{path} is there; no true(1) to try it with"));
     };
-    let output = Command::new(probe)
-        .env("LD_PRELOAD", &library)
-        .stdin(Stdio::null())
-        .output();
-    match output {
+    let preload = [b"LD_PRELOAD=", library.as_os_str().as_bytes()].concat();
+    match output(&probe, &[], &[&preload], libc::STDERR_FILENO) {
         Err(error) => Check::unknown(
             NAME,
             format!("{path} is there; true(1) does not start: {error}"),
         ),
         // The dynamic linker only warns.
-        Ok(output) if !output.status.success() || !output.stderr.is_empty() => {
-            let text = String::from_utf8_lossy(&output.stderr);
-            Check::bad(
-                NAME,
-                format!(
-                    "{path} does not load: {}",
-                    text.lines().next().unwrap_or("")
-                ),
-            )
-            .advise("install zpipe for this system again")
+        Ok((done, text)) if !done || !text.is_empty() => {
+            let text = String::from_utf8_lossy(&text);
+            let first = text.lines().next().unwrap_or("");
+            Check::bad(NAME, format!("{path} does not load: {first}"))
+                .advise("install zpipe for this system again")
         }
         Ok(_) => Check::ok(NAME, format!("{path} loads")),
     }

@@ -177,7 +177,9 @@ pub fn cells(row: &Row) -> [String; 10] {
     let (pipe, all) = (&row.pipe, row.paths.total() as f64);
     let [pulled, pushed, moved, copied] =
         row.paths.named().map(|(_, part)| percent(part as f64, all));
-    let waits: Vec<_> = pipe.waiting.iter().map(|one| wait(pipe, one)).collect();
+    let hidden = (!pipe.all_waits_seen).then(|| "some not in view".to_owned());
+    let waits = pipe.waiting.iter().map(|one| wait(pipe, one)).chain(hidden);
+    let waits: Vec<_> = waits.collect();
     [
         rate(row.bytes_per_second),
         pulled,
@@ -263,6 +265,9 @@ pub mod tests {
              c11(11)            c10(10) waits for space from c11(11)\n"
         );
         assert!(line(&rows[0]).contains("     0 B/s      -      -      -      -      3/16"));
+        let mut hidden = rows;
+        hidden[0].pipe.all_waits_seen = false;
+        assert!(line(&hidden[0]).ends_with(" some not in view\n"));
     }
 
     #[test]
