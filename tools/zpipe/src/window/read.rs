@@ -2,7 +2,11 @@
 
 //! The window of a reader.
 
-use crate::sys::{Memory, bindings, errno, size};
+use crate::{
+    sys::{bindings, size},
+    window::memory::Memory,
+};
+use rustix::{io::Errno, mm::ProtFlags};
 use std::{io, iter::FusedIterator, os::fd::AsFd, slice};
 
 /// The initial number of spans for which there is space.
@@ -31,7 +35,7 @@ impl ReadWindow {
     /// `bytes` is 0 or too large, and others, see zpipe(4).
     pub fn new(end: impl AsFd, bytes: usize) -> io::Result<Self> {
         let flags = bindings::ZPIPE_WINDOW_READ;
-        let memory = Memory::new(end.as_fd(), flags, bytes, libc::PROT_READ)?;
+        let memory = Memory::new(end.as_fd(), flags, bytes, ProtFlags::READ)?;
         Ok(Self::of(memory))
     }
 
@@ -62,7 +66,7 @@ impl ReadWindow {
     ///
     /// ```no_run
     /// # fn main() -> std::io::Result<()> {
-    /// # let (read, _) = zpipe::pair()?;
+    /// # let (read, _) = zpipe::pipe()?;
     /// # let mut window = zpipe::window::ReadWindow::new(&read, zpipe::window::FRAME)?;
     /// let view = window.peek(0)?;
     /// let first = view.iter().next();
@@ -74,7 +78,7 @@ impl ReadWindow {
     ///
     /// ```compile_fail,E0505
     /// # fn main() -> std::io::Result<()> {
-    /// # let (read, _) = zpipe::pair()?;
+    /// # let (read, _) = zpipe::pipe()?;
     /// # let mut window = zpipe::window::ReadWindow::new(&read, zpipe::window::FRAME)?;
     /// let view = window.peek(0)?;
     /// let first = view.iter().next();
@@ -89,7 +93,7 @@ impl ReadWindow {
     ///
     /// ```compile_fail,E0505
     /// # fn main() -> std::io::Result<()> {
-    /// # let (read, _) = zpipe::pair()?;
+    /// # let (read, _) = zpipe::pipe()?;
     /// # let mut window = zpipe::window::ReadWindow::new(&read, zpipe::window::FRAME)?;
     /// let view = window.peek(0)?;
     /// let first = view.iter().next();
@@ -103,7 +107,7 @@ impl ReadWindow {
     ///
     /// ```compile_fail,E0594
     /// # fn main() -> std::io::Result<()> {
-    /// # let (read, _) = zpipe::pair()?;
+    /// # let (read, _) = zpipe::pipe()?;
     /// # let mut window = zpipe::window::ReadWindow::new(&read, zpipe::window::FRAME)?;
     /// let view = window.peek(0)?;
     /// view.iter().next().unwrap()[0] = 1;
@@ -141,7 +145,7 @@ impl ReadWindow {
         };
         // SAFETY: The command takes this struct and writes to at most `nr_views` spans. We
         // have the only reference to the window.
-        unsafe { self.memory.call(bindings::PEEK, &mut args)? };
+        unsafe { self.memory.call::<{ bindings::PEEK }, _>(&mut args)? };
 
         let count = args.nr_views as usize;
         let len = self.spans[..count]
@@ -171,7 +175,7 @@ impl ReadWindow {
         };
         // SAFETY: The command takes this struct, and we have the only reference to the
         // window.
-        unsafe { self.memory.call(bindings::CONSUME, &mut args) }
+        unsafe { self.memory.call::<{ bindings::CONSUME }, _>(&mut args) }
     }
 }
 
@@ -232,7 +236,7 @@ impl View<'_> {
     /// EINVAL if the view has fewer bytes; nothing is consumed then.
     pub fn consume(self, bytes: usize) -> io::Result<()> {
         if bytes > self.len {
-            return Err(errno(libc::EINVAL));
+            return Err(Errno::INVAL.into());
         }
         self.window.consume(bytes)
     }

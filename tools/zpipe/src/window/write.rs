@@ -2,10 +2,15 @@
 
 //! The window of a writer.
 
-use crate::sys::{Memory, bindings, errno, size};
+use crate::{
+    range::bounds,
+    sys::{bindings, size},
+    window::memory::Memory,
+};
+use rustix::{io::Errno, mm::ProtFlags};
 use std::{
     io,
-    ops::{Bound, Deref, DerefMut, RangeBounds},
+    ops::{Deref, DerefMut, RangeBounds},
     os::fd::AsFd,
 };
 
@@ -28,7 +33,7 @@ impl WriteWindow {
     /// ENOTTY if `end` is not a zpipe, EBADF if it is not open for writing, EINVAL if
     /// `bytes` is 0 or too large, and others, see zpipe(4).
     pub fn new(end: impl AsFd, bytes: usize) -> io::Result<Self> {
-        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
         let memory = Memory::new(end.as_fd(), bindings::ZPIPE_WINDOW_WRITE, bytes, access)?;
         Ok(Self::of(memory))
     }
@@ -61,7 +66,7 @@ impl WriteWindow {
     ///
     /// ```no_run
     /// # fn main() -> std::io::Result<()> {
-    /// # let (_, write) = zpipe::pair()?;
+    /// # let (_, write) = zpipe::pipe()?;
     /// # let mut window = zpipe::window::WriteWindow::new(&write, zpipe::window::FRAME)?;
     /// let mut reservation = window.reserve(..)?;
     /// let bytes = &mut reservation[..];
@@ -73,7 +78,7 @@ impl WriteWindow {
     ///
     /// ```compile_fail,E0505
     /// # fn main() -> std::io::Result<()> {
-    /// # let (_, write) = zpipe::pair()?;
+    /// # let (_, write) = zpipe::pipe()?;
     /// # let mut window = zpipe::window::WriteWindow::new(&write, zpipe::window::FRAME)?;
     /// let mut reservation = window.reserve(..)?;
     /// let bytes = &mut reservation[..];
@@ -87,7 +92,7 @@ impl WriteWindow {
     ///
     /// ```compile_fail,E0499
     /// # fn main() -> std::io::Result<()> {
-    /// # let (_, write) = zpipe::pair()?;
+    /// # let (_, write) = zpipe::pipe()?;
     /// # let mut window = zpipe::window::WriteWindow::new(&write, zpipe::window::FRAME)?;
     /// let mut one = window.reserve(..)?;
     /// let mut other = window.reserve(..)?;
@@ -101,7 +106,7 @@ impl WriteWindow {
     ///
     /// ENOMEM if there is no memory for the range, EINVAL if the window has no such range.
     pub fn reserve(&mut self, range: impl RangeBounds<usize>) -> io::Result<Reservation<'_>> {
-        let (start, len) = bounds(range, self.memory.len()).ok_or_else(|| errno(libc::EINVAL))?;
+        let (start, len) = bounds(range, self.memory.len()).ok_or(Errno::INVAL)?;
         if len != 0 {
             let mut args = bindings::zpipe_reserve {
                 size: size::<bindings::zpipe_reserve>(),
@@ -111,7 +116,7 @@ impl WriteWindow {
             };
             // SAFETY: The command takes this struct, and we have the only reference to the
             // window.
-            unsafe { self.memory.call(bindings::RESERVE, &mut args)? };
+            unsafe { self.memory.call::<{ bindings::RESERVE }, _>(&mut args)? };
         }
         Ok(Reservation {
             window: self,
@@ -134,29 +139,13 @@ impl WriteWindow {
         };
         // SAFETY: The command takes this struct, and we have the only reference to the
         // window.
-        unsafe { self.memory.call(bindings::COMMIT, &mut args)? };
+        unsafe { self.memory.call::<{ bindings::COMMIT }, _>(&mut args)? };
         Ok(Committed {
             done: args.done as usize,
             moved: args.moved as usize,
             copied: args.copied as usize,
         })
     }
-}
-
-/// Returns the start and the length of a range, if it is within `len`.
-fn bounds(range: impl RangeBounds<usize>, len: usize) -> Option<(usize, usize)> {
-    let start = match range.start_bound() {
-        Bound::Included(start) => *start,
-        Bound::Excluded(start) => start.checked_add(1)?,
-        Bound::Unbounded => 0,
-    };
-    let end = match range.end_bound() {
-        Bound::Included(end) => end.checked_add(1)?,
-        Bound::Excluded(end) => *end,
-        Bound::Unbounded => len,
-    };
-    let bytes = end.checked_sub(start)?;
-    (end <= len).then_some((start, bytes))
 }
 
 /// The result of a commit.
@@ -204,7 +193,7 @@ impl Reservation<'_> {
     /// As write(2). EINVAL if the reservation has fewer bytes; nothing is written then.
     pub fn commit_first(self, bytes: usize) -> io::Result<Committed> {
         if bytes > self.len {
-            return Err(errno(libc::EINVAL));
+            return Err(Errno::INVAL.into());
         }
         self.window.commit(self.start, bytes)
     }
