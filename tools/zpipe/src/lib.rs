@@ -27,15 +27,27 @@
 //!   takes such memory.
 //! - [`window`] has memory of a pipe that a process maps. A writer fills it in place, and a reader
 //!   looks at it in place.
+//!
+//! # Features
+//!
+//! - `bytes`: spans of a read window as `bytes::Bytes`, see `window::BytesWindow`.
+//! - `tokio`: ends for asynchronous programs, see the module `tokio`.
+//! - `io-uring`: entries for io_uring(7), see the module `io_uring`.
+//!
+//! None of them is on by default.
 
 #![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 
 mod builder;
 mod end;
 mod huge;
+#[cfg(feature = "io-uring")]
+pub mod io_uring;
 mod range;
 mod reader;
 mod sys;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 mod transfer;
 pub mod window;
 mod writer;

@@ -301,7 +301,8 @@ impl PipeWriter {
         }
     }
 
-    fn gift_all(
+    /// Continues after the bytes in `all`, and adds what it writes.
+    pub(crate) fn gift_all(
         &self,
         buffer: &mut [u8],
         range: impl RangeBounds<usize>,

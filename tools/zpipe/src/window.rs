@@ -71,12 +71,16 @@
 //! makes its windows after fork(2), or forks only to call execve(2), as
 //! [`std::process::Command`] does.
 
+#[cfg(feature = "bytes")]
+mod bytes;
 mod memory;
 mod read;
 #[cfg(test)]
 pub(crate) mod tests;
 mod write;
 
+#[cfg(feature = "bytes")]
+pub use bytes::BytesWindow;
 pub use read::{Iter, ReadWindow, View};
 pub use write::{Committed, Reservation, WriteWindow};
 

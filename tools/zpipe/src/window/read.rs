@@ -7,7 +7,7 @@ use crate::{
     window::memory::Memory,
 };
 use rustix::{io::Errno, mm::ProtFlags};
-use std::{io, iter::FusedIterator, os::fd::AsFd, slice};
+use std::{io, iter::FusedIterator, os::fd::AsFd, slice, sync::Arc};
 
 /// The initial number of spans for which there is space.
 const SPANS: usize = 16;
@@ -18,7 +18,7 @@ const SPANS: usize = 16;
 /// consumed then return to the pipe.
 #[derive(Debug)]
 pub struct ReadWindow {
-    memory: Memory,
+    memory: Arc<Memory>,
     flags: u32,
     spans: Vec<bindings::zpipe_view>,
 }
@@ -41,10 +41,16 @@ impl ReadWindow {
 
     pub(crate) fn of(memory: Memory) -> Self {
         Self {
-            memory,
+            memory: Arc::new(memory),
             flags: 0,
             spans: vec![Default::default(); SPANS],
         }
+    }
+
+    /// The memory, for [`BytesWindow`](super::BytesWindow).
+    #[cfg(feature = "bytes")]
+    pub(super) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// Sets whether peeks fail with [`io::ErrorKind::WouldBlock`] instead of waiting. If
@@ -223,6 +229,12 @@ impl View<'_> {
     /// If there is no such span.
     pub fn is_packet(&self, number: usize) -> bool {
         self.spans()[number].flags & bindings::ZPIPE_VIEW_PACKET != 0
+    }
+
+    /// The offsets of the spans in the window, in order.
+    #[cfg(feature = "bytes")]
+    pub(super) fn places(&self) -> impl Iterator<Item = usize> + '_ {
+        self.spans().iter().map(|span| span.offset as usize)
     }
 
     fn spans(&self) -> &[bindings::zpipe_view] {
