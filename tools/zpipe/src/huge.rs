@@ -8,6 +8,7 @@ use rustix::{
 };
 use std::{
     fmt, io,
+    mem::ManuallyDrop,
     ops::{Deref, DerefMut},
     ptr::{self, NonNull},
     slice,
@@ -86,6 +87,43 @@ impl HugeBuffer {
             Some(base) => Ok(Self { base, len }),
             None => Err(Errno::NOMEM.into()),
         }
+    }
+}
+
+impl HugeBuffer {
+    /// Gives the memory up: it stays mapped. [`HugeBuffer::from_raw`] takes it back.
+    ///
+    /// ```
+    /// use zpipe::HugeBuffer;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let memory = HugeBuffer::new(1)?.leak();
+    /// memory[0] = 1;
+    /// // SAFETY: It is the memory of a buffer, and nothing refers to it.
+    /// let buffer = unsafe { HugeBuffer::from_raw(memory.as_mut_ptr(), memory.len()) };
+    /// assert_eq!(buffer[0], 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn leak(self) -> &'static mut [u8] {
+        let buffer = ManuallyDrop::new(self);
+        // SAFETY: The memory is initialized, and never unmapped. Nobody else has its address.
+        unsafe { slice::from_raw_parts_mut(buffer.base.as_ptr(), buffer.len) }
+    }
+
+    /// Takes back memory that was given up.
+    ///
+    /// # Safety
+    ///
+    /// Address and length must be those that [`HugeBuffer::leak`] returned. Nothing may refer to
+    /// the memory, and it must not be taken back twice.
+    ///
+    /// # Panics
+    ///
+    /// If the address is null.
+    pub unsafe fn from_raw(base: *mut u8, len: usize) -> Self {
+        let base = NonNull::new(base).expect("memory of a buffer");
+        Self { base, len }
     }
 }
 

@@ -109,6 +109,11 @@ pub struct Transfer {
 }
 
 impl Transfer {
+    /// The number of copied pieces for each reason, as `why` of zpipe(4).
+    pub fn why(&self) -> &[u32; bindings::ZPIPE_REASONS as usize] {
+        &self.why
+    }
+
     /// The reasons why bytes were copied, with the number of pieces of at most 2 MiB for each. A
     /// pipe of the kernel's own gives no reasons.
     pub fn reasons(&self) -> impl Iterator<Item = (Reason, u32)> + '_ {
@@ -301,6 +306,34 @@ impl PipeWriter {
         }
     }
 
+    /// Writes any memory of the caller: one write(2), which may be interrupted and may write less.
+    ///
+    /// Whole huge pages in it may be gifted. The bytes that were written may then be replaced, as
+    /// those of [`Gifted::buffer`]. The others are unchanged.
+    ///
+    /// ```
+    /// use std::io::Read;
+    /// use zpipe::{GiftFlags, Reason};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (mut reader, writer) = zpipe::pipe()?;
+    /// let mut memory = *b"too small to be gifted";
+    /// let transfer = writer.gift_from(&mut memory, GiftFlags::empty())?;
+    /// assert_eq!((transfer.moved, transfer.copied), (0, memory.len()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As write(2), including EINTR.
+    pub fn gift_from(&self, memory: &mut [u8], flags: GiftFlags) -> io::Result<Transfer> {
+        if self.is_zpipe() {
+            return transfer::<{ bindings::GIFT }>(&self.end, memory, flags.bits());
+        }
+        Ok(Transfer::copied(rustix::io::write(self.end.fd(), memory)?))
+    }
+
     /// Continues after the bytes in `all`, and adds what it writes.
     pub(crate) fn gift_all(
         &self,
@@ -312,12 +345,7 @@ impl PipeWriter {
         let (start, len) = bounds(range, buffer.len()).ok_or(Errno::INVAL)?;
         while all.done < len {
             let rest = &mut buffer[start + all.done..start + len];
-            let result = if self.is_zpipe() {
-                transfer::<{ bindings::GIFT }>(&self.end, rest, flags.bits())
-            } else {
-                let written = rustix::io::write(self.end.fd(), rest);
-                written.map(Transfer::copied).map_err(io::Error::from)
-            };
+            let result = self.gift_from(rest, flags);
             match result {
                 Ok(Transfer { done: 0, .. }) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(some) => all.add(&some),
@@ -374,12 +402,34 @@ impl PipeReader {
         flags: MoveFlags,
     ) -> io::Result<Transfer> {
         let (start, len) = bounds(range, buffer.len()).ok_or(Errno::INVAL)?;
-        let memory = &mut buffer[start..start + len];
+        self.move_to(&mut buffer[start..start + len], flags)
+    }
+
+    /// Reads to any memory of the caller: one read(2), which may read less. Gifted huge pages may
+    /// replace whole huge pages of it.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use zpipe::MoveFlags;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (reader, mut writer) = zpipe::pipe()?;
+    /// writer.write_all(b"hello")?;
+    /// let mut memory = [0; 10];
+    /// let transfer = reader.move_to(&mut memory, MoveFlags::empty())?;
+    /// assert_eq!((transfer.moved, transfer.copied), (0, 5));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As read(2), including EINTR.
+    pub fn move_to(&self, memory: &mut [u8], flags: MoveFlags) -> io::Result<Transfer> {
         if self.is_zpipe() {
-            transfer::<{ bindings::MOVE }>(&self.end, memory, flags.bits())
-        } else {
-            Ok(Transfer::copied(rustix::io::read(self.end.fd(), memory)?))
+            return transfer::<{ bindings::MOVE }>(&self.end, memory, flags.bits());
         }
+        Ok(Transfer::copied(rustix::io::read(self.end.fd(), memory)?))
     }
 }
 

