@@ -5,7 +5,7 @@
 use crate::{count, invalid, pipe::borrow, set_errno};
 use libc::{c_int, c_uint, c_void, size_t, ssize_t};
 use std::{io, ptr, slice};
-use zpipe::{GiftFlags, HUGE_PAGE, HugeBuffer, MoveFlags, PipeReader, PipeWriter, Transfer};
+use zpipe::{GiftFlags, HugeBuffer, MoveFlags, PipeReader, PipeWriter, Transfer, HUGE_PAGE};
 
 /// What a call did with the bytes.
 #[allow(non_camel_case_types)]

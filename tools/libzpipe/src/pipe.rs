@@ -29,7 +29,11 @@ fn make(
     flags: c_uint,
     make: impl FnOnce(&Builder) -> io::Result<(PipeReader, PipeWriter)>,
 ) -> io::Result<[c_int; 2]> {
-    let known = PipeFlags::from_bits(flags & !BUFFER_ONLY).ok_or_else(invalid)?;
+    let known = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK | PipeFlags::DIRECT;
+    if flags & !(known.bits() | BUFFER_ONLY) != 0 {
+        return Err(invalid());
+    }
+    let known = PipeFlags::from_bits_retain(flags);
     let (read, write) = make(
         Builder::new()
             .nonblocking(known.contains(PipeFlags::NONBLOCK))

@@ -6,8 +6,8 @@ use crate::{count, invalid, memory::zpipe_report, pipe::borrow, set_errno, statu
 use libc::{c_int, c_uint, c_void, iovec, size_t, ssize_t};
 use std::{io, ptr};
 use zpipe::{
-    PipeReader, PipeWriter,
     window::{ReadWindow, WriteWindow},
+    PipeReader, PipeWriter,
 };
 
 /// Flags of the header.

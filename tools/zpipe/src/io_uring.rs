@@ -3,7 +3,10 @@
 //! Entries for io_uring(7). The module needs the feature `io-uring`.
 //!
 //! [`read()`] and [`write()`] make an entry for the crate `io_uring`, and keep the buffer until the
-//! kernel has completed it. A read to a [`HugeBuffer`] may move gifted pages, as any read does.
+//! kernel has completed it.
+//!
+//! Reads through a ring copy gifted pages. To move them, wait with a poll entry for the pipe and
+//! call [`PipeReader::move_into`].
 //!
 //! ```
 //! use io_uring::IoUring;

@@ -51,13 +51,22 @@ fn pages_change_owner(kind: Kind) {
         let reading = thread::spawn(move || {
             let mut buffer = HugeBuffer::new(PAGES * HUGE_PAGE).unwrap();
             let moved = fill(&reader, &mut buffer, MoveFlags::empty());
-            let moved: usize = moved.iter().map(|transfer| transfer.moved).sum();
-            assert_eq!(moved, if kind.moves() { PAGES * HUGE_PAGE } else { 0 });
+            // The kernel may use a page for a moment, which is copied then.
+            let pages = moved.iter().map(|transfer| transfer.moved).sum::<usize>() / HUGE_PAGE;
+            assert_eq!(pages > 0, kind.moves(), "{moved:?}");
             assert!(buffer[..] == bytes(0, buffer.len()));
             assert_eq!(reader.move_into(&mut buffer).unwrap().done, 0);
         });
-        let gifted = writer.gift(filled(PAGES)).unwrap();
-        check(kind, &gifted.transfer, PAGES * HUGE_PAGE);
+        let gifted = writer
+            .gift_with(filled(PAGES), .., GiftFlags::ALWAYS)
+            .unwrap();
+        assert_eq!(gifted.transfer.done, PAGES * HUGE_PAGE);
+        assert_eq!(
+            gifted.transfer.moved > 0,
+            kind.moves(),
+            "{:?}",
+            gifted.transfer
+        );
         drop(writer);
         reading.join().unwrap();
     });

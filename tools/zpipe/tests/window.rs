@@ -66,27 +66,28 @@ fn zpipe_frames_are_not_copied() {
 
 #[test]
 fn zpipe_bytes_outlive_the_peek() {
-    let Some((read, mut write, ..)) = windows(4) else {
+    let Some((read, mut write, writer, _)) = windows(4) else {
         return;
     };
     let mut read = BytesWindow::from(read);
     read.set_nonblocking(true);
     send(&mut write, 0);
+    (&writer).write_all(b"between").unwrap();
     send(&mut write, 1);
     let mut spans = read.peek(0).unwrap();
-    assert_eq!(
-        spans.iter().map(Bytes::len).collect::<Vec<_>>(),
-        [FRAME, FRAME]
-    );
+    let lengths = spans.iter().map(Bytes::len).collect::<Vec<_>>();
+    assert_eq!(lengths, [FRAME, 7, FRAME]);
+    let third = spans.pop().unwrap();
     let second = spans.pop().unwrap();
     let first = spans.pop().unwrap().slice(100..200);
-    assert!(second == bytes(FRAME, FRAME) && first == bytes(100, 100));
+    assert!(third == bytes(FRAME, FRAME) && first == bytes(100, 100) && second == "between");
 
     // No second peek while a span exists, in whatever order they are dropped.
     assert_eq!(errno(read.peek(0)), Some(Errno::BUSY));
-    let clone = second.clone();
-    drop(second);
+    let clone = third.clone();
+    drop(third);
     drop(clone);
+    drop(second);
     assert_eq!(errno(read.peek(0)), Some(Errno::BUSY));
     // The writer goes on, and the bytes do not change.
     send(&mut write, 2);
@@ -94,7 +95,7 @@ fn zpipe_bytes_outlive_the_peek() {
     assert!(first == bytes(100, 100));
     thread::spawn(move || drop(first)).join().unwrap();
 
-    // Both were consumed with the first one.
+    // All were consumed with the first one.
     let spans = read.peek(0).unwrap();
     assert!(spans.concat() == bytes(2 * FRAME, 2 * FRAME));
     drop(spans);
