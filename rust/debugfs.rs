@@ -14,7 +14,12 @@
 use crate::{id::InodeKey, pipe::Pipe, sync::CConst, sys, table};
 use core::ptr;
 use kernel::{
-    bindings, prelude::*, seq_file::SeqFile, str::CStrExt, sync::Arc, types::ForeignOwnable,
+    bindings,
+    prelude::*,
+    seq_file::{seq_print, SeqFile},
+    str::CStrExt,
+    sync::Arc,
+    types::ForeignOwnable,
 };
 
 static FILE_OPS: CConst<bindings::file_operations> = CConst::new(bindings::file_operations {
@@ -107,7 +112,8 @@ unsafe extern "C" fn show(seq: *mut bindings::seq_file, item: *mut c_void) -> c_
         )
     };
 
-    pipe.show_listed(seq);
+    pipe.show_named(seq);
+    seq_print!(seq, "\n");
     0
 }
 

@@ -510,14 +510,12 @@ impl Pipe {
         seq_print!(seq, "zpipe-spun-us-read:\t{}\n", self.rd_wait.spun_us());
     }
 
-    /// Prints the pipe's entry in the list of all pipes: its name, [`Self::show`] and an empty
-    /// line.
-    pub(crate) fn show_listed(&self, seq: &SeqFile) {
+    /// As [`Self::show`], after the name of the pipe, for a file with an inode of its own.
+    pub(crate) fn show_named(&self, seq: &SeqFile) {
         let (major, minor) = self.id.device();
 
         seq_print!(seq, "zpipe-inode:\t{}\n", self.id.inode);
         seq_print!(seq, "zpipe-device:\t{}:{}\n", major, minor);
         self.show(seq);
-        seq_print!(seq, "\n");
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     mm::Dest,
     posted_write::{PostedWrite, Pulled},
     slot::Slot,
-    zcore::{merge::LastSlot, seats::Seats, state::PostedState},
+    zcore::{seats::Seats, state::PostedState},
 };
 use core::mem;
 use kernel::{
@@ -277,10 +277,10 @@ impl Ring {
         self.slots.get_mut(index)?.as_mut()
     }
 
-    /// The end of the last slot and whether it takes more bytes, if a write may append to it.
+    /// The offset in the page of the last slot where its data ends, if a write may append to it.
     #[inline(always)]
-    pub(crate) fn last_slot(&mut self) -> Option<LastSlot> {
-        self.last()?.as_stream_page().map(|slot| slot.as_last())
+    pub(crate) fn end_of_last(&mut self) -> Option<usize> {
+        self.last()?.as_stream_page().map(|slot| slot.end())
     }
 
     /// Moves all slots and the posted write to `other`, an empty ring, and replaces this ring by

@@ -8,7 +8,7 @@ use crate::{
     mm::{
         AddressSpace, BufferPage, Dest, Frame, HugeCredit, HugePage, SharedPage, SmallPages, Source,
     },
-    zcore::{merge::LastSlot, PAGE_SIZE},
+    zcore::PAGE_SIZE,
 };
 use core::mem::size_of;
 use kernel::{
@@ -181,12 +181,9 @@ impl PageSlot {
         }
     }
 
-    /// The state that decides whether a write may append to this slot, if it is the last one.
-    pub(crate) fn as_last(&self) -> LastSlot {
-        LastSlot {
-            end: self.page.valid(),
-            mergeable: self.kind == Kind::Stream,
-        }
+    /// The offset in the page where the data ends.
+    pub(crate) fn end(&self) -> usize {
+        self.page.valid()
     }
 
     /// Appends `bytes` bytes of `source` without a page fault. If not all of them can be copied, it

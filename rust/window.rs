@@ -49,6 +49,7 @@ use core::mem;
 use kernel::{
     new_mutex,
     prelude::*,
+    seq_file::SeqFile,
     sync::{Arc, Mutex},
 };
 
@@ -546,5 +547,9 @@ impl FileOperations for WriteWindow {
 
     fn watches_stores(&self) -> bool {
         self.lends
+    }
+
+    fn show_fdinfo(&self, seq: &SeqFile) {
+        self.end.pipe.show_named(seq);
     }
 }

@@ -177,7 +177,7 @@ impl<'w> Write<'w, '_, '_> {
 
     /// Appends the odd bytes to the last slot, if the rules of merging allow it.
     fn merge(&mut self, inner: &mut Inner) -> Result<(), WriteStop> {
-        if let Some(odd) = merge_len(self.total, inner.ring.last_slot()) {
+        if let Some(odd) = merge_len(self.total, inner.ring.end_of_last()) {
             let Some(last) = inner.ring.last().and_then(Slot::as_stream_page) else {
                 return Ok(());
             };
@@ -393,7 +393,7 @@ impl Pipe {
         }
 
         let was_empty = inner.ring.is_empty();
-        if merge_len(total, inner.ring.last_slot()).is_some() {
+        if merge_len(total, inner.ring.end_of_last()).is_some() {
             if !inner
                 .ring
                 .last()

@@ -147,11 +147,17 @@ lock_file()
 {
 	local fd
 
-	exec {fd}>"$1"
-	flock -n "$fd" || {
-		say "waiting for another run $2"
-		flock "$fd"
-	}
+	while
+		exec {fd}>"$1"
+		flock -n "$fd" || {
+			say "waiting for another run $2"
+			flock "$fd"
+		}
+		# scripts/distclean removes the file.
+		[[ ! $1 -ef /proc/self/fd/$fd ]]
+	do
+		exec {fd}>&-
+	done
 }
 
 # lock NAME: a lock of the cache.

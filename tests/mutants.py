@@ -8,10 +8,9 @@ The unit tests alone must detect mutants of core/.
 
 MUTANTS = [
     # Merging of the first bytes of a write.
-    ("core/merge.rs", "last.end + odd <= PAGE_SIZE", "last.end + odd < PAGE_SIZE", []),
-    ("core/merge.rs", "last.end + odd <= PAGE_SIZE", "last.end + odd <= PAGE_SIZE + 1", []),
+    ("core/merge.rs", "end + odd <= PAGE_SIZE", "end + odd < PAGE_SIZE", []),
+    ("core/merge.rs", "end + odd <= PAGE_SIZE", "end + odd <= PAGE_SIZE + 1", []),
     ("core/merge.rs", "odd != 0 && ", "", []),
-    ("core/merge.rs", "&& last.mergeable", "", []),
     ("core/merge.rs", "total % PAGE_SIZE", "total.min(PAGE_SIZE)", []),
     # The number of slots of a pipe.
     ("core/capacity.rs", "bytes > 1 << 31", "bytes >= 1 << 31", []),
@@ -196,7 +195,8 @@ MUTANTS = [
     ("lock.rs", "            self.snapshot.ends.write(self.inner.ends.pack());\n", "",
      ["basic", "fifo_open"]),
     # Slots.
-    ("slot.rs", "mergeable: self.kind == Kind::Stream", "mergeable: true", ["packet"]),
+    ("slot.rs", "Slot::Page(slot) if slot.kind == Kind::Stream => Some(slot)",
+     "Slot::Page(slot) => Some(slot)", ["packet"]),
     ("ring.rs", "self.used() >= self.limit()", "self.used() + 1 >= self.limit()", ["basic"]),
     ("ring.rs", "let index = self.index(self.head.wrapping_sub(1));",
      "let index = self.index(self.tail);", ["merge"]),

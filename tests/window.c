@@ -536,6 +536,24 @@ TEST_F_TIMEOUT(window, no_reader_epipe, TIMEOUT)
 	EXPECT_EQ(2, signals_seen);
 }
 
+/* fdinfo of a window is that of its pipe, with the pipe's name. */
+TEST_F_TIMEOUT(window, fdinfo_names_the_pipe, TIMEOUT)
+{
+	struct window w = write_window(&self->e, 1), r = read_window(&self->e, 1);
+	struct stat st;
+
+	ASSERT_LE(0, w.fd);
+	ASSERT_LE(0, r.fd);
+	ASSERT_EQ(0, fstat(self->e.fd[0], &st));
+	ASSERT_EQ(1000, commit_stream(&w, 0, 1000, 0).ret);
+	EXPECT_EQ((long)st.st_ino, fdinfo_number(w.fd, "zpipe-inode"));
+	EXPECT_EQ((long)st.st_ino, fdinfo_number(r.fd, "zpipe-inode"));
+	EXPECT_EQ(1000, fdinfo_number(w.fd, "zpipe-buffered"));
+	EXPECT_EQ(1000, fdinfo_number(r.fd, "zpipe-bytes-written"));
+	free_window(&w);
+	free_window(&r);
+}
+
 /* A window counts as a write end until its descriptor and its mapping are gone. */
 TEST_F(window, counts_as_a_write_end)
 {

@@ -8,37 +8,21 @@
 
 use super::PAGE_SIZE;
 
-/// The last used slot of a pipe, as merging sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LastSlot {
-    /// Offset in the page of the slot where its data ends.
-    pub(crate) end: usize,
-    /// True if bytes may be appended: the slot is part of a stream, in a page of the pipe's own.
-    pub(crate) mergeable: bool,
-}
-
 /// The number of bytes of a write of `total` bytes that are appended to the last slot.
 ///
 /// They are the first bytes of the write. The number is not zero, and less than a page. [`None`] if
-/// the write begins with a new slot. `last` is [`None`] if nothing can be appended, as in an empty
-/// pipe.
-pub(crate) fn merge_len(total: usize, last: Option<LastSlot>) -> Option<usize> {
+/// the write begins with a new slot. `last` is the offset in the page of the last slot where its data
+/// ends. It is [`None`] if nothing can be appended, as in an empty pipe, or to a packet.
+pub(crate) fn merge_len(total: usize, last: Option<usize>) -> Option<usize> {
     let odd = total % PAGE_SIZE;
-    let last = last?;
+    let end = last?;
 
-    (odd != 0 && last.mergeable && last.end + odd <= PAGE_SIZE).then_some(odd)
+    (odd != 0 && end + odd <= PAGE_SIZE).then_some(odd)
 }
 
 #[cfg_attr(not(test), kernel::macros::kunit_tests(zpipe_core_merge))]
 mod tests {
     use super::*;
-
-    const fn at(end: usize) -> Option<LastSlot> {
-        Some(LastSlot {
-            end,
-            mergeable: true,
-        })
-    }
 
     #[test]
     fn empty_pipe_never_merges() {
@@ -47,28 +31,19 @@ mod tests {
 
     #[test]
     fn whole_pages_never_merge() {
-        assert_eq!(merge_len(PAGE_SIZE, at(0)), None);
-        assert_eq!(merge_len(4 * PAGE_SIZE, at(1)), None);
+        assert_eq!(merge_len(PAGE_SIZE, Some(0)), None);
+        assert_eq!(merge_len(4 * PAGE_SIZE, Some(1)), None);
     }
 
     #[test]
     fn odd_bytes_merge_up_to_the_end_of_the_page() {
-        assert_eq!(merge_len(1, at(PAGE_SIZE - 1)), Some(1));
-        assert_eq!(merge_len(2, at(PAGE_SIZE - 1)), None);
-        assert_eq!(merge_len(100, at(PAGE_SIZE)), None);
+        assert_eq!(merge_len(1, Some(PAGE_SIZE - 1)), Some(1));
+        assert_eq!(merge_len(2, Some(PAGE_SIZE - 1)), None);
+        assert_eq!(merge_len(100, Some(PAGE_SIZE)), None);
     }
 
     #[test]
     fn a_large_write_merges_its_odd_bytes_only() {
-        assert_eq!(merge_len(3 * PAGE_SIZE + 17, at(4000)), Some(17));
-    }
-
-    #[test]
-    fn nothing_is_appended_to_a_packet() {
-        let packet = Some(LastSlot {
-            end: 10,
-            mergeable: false,
-        });
-        assert_eq!(merge_len(10, packet), None);
+        assert_eq!(merge_len(3 * PAGE_SIZE + 17, Some(4000)), Some(17));
     }
 }

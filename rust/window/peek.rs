@@ -26,6 +26,7 @@ use crate::{
 use kernel::{
     new_mutex,
     prelude::*,
+    seq_file::SeqFile,
     sync::Mutex,
     transmute::AsBytes,
     uaccess::{UserPtr, UserSlice},
@@ -345,5 +346,9 @@ impl FileOperations for ReadWindow {
             Some(frame) => fault.place(frame, false),
             None => Served::BUS,
         }
+    }
+
+    fn show_fdinfo(&self, seq: &SeqFile) {
+        self.end.pipe.show_named(seq);
     }
 }

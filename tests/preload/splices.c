@@ -110,6 +110,20 @@ struct transfer {
 	bool off_from, off_to;
 };
 
+/* sendfile(2). A kernel with page owner reads /dev/zero in pages: copy_splice_read() gets only one
+ * from alloc_pages_bulk(), so a call to one of the kernel's own pipes is short.
+ */
+static long send_from(enum kind kind, int to, int from, off64_t *off, size_t len)
+{
+	long ret = sendfile(to, from, off, len), more = ret;
+
+	while (kind == ZERO && more == PAGE && (size_t)ret < len) {
+		more = sendfile(to, from, off, len - ret);
+		ret += more > 0 ? more : 0;
+	}
+	return ret;
+}
+
 static void transfer(struct log *log, const void *arg)
 {
 	const struct transfer *t = arg;
@@ -138,7 +152,7 @@ static void transfer(struct log *log, const void *arg)
 		ret = tee(from[0], to[1], t->len, t->flags);
 		break;
 	case SENDFILE:
-		ret = sendfile(to[1], from[0], off_from, t->len);
+		ret = send_from(t->from, to[1], from[0], off_from, t->len);
 		break;
 	default:
 		ret = copy_file_range(from[0], off_from, to[1], off_to, t->len, 0);

@@ -1,14 +1,23 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The input of bindgen: the ABI. bindgen cannot convert macros with casts, so C constants
- * hold their values.
+ * The input of bindgen, see scripts/bindings: the ABI. bindgen cannot convert macros with casts,
+ * so C constants hold their values.
  */
 #include <linux/zpipe.h>
 
-const unsigned long PIPE2 = ZPIPE_IOC_PIPE2;
-const unsigned long WINDOW = ZPIPE_IOC_WINDOW;
-const unsigned long RESERVE = ZPIPE_IOC_RESERVE;
-const unsigned long COMMIT = ZPIPE_IOC_COMMIT;
-const unsigned long PEEK = ZPIPE_IOC_PEEK;
-const unsigned long CONSUME = ZPIPE_IOC_CONSUME;
+const unsigned int PIPE2 = ZPIPE_IOC_PIPE2;
+const unsigned int GET_CAPACITY = ZPIPE_IOC_GET_CAPACITY;
+const unsigned int SET_CAPACITY = ZPIPE_IOC_SET_CAPACITY;
+const unsigned int GET_FLAGS = ZPIPE_IOC_GET_FLAGS;
+const unsigned int SET_FLAGS = ZPIPE_IOC_SET_FLAGS;
+const unsigned int GIFT = ZPIPE_IOC_GIFT;
+const unsigned int MOVE = ZPIPE_IOC_MOVE;
+const unsigned int SPLICE_TO = ZPIPE_IOC_SPLICE_TO;
+const unsigned int SPLICE_FROM = ZPIPE_IOC_SPLICE_FROM;
+const unsigned int TEE = ZPIPE_IOC_TEE;
+const unsigned int WINDOW = ZPIPE_IOC_WINDOW;
+const unsigned int RESERVE = ZPIPE_IOC_RESERVE;
+const unsigned int COMMIT = ZPIPE_IOC_COMMIT;
+const unsigned int PEEK = ZPIPE_IOC_PEEK;
+const unsigned int CONSUME = ZPIPE_IOC_CONSUME;
 const long SUPER_MAGIC = ZPIPE_SUPER_MAGIC;

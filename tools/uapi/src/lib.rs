@@ -14,8 +14,9 @@ use sys::Errno;
 pub mod sys;
 
 #[allow(missing_docs, non_camel_case_types, non_upper_case_globals, dead_code)]
+#[rustfmt::skip]
 mod bindings {
-    include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
+    include!("../../zpipe/src/bindings.rs");
 }
 
 /// The device that makes private pairs.

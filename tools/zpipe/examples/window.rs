@@ -10,10 +10,7 @@ use std::{
     io,
     process::{Command, ExitCode},
 };
-use zpipe::{
-    pair,
-    window::{FRAME, ReadWindow, WriteWindow},
-};
+use zpipe::window::{FRAME, ReadWindow, WriteWindow};
 
 /// Bytes of each window.
 const WINDOW: usize = 4 * FRAME;
@@ -69,7 +66,7 @@ fn reader() -> Result<(), Box<dyn Error>> {
 }
 
 fn writer() -> Result<(), Box<dyn Error>> {
-    let (read, write) = pair()?;
+    let (read, write) = zpipe::pipe()?;
     let mut child = Command::new(env::current_exe()?)
         .arg("reader")
         .stdin(read)

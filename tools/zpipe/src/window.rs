@@ -25,12 +25,12 @@
 //!
 //! # Example
 //!
-//! ```no_run
+//! ```
 //! use std::{io, thread};
-//! use zpipe::{pair, window::{FRAME, ReadWindow, WriteWindow}};
+//! use zpipe::window::{FRAME, ReadWindow, WriteWindow};
 //!
 //! fn main() -> io::Result<()> {
-//!     let (read, write) = pair()?;
+//!     let (read, write) = zpipe::pipe()?;
 //!     let writer = thread::spawn(move || -> io::Result<()> {
 //!         let mut window = WriteWindow::new(&write, 4 * FRAME)?;
 //!         for number in 0..8 {
@@ -71,11 +71,16 @@
 //! makes its windows after fork(2), or forks only to call execve(2), as
 //! [`std::process::Command`] does.
 
+#[cfg(feature = "bytes")]
+mod bytes;
+mod memory;
 mod read;
 #[cfg(test)]
 pub(crate) mod tests;
 mod write;
 
+#[cfg(feature = "bytes")]
+pub use bytes::BytesWindow;
 pub use read::{Iter, ReadWindow, View};
 pub use write::{Committed, Reservation, WriteWindow};
 

@@ -2,8 +2,12 @@
 
 //! The window of a reader.
 
-use crate::sys::{Memory, bindings, errno, size};
-use std::{io, iter::FusedIterator, os::fd::AsFd, slice};
+use crate::{
+    sys::{bindings, size},
+    window::memory::Memory,
+};
+use rustix::{io::Errno, mm::ProtFlags};
+use std::{io, iter::FusedIterator, os::fd::AsFd, slice, sync::Arc};
 
 /// The initial number of spans for which there is space.
 const SPANS: usize = 16;
@@ -14,7 +18,7 @@ const SPANS: usize = 16;
 /// consumed then return to the pipe.
 #[derive(Debug)]
 pub struct ReadWindow {
-    memory: Memory,
+    memory: Arc<Memory>,
     flags: u32,
     spans: Vec<bindings::zpipe_view>,
 }
@@ -31,16 +35,22 @@ impl ReadWindow {
     /// `bytes` is 0 or too large, and others, see zpipe(4).
     pub fn new(end: impl AsFd, bytes: usize) -> io::Result<Self> {
         let flags = bindings::ZPIPE_WINDOW_READ;
-        let memory = Memory::new(end.as_fd(), flags, bytes, libc::PROT_READ)?;
+        let memory = Memory::new(end.as_fd(), flags, bytes, ProtFlags::READ)?;
         Ok(Self::of(memory))
     }
 
     pub(crate) fn of(memory: Memory) -> Self {
         Self {
-            memory,
+            memory: Arc::new(memory),
             flags: 0,
             spans: vec![Default::default(); SPANS],
         }
+    }
+
+    /// The memory, for [`BytesWindow`](super::BytesWindow).
+    #[cfg(feature = "bytes")]
+    pub(super) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// Sets whether peeks fail with [`io::ErrorKind::WouldBlock`] instead of waiting. If
@@ -62,7 +72,7 @@ impl ReadWindow {
     ///
     /// ```no_run
     /// # fn main() -> std::io::Result<()> {
-    /// # let (read, _) = zpipe::pair()?;
+    /// # let (read, _) = zpipe::pipe()?;
     /// # let mut window = zpipe::window::ReadWindow::new(&read, zpipe::window::FRAME)?;
     /// let view = window.peek(0)?;
     /// let first = view.iter().next();
@@ -74,7 +84,7 @@ impl ReadWindow {
     ///
     /// ```compile_fail,E0505
     /// # fn main() -> std::io::Result<()> {
-    /// # let (read, _) = zpipe::pair()?;
+    /// # let (read, _) = zpipe::pipe()?;
     /// # let mut window = zpipe::window::ReadWindow::new(&read, zpipe::window::FRAME)?;
     /// let view = window.peek(0)?;
     /// let first = view.iter().next();
@@ -89,7 +99,7 @@ impl ReadWindow {
     ///
     /// ```compile_fail,E0505
     /// # fn main() -> std::io::Result<()> {
-    /// # let (read, _) = zpipe::pair()?;
+    /// # let (read, _) = zpipe::pipe()?;
     /// # let mut window = zpipe::window::ReadWindow::new(&read, zpipe::window::FRAME)?;
     /// let view = window.peek(0)?;
     /// let first = view.iter().next();
@@ -103,7 +113,7 @@ impl ReadWindow {
     ///
     /// ```compile_fail,E0594
     /// # fn main() -> std::io::Result<()> {
-    /// # let (read, _) = zpipe::pair()?;
+    /// # let (read, _) = zpipe::pipe()?;
     /// # let mut window = zpipe::window::ReadWindow::new(&read, zpipe::window::FRAME)?;
     /// let view = window.peek(0)?;
     /// view.iter().next().unwrap()[0] = 1;
@@ -141,7 +151,7 @@ impl ReadWindow {
         };
         // SAFETY: The command takes this struct and writes to at most `nr_views` spans. We
         // have the only reference to the window.
-        unsafe { self.memory.call(bindings::PEEK, &mut args)? };
+        unsafe { self.memory.call::<{ bindings::PEEK }, _>(&mut args)? };
 
         let count = args.nr_views as usize;
         let len = self.spans[..count]
@@ -160,7 +170,28 @@ impl ReadWindow {
         })
     }
 
-    fn consume(&mut self, bytes: usize) -> io::Result<()> {
+    /// Consumes the first `bytes` bytes that the last peek showed, after its [`View`] is gone.
+    ///
+    /// [`View::consume`] does the same, if the view still exists.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use zpipe::window::{FRAME, ReadWindow};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (reader, mut writer) = zpipe::pipe()?;
+    /// let mut window = ReadWindow::new(&reader, FRAME)?;
+    /// writer.write_all(b"hello")?;
+    /// let seen = window.peek(0)?.len();
+    /// window.consume(seen)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if fewer bytes were shown; nothing is consumed then.
+    pub fn consume(&mut self, bytes: usize) -> io::Result<()> {
         if bytes == 0 {
             return Ok(());
         }
@@ -171,7 +202,7 @@ impl ReadWindow {
         };
         // SAFETY: The command takes this struct, and we have the only reference to the
         // window.
-        unsafe { self.memory.call(bindings::CONSUME, &mut args) }
+        unsafe { self.memory.call::<{ bindings::CONSUME }, _>(&mut args) }
     }
 }
 
@@ -221,6 +252,12 @@ impl View<'_> {
         self.spans()[number].flags & bindings::ZPIPE_VIEW_PACKET != 0
     }
 
+    /// The offsets of the spans in the window, in order.
+    #[cfg(feature = "bytes")]
+    pub(super) fn places(&self) -> impl Iterator<Item = usize> + '_ {
+        self.spans().iter().map(|span| span.offset as usize)
+    }
+
     fn spans(&self) -> &[bindings::zpipe_view] {
         &self.window.spans[..self.count]
     }
@@ -232,7 +269,7 @@ impl View<'_> {
     /// EINVAL if the view has fewer bytes; nothing is consumed then.
     pub fn consume(self, bytes: usize) -> io::Result<()> {
         if bytes > self.len {
-            return Err(errno(libc::EINVAL));
+            return Err(Errno::INVAL.into());
         }
         self.window.consume(bytes)
     }

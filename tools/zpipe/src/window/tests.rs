@@ -4,35 +4,33 @@
 //! answers. The memory of the windows is a memfd's.
 
 use crate::{
-    sys::{Memory, bindings, errno},
-    window::{FRAME, ReadWindow, WriteWindow},
+    sys::bindings,
+    window::{FRAME, ReadWindow, WriteWindow, memory::Memory},
 };
+use rustix::{fs::MemfdFlags, io::Errno, mm::ProtFlags};
 use std::{
     cell::RefCell,
     collections::VecDeque,
-    ffi::{c_int, c_ulong, c_void},
+    ffi::c_void,
     fs::File,
     io,
-    os::{
-        fd::{FromRawFd, OwnedFd},
-        unix::{fs::FileExt, net::UnixStream},
-    },
+    os::unix::{fs::FileExt, net::UnixStream},
 };
 
-type Answer = Box<dyn FnOnce(c_ulong, *mut c_void) -> io::Result<()>>;
+type Answer = Box<dyn FnOnce(u32, *mut c_void) -> io::Result<()>>;
 
 thread_local! {
     /// Functions that replace the next calls of ioctl(2).
     static ANSWERS: RefCell<VecDeque<Answer>> = const { RefCell::new(VecDeque::new()) };
 }
 
-pub(crate) fn answer(command: c_ulong, args: *mut c_void) -> Option<io::Result<()>> {
+pub(crate) fn answer(command: u32, args: *mut c_void) -> Option<io::Result<()>> {
     let answer = ANSWERS.with(|answers| answers.borrow_mut().pop_front())?;
     Some(answer(command, args))
 }
 
 /// Expects the next call to be this command. `with` reads and changes its struct.
-fn expect<T: 'static>(number: c_ulong, with: impl FnOnce(&mut T) -> io::Result<()> + 'static) {
+fn expect<T: 'static>(number: u32, with: impl FnOnce(&mut T) -> io::Result<()> + 'static) {
     let answer: Answer = Box::new(move |command, args| {
         assert_eq!(command, number);
         // SAFETY: Each command has one struct, and the caller of ioctl() passed a whole
@@ -50,24 +48,20 @@ fn all_was_asked() -> bool {
     ANSWERS.with(|answers| answers.borrow().is_empty())
 }
 
-fn memory(bytes: usize, access: c_int) -> (Memory, File) {
-    // SAFETY: The name is a C string.
-    let fd = unsafe { libc::memfd_create(c"window".as_ptr(), libc::MFD_CLOEXEC) };
-    assert!(fd >= 0);
-    // SAFETY: The descriptor is new.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+fn memory(bytes: usize, access: ProtFlags) -> (Memory, File) {
+    let fd = rustix::fs::memfd_create("window", MemfdFlags::CLOEXEC).unwrap();
     let file = File::from(fd.try_clone().unwrap());
     file.set_len(bytes as u64).unwrap();
     (Memory::map(fd, bytes, access).unwrap(), file)
 }
 
 fn write_window() -> (WriteWindow, File) {
-    let (memory, file) = memory(2 * FRAME, libc::PROT_READ | libc::PROT_WRITE);
+    let (memory, file) = memory(2 * FRAME, ProtFlags::READ | ProtFlags::WRITE);
     (WriteWindow::of(memory), file)
 }
 
 fn read_window() -> (ReadWindow, File) {
-    let (memory, file) = memory(2 * FRAME, libc::PROT_READ);
+    let (memory, file) = memory(2 * FRAME, ProtFlags::READ);
     (ReadWindow::of(memory), file)
 }
 
@@ -81,12 +75,12 @@ fn expect_reserve(offset: usize, bytes: usize) {
     );
 }
 
-fn expect_commit(offset: usize, bytes: usize, result: Result<usize, c_int>) {
+fn expect_commit(offset: usize, bytes: usize, result: Result<usize, Errno>) {
     expect(
         bindings::COMMIT,
         move |args: &mut bindings::zpipe_commit| {
             assert_eq!((args.offset, args.bytes), (offset as u64, bytes as u64));
-            args.done = result.map_err(errno)? as u64;
+            args.done = result? as u64;
             args.moved = args.done / 4096 * 4096;
             args.copied = args.done % 4096;
             Ok(())
@@ -150,7 +144,7 @@ fn other_files_get_no_commands() {
         ReadWindow::new(&read, FRAME).unwrap_err(),
         ReadWindow::new(&null, FRAME).unwrap_err(),
     ] {
-        assert_eq!(error.raw_os_error(), Some(libc::ENOTTY));
+        assert_eq!(error.raw_os_error(), Some(Errno::NOTTY.raw_os_error()));
     }
     assert!(!all_was_asked());
 }
@@ -171,7 +165,7 @@ fn ranges() {
     let backwards = 4..3;
     for range in [backwards, 0..all + 1, all + 1..all + 1, 0..usize::MAX] {
         let error = window.reserve(range).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(error.raw_os_error(), Some(Errno::INVAL.raw_os_error()));
     }
     assert!(window.reserve(..=usize::MAX).is_err());
     assert!(all_was_asked());
@@ -209,13 +203,16 @@ fn one_commit_is_one_write() {
     assert_eq!(counted, (5000, 4096, 904));
 
     expect_reserve(0, 10000);
-    expect_commit(0, 10000, Err(libc::EINTR));
+    expect_commit(0, 10000, Err(Errno::INTR));
     let error = window.reserve(..10000).unwrap().commit().unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::Interrupted);
 
     expect_reserve(0, 10000);
     let error = window.reserve(..10000).unwrap().commit_first(10001);
-    assert_eq!(error.unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    assert_eq!(
+        error.unwrap_err().raw_os_error(),
+        Some(Errno::INVAL.raw_os_error())
+    );
     assert!(all_was_asked());
 }
 
@@ -225,15 +222,15 @@ fn commit_all_continues_after_short_writes() {
 
     expect_reserve(100, 10000);
     expect_commit(100, 10000, Ok(5000));
-    expect_commit(5100, 5000, Err(libc::EINTR));
+    expect_commit(5100, 5000, Err(Errno::INTR));
     expect_commit(5100, 5000, Ok(5000));
     let committed = window.reserve(100..10100).unwrap().commit_all().unwrap();
     let counted = (committed.done, committed.moved, committed.copied);
     assert_eq!(counted, (10000, 8192, 1808));
 
     for (last, kind) in [
-        (Err(libc::EAGAIN), io::ErrorKind::WouldBlock),
-        (Err(libc::EPIPE), io::ErrorKind::BrokenPipe),
+        (Err(Errno::AGAIN), io::ErrorKind::WouldBlock),
+        (Err(Errno::PIPE), io::ErrorKind::BrokenPipe),
         (Ok(0), io::ErrorKind::WriteZero),
     ] {
         expect_reserve(0, 10);
@@ -254,7 +251,7 @@ fn nonblocking() {
     expect_reserve(0, 1);
     expect(bindings::COMMIT, |args: &mut bindings::zpipe_commit| {
         assert_eq!(args.flags, bindings::ZPIPE_NONBLOCK);
-        Err(errno(libc::EAGAIN))
+        Err(Errno::AGAIN.into())
     });
     let error = window.reserve(..1).unwrap().commit().unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
@@ -293,7 +290,7 @@ fn spans_are_shown_in_order() {
 
     expect_peek(0, &[(4, 5)]);
     let error = window.peek(0).unwrap().consume(6).unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+    assert_eq!(error.raw_os_error(), Some(Errno::INVAL.raw_os_error()));
 
     // At the end of the data there is nothing to consume.
     expect_peek(0, &[]);

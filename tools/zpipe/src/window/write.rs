@@ -2,10 +2,15 @@
 
 //! The window of a writer.
 
-use crate::sys::{Memory, bindings, errno, size};
+use crate::{
+    range::bounds,
+    sys::{bindings, size},
+    window::memory::Memory,
+};
+use rustix::{io::Errno, mm::ProtFlags};
 use std::{
     io,
-    ops::{Bound, Deref, DerefMut, RangeBounds},
+    ops::{Deref, DerefMut, RangeBounds},
     os::fd::AsFd,
 };
 
@@ -28,7 +33,7 @@ impl WriteWindow {
     /// ENOTTY if `end` is not a zpipe, EBADF if it is not open for writing, EINVAL if
     /// `bytes` is 0 or too large, and others, see zpipe(4).
     pub fn new(end: impl AsFd, bytes: usize) -> io::Result<Self> {
-        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
         let memory = Memory::new(end.as_fd(), bindings::ZPIPE_WINDOW_WRITE, bytes, access)?;
         Ok(Self::of(memory))
     }
@@ -61,7 +66,7 @@ impl WriteWindow {
     ///
     /// ```no_run
     /// # fn main() -> std::io::Result<()> {
-    /// # let (_, write) = zpipe::pair()?;
+    /// # let (_, write) = zpipe::pipe()?;
     /// # let mut window = zpipe::window::WriteWindow::new(&write, zpipe::window::FRAME)?;
     /// let mut reservation = window.reserve(..)?;
     /// let bytes = &mut reservation[..];
@@ -73,7 +78,7 @@ impl WriteWindow {
     ///
     /// ```compile_fail,E0505
     /// # fn main() -> std::io::Result<()> {
-    /// # let (_, write) = zpipe::pair()?;
+    /// # let (_, write) = zpipe::pipe()?;
     /// # let mut window = zpipe::window::WriteWindow::new(&write, zpipe::window::FRAME)?;
     /// let mut reservation = window.reserve(..)?;
     /// let bytes = &mut reservation[..];
@@ -87,7 +92,7 @@ impl WriteWindow {
     ///
     /// ```compile_fail,E0499
     /// # fn main() -> std::io::Result<()> {
-    /// # let (_, write) = zpipe::pair()?;
+    /// # let (_, write) = zpipe::pipe()?;
     /// # let mut window = zpipe::window::WriteWindow::new(&write, zpipe::window::FRAME)?;
     /// let mut one = window.reserve(..)?;
     /// let mut other = window.reserve(..)?;
@@ -101,7 +106,7 @@ impl WriteWindow {
     ///
     /// ENOMEM if there is no memory for the range, EINVAL if the window has no such range.
     pub fn reserve(&mut self, range: impl RangeBounds<usize>) -> io::Result<Reservation<'_>> {
-        let (start, len) = bounds(range, self.memory.len()).ok_or_else(|| errno(libc::EINVAL))?;
+        let (start, len) = bounds(range, self.memory.len()).ok_or(Errno::INVAL)?;
         if len != 0 {
             let mut args = bindings::zpipe_reserve {
                 size: size::<bindings::zpipe_reserve>(),
@@ -111,7 +116,7 @@ impl WriteWindow {
             };
             // SAFETY: The command takes this struct, and we have the only reference to the
             // window.
-            unsafe { self.memory.call(bindings::RESERVE, &mut args)? };
+            unsafe { self.memory.call::<{ bindings::RESERVE }, _>(&mut args)? };
         }
         Ok(Reservation {
             window: self,
@@ -120,8 +125,36 @@ impl WriteWindow {
         })
     }
 
+    /// Commits a range that was reserved before, after its [`Reservation`] is gone.
+    ///
+    /// [`Reservation::commit`] does the same, if the reservation still exists.
+    ///
+    /// ```
+    /// use std::io::Read;
+    /// use zpipe::window::{FRAME, WriteWindow};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (mut reader, writer) = zpipe::pipe()?;
+    /// let mut window = WriteWindow::new(&writer, FRAME)?;
+    /// window.reserve(..5)?.copy_from_slice(b"hello");
+    /// assert_eq!(window.commit(..5)?.done, 5);
+    /// let mut bytes = [0; 5];
+    /// reader.read_exact(&mut bytes)?;
+    /// assert_eq!(&bytes, b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As write(2). EINVAL if the window has no such range.
+    pub fn commit(&mut self, range: impl RangeBounds<usize>) -> io::Result<Committed> {
+        let (start, len) = bounds(range, self.memory.len()).ok_or(Errno::INVAL)?;
+        self.commit_bytes(start, len)
+    }
+
     /// Commits bytes of the window. Whole frames may leave the window.
-    fn commit(&mut self, start: usize, len: usize) -> io::Result<Committed> {
+    fn commit_bytes(&mut self, start: usize, len: usize) -> io::Result<Committed> {
         if len == 0 {
             return Ok(Committed::default());
         }
@@ -134,29 +167,14 @@ impl WriteWindow {
         };
         // SAFETY: The command takes this struct, and we have the only reference to the
         // window.
-        unsafe { self.memory.call(bindings::COMMIT, &mut args)? };
+        unsafe { self.memory.call::<{ bindings::COMMIT }, _>(&mut args)? };
         Ok(Committed {
             done: args.done as usize,
             moved: args.moved as usize,
             copied: args.copied as usize,
+            why: args.why,
         })
     }
-}
-
-/// Returns the start and the length of a range, if it is within `len`.
-fn bounds(range: impl RangeBounds<usize>, len: usize) -> Option<(usize, usize)> {
-    let start = match range.start_bound() {
-        Bound::Included(start) => *start,
-        Bound::Excluded(start) => start.checked_add(1)?,
-        Bound::Unbounded => 0,
-    };
-    let end = match range.end_bound() {
-        Bound::Included(end) => end.checked_add(1)?,
-        Bound::Excluded(end) => *end,
-        Bound::Unbounded => len,
-    };
-    let bytes = end.checked_sub(start)?;
-    (end <= len).then_some((start, bytes))
 }
 
 /// The result of a commit.
@@ -169,6 +187,14 @@ pub struct Committed {
     pub moved: usize,
     /// Of these, bytes that were copied.
     pub copied: usize,
+    why: [u32; bindings::ZPIPE_REASONS as usize],
+}
+
+impl Committed {
+    /// The number of copied pieces for each [`Reason`](crate::Reason), as `why` of zpipe(4).
+    pub fn why(&self) -> &[u32; bindings::ZPIPE_REASONS as usize] {
+        &self.why
+    }
 }
 
 /// Memory of a [`WriteWindow`] that can be filled.
@@ -194,7 +220,7 @@ impl Reservation<'_> {
     ///
     /// As write(2).
     pub fn commit(self) -> io::Result<Committed> {
-        self.window.commit(self.start, self.len)
+        self.window.commit_bytes(self.start, self.len)
     }
 
     /// Commits the first `bytes` bytes of it, as [`Reservation::commit`].
@@ -204,9 +230,9 @@ impl Reservation<'_> {
     /// As write(2). EINVAL if the reservation has fewer bytes; nothing is written then.
     pub fn commit_first(self, bytes: usize) -> io::Result<Committed> {
         if bytes > self.len {
-            return Err(errno(libc::EINVAL));
+            return Err(Errno::INVAL.into());
         }
-        self.window.commit(self.start, bytes)
+        self.window.commit_bytes(self.start, bytes)
     }
 
     /// Commits all of it. It goes on after a short or interrupted write, as
@@ -221,13 +247,16 @@ impl Reservation<'_> {
         while all.done < self.len {
             match self
                 .window
-                .commit(self.start + all.done, self.len - all.done)
+                .commit_bytes(self.start + all.done, self.len - all.done)
             {
                 Ok(Committed { done: 0, .. }) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(some) => {
                     all.done += some.done;
                     all.moved += some.moved;
                     all.copied += some.copied;
+                    for (sum, pieces) in all.why.iter_mut().zip(some.why) {
+                        *sum = sum.saturating_add(pieces);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
                 Err(error) => return Err(error),
