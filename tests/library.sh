@@ -88,7 +88,7 @@ test_rust_examples()
 	out=$(RUSTDOC_DOCTEST_BIN_PATH=$here/doctests "$here/doctests" 2>&1) || wrong=1
 	[[ $out =~ 'test result: ok. '([0-9]+)' passed; 0 failed; 0 ignored' ]] || wrong=1
 	((${BASH_REMATCH[1]:-0} > 20)) || wrong=1
-	[[ ! $wrong ]] || sed 's/^/# /' <<<"$out"
+	[[ ! $wrong ]] || printf '# %s\n' "${out//$'\n'/$'\n# '}"
 }
 
 test_c_shared()

@@ -38,7 +38,8 @@ static inline int zpipe2(int fds[2], int flags)
 		return -1;
 	args.size = sizeof(args);
 	args.flags = (unsigned int)flags;
-	args.fds[0] = args.fds[1] = -1;
+	args.fds[0] = -1;
+	args.fds[1] = -1;
 	ret = ioctl(control, 0xE900 /* ZPIPE_IOC_PIPE2 */, &args);
 	error = errno;
 	close(control);

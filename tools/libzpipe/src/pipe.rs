@@ -62,8 +62,8 @@ unsafe fn store(result: io::Result<[c_int; 2]>, fds: *mut c_int) -> c_int {
     }))
 }
 
-/// Makes a private pipe as pipe2(2) does. fds[0] is the read end, fds[1] is the
-/// write end. Flags: O_CLOEXEC, O_NONBLOCK, O_DIRECT and ZPIPE_BUFFER_ONLY.
+/// Makes a private pipe as pipe2(2) does: the read end, then the write end.
+/// Flags: O_CLOEXEC, O_NONBLOCK, O_DIRECT and ZPIPE_BUFFER_ONLY.
 /// Returns 0, or -1 with errno set.
 #[no_mangle]
 pub unsafe extern "C" fn zpipe_pipe2(fds: *mut c_int, flags: c_uint) -> c_int {
