@@ -4,7 +4,7 @@
 
 use crate::{
     counters::{Counters, State},
-    pipes::{Id, Kind, Row, Seen},
+    pipes::{Id, Kind, Row, Seen, listed_id},
     waits::{self, Blocked, Side},
 };
 use serde::Serialize;
@@ -101,7 +101,10 @@ fn pipe(id: Id, row: &Row, state: State) -> Pipe {
         kind: id.0.name(),
         inode: id.2,
         device: id.1,
-        path: row.path.clone(),
+        path: match id.0 {
+            Kind::Node => row.path.clone(),
+            _ => String::new(),
+        },
         state,
         counters: Counters::parse(&row.info),
         holders: Vec::new(),
@@ -114,13 +117,18 @@ fn pipe(id: Id, row: &Row, state: State) -> Pipe {
 fn group(rows: &[Row]) -> Vec<Pipe> {
     let mut pipes: BTreeMap<(u64, u64), Pipe> = BTreeMap::new();
     for row in rows {
-        let has_pipe = matches!(row.id.0, Kind::Pair | Kind::Node | Kind::Pipe);
-        let Some(state) = State::parse(&row.info).filter(|_| has_pipe) else {
+        let id = match row.id.0 {
+            Kind::Pair | Kind::Node | Kind::Pipe => Some(row.id),
+            // The lines of windows come last, and each is one of a pipe that may have no other.
+            Kind::Window => listed_id(&row.info).map(|(on, inode)| (Kind::Pipe, on, inode)),
+            Kind::Control | Kind::List => None,
+        };
+        let Some((id, state)) = id.zip(State::parse(&row.info)) else {
             continue;
         };
         let pipe = pipes
-            .entry((row.id.1, row.id.2))
-            .or_insert_with(|| pipe(row.id, row, state));
+            .entry((id.1, id.2))
+            .or_insert_with(|| pipe(id, row, state));
         add(pipe, row);
     }
     pipes.into_values().collect()
@@ -228,10 +236,19 @@ pub mod tests {
             pipes[1].with_end(Side::Read),
             pipes[1].with_end(Side::Write)
         );
+    }
+
+    #[test]
+    fn windows_are_ends_of_their_pipe() {
         let mut window = row(Kind::Window, 79, "read", 10, 7);
         assert_eq!(group(&[window.clone()]), []);
-        window.info.clear();
-        assert_eq!(group(&[window]), []);
+        // The device number is that of the other lines.
+        window.info = format!("zpipe-inode:\t77\nzpipe-device:\t0:1\n{INFO}");
+        let pipes = group(&[row(Kind::Pair, 77, "write", 11, 5), window.clone()]);
+        assert_eq!((pipes.len(), pipes[0].kind), (1, "pair"));
+        assert_eq!(pipes[0].holders[1].descriptors, [(7, "read")]);
+        let pipes = group(&[window]);
+        assert_eq!((pipes[0].kind, pipes[0].inode), ("pipe", 77));
     }
 
     #[test]

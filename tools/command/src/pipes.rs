@@ -71,7 +71,7 @@ pub struct Row {
     /// None for a mapping.
     pub fd: Option<c_int>,
     pub command: String,
-    /// The path of a node.
+    /// The path of a node, or the pipe of a window.
     pub path: String,
     /// What the kernel says about the descriptor: the text of its file in fdinfo.
     pub info: String,
@@ -341,6 +341,7 @@ fn row(id: Id, (pid, thread): (c_int, c_int), fd: c_int, link: &Path, info: &str
     let flags = value(info, "flags").and_then(|flags| c_int::from_str_radix(flags, 8).ok());
     let path = match id.0 {
         Kind::Node | Kind::Control | Kind::List => printable(&link.to_string_lossy()),
+        Kind::Window => listed_id(info).map_or_else(String::new, |id| format!("pipe {}", id.1)),
         _ => String::new(),
     };
     Row {
@@ -379,8 +380,9 @@ fn windows_in(maps: &str) -> BTreeMap<u64, &'static str> {
     windows
 }
 
-/// Returns the device and inode of an entry of the module's list.
-fn listed_id(entry: &str) -> Option<(u64, u64)> {
+/// Returns the device and inode of a pipe, from its entry in the module's list, or from what the kernel
+/// says about a window.
+pub fn listed_id(entry: &str) -> Option<(u64, u64)> {
     let inode = value(entry, "zpipe-inode")?.parse().ok()?;
     let (major, minor) = value(entry, "zpipe-device")?.split_once(':')?;
     Some((
