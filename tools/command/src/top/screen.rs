@@ -102,7 +102,7 @@ impl Events {
         })
     }
 
-    /// Waits for a signal or for keys, and returns those. None after a signal that needs care.
+    /// Waits for a signal or for keys, and returns them.
     fn wait(&mut self, timeout: Duration) -> io::Result<(Option<c_int>, Vec<Event>)> {
         let of = |file: &dyn AsFd| libc::pollfd {
             fd: file.as_fd().as_raw_fd(),
@@ -127,16 +127,27 @@ impl Events {
                 // The terminal is gone.
                 return Ok((Some(SIGHUP), events));
             }
-            let mut rest = bytes[..len].iter().map(|byte| Ok(*byte));
-            while let Some(Ok(first)) = rest.next() {
-                events.extend(parse_event(first, &mut rest).ok());
-            }
+            events = keys_in(&bytes[..len]);
         }
         Ok((
             c_int::try_from(signal).ok().filter(|signal| *signal != 0),
             events,
         ))
     }
+}
+
+/// Parses what a terminal sent.
+fn keys_in(bytes: &[u8]) -> Vec<Event> {
+    // Escape begins the codes of other keys. Alone it is itself.
+    if bytes == b"\x1b" {
+        return vec![Event::Key(Key::Esc)];
+    }
+    let mut events = Vec::new();
+    let mut rest = bytes.iter().map(|byte| Ok(*byte));
+    while let Some(Ok(first)) = rest.next() {
+        events.extend(parse_event(first, &mut rest).ok());
+    }
+    events
 }
 
 /// Draws a sample.
@@ -276,6 +287,16 @@ mod tests {
         terminal
             .draw(|frame| draw(frame, &sample, Order::Rate))
             .unwrap();
+    }
+
+    #[test]
+    fn codes_of_keys() {
+        let keys = |codes: &str| keys_in(codes.as_bytes());
+        assert_eq!(keys("\x1b"), [Event::Key(Key::Esc)]);
+        let both = [Event::Key(Key::Up), Event::Key(Key::Char('q'))];
+        assert_eq!(keys("\x1b[Aq"), both);
+        assert_eq!(keys("\x03"), [Event::Key(Key::Ctrl('c'))]);
+        assert_eq!(keys(""), []);
     }
 
     #[test]
