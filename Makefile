@@ -52,6 +52,7 @@ help:
 	@echo 'make bench-splice	compare splices from and to zpipe with those of pipe(2)'
 	@echo 'make bench-gate		compare instructions per message with bench/insns.baseline; ACCEPT=1'
 	@echo 'make tools		build the command zpipe and libzpipe_preload.so into build/tools/'
+	@echo 'make packages		build Debian packages into build/packages/; SIGN_KEY=, SIGN_CERT='
 	@echo 'make check		check formatting, lints, documentation and scripts'
 	@echo 'make pin		pin the newest kernel of a series: KERNEL=7.3, VERSION= for another one'
 	@echo 'make shell		start a shell in a guest with the module loaded'
@@ -77,6 +78,10 @@ bench-gate:
 tools:
 	@scripts/tools
 
+# SIGN_KEY= and SIGN_CERT= name the key and the certificate that modules are signed with.
+packages:
+	@SIGN_KEY="$(SIGN_KEY)" SIGN_CERT="$(SIGN_CERT)" scripts/packages
+
 oracles:
 	@tests/oracles/run $(ORACLES)
 
@@ -84,4 +89,4 @@ oracles:
 pin:
 	@scripts/kernel --pin "$(KERNEL)" $(VERSION)
 
-.PHONY: bench bench-splice bench-gate tools oracles pin
+.PHONY: bench bench-splice bench-gate tools packages oracles pin
