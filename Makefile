@@ -90,3 +90,9 @@ pin:
 	@scripts/kernel --pin "$(KERNEL)" $(VERSION)
 
 .PHONY: bench bench-splice bench-gate tools packages oracles pin
+
+# SHORT=1: without zpipe-dkms, a kernel without a module, and Secure Boot.
+test-install:
+	@tests/install/run
+
+.PHONY: test-install

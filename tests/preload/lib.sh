@@ -38,12 +38,13 @@ alone()
 		mknod /tmp/dev/null c 1 3 && mount --move /tmp/dev /dev && exec "$@"' alone "$@"
 }
 
-# run_tests: runs all functions test_* and prints their results as KTAP. Fails if one fails.
+# run_tests [NAME...]: runs all functions test_*, or those named in this order, and prints their
+# results as KTAP. Fails if one fails.
 run_tests()
 {
-	local n tests failed=0
+	local n tests=("${@/#/test_}") failed=0
 
-	mapfile -t tests < <(compgen -A function test_)
+	(($#)) || mapfile -t tests < <(compgen -A function test_)
 	echo 'KTAP version 1'
 	echo "1..${#tests[@]}"
 	for n in "${!tests[@]}"; do
