@@ -45,7 +45,7 @@ boot()
 # The kernel's command line for a step.
 append()
 {
-	echo "root=LABEL=zpipe-root ro console=ttyS0 panic=-1 oops=panic no_timer_check zpipe.step=$1"
+	echo "root=LABEL=zpipe-root ro console=ttyS0 panic=-1 oops=panic no_timer_check zpipe_test=$1"
 }
 
 # boot_linux STEP [RELEASE]: boots a kernel of the disk, which QEMU loads. By default it is the one
