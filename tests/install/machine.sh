@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 #
 # The machine on which tests/install/run installs Debian's and zpipe's packages. That file has set
 # "image", "out", "accel" and "memory".

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2154
 #
 # A boot by shim and GRUB with Secure Boot on, with the new kernel. The firmware's list of machine
 # owner keys has the key of the packages in /mnt/signed. At the end everything is purged.

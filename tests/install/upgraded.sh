@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2154
 #
 # The third boot, with the new kernel: zpipe is still there, and nobody has typed anything. The next
 # kernel is one for which there is no module.
