@@ -11,4 +11,6 @@ const unsigned int SET_CAPACITY = ZPIPE_IOC_SET_CAPACITY;
 const unsigned int SPLICE_TO = ZPIPE_IOC_SPLICE_TO;
 const unsigned int SPLICE_FROM = ZPIPE_IOC_SPLICE_FROM;
 const unsigned int TEE = ZPIPE_IOC_TEE;
+const unsigned int GIFT = ZPIPE_IOC_GIFT;
+const unsigned int MOVE = ZPIPE_IOC_MOVE;
 const long SUPER_MAGIC = ZPIPE_SUPER_MAGIC;
