@@ -56,11 +56,13 @@ pub(crate) unsafe fn write(
     len: usize,
     how: How,
 ) -> PyResult<usize> {
+    // The reader moves what is given: see the format of messages.
+    let flags = gift::ANY | gift::ALWAYS;
     interruptible(py, || match how {
         // SAFETY: The kernel only reads the memory, and checks the address.
         How::Plain => unsafe { sys::call(libc::SYS_write, [fd as usize, base, len]) },
         // SAFETY: By this function's safety requirements.
-        How::Pages => unsafe { gift::gift(fd, base, len, gift::ANY) }.map(|sent| sent.done),
+        How::Pages => unsafe { gift::gift(fd, base, len, flags) }.map(|sent| sent.done),
     })
 }
 
