@@ -17,6 +17,7 @@ except ImportError:
     numpy = None
 
 PAGE = 2 << 20
+FRAME = (1080, 1920, 3)
 # Linux before 7.3 copies huge pages.
 MOVES = LOADED and tuple(map(int, os.uname().release.split(".")[:2])) >= (7, 3)
 # Around the limits of pickling out of band, of blocks, and of pages.
@@ -110,10 +111,11 @@ class Buffers(Transfers):
             view[:] = expected = os.urandom(4 * PAGE)
             before = self.count("gifts")
             got = self.transfer(pickle.PickleBuffer(view[start:end]), give=True)
+            gifts = self.count("gifts") - before
             self.assertEqual(got, expected[start:end])
             self.assertEqual(bytes(view[:start]), expected[:start])
             self.assertEqual(bytes(view[end:]), expected[end:])
-            self.assertEqual(self.count("gifts") - before, pages if MOVES else 0)
+            self.assertLessEqual(gifts, pages if MOVES else 0)
 
     def test_many_buffers(self):
         count = 300
@@ -174,32 +176,37 @@ class Arrays(Transfers):
 
     def test_given_arrays(self):
         """A producer fills one array again and again; all that arrived keep their values."""
-        frame = zpipe_linux.empty((1080, 1920, 3), "u1")
+        frame = zpipe_linux.empty(FRAME, "u1")
         got = []
         for number in range(6):
             frame[:] = number
             got.append(self.transfer((number, frame), give=True))
         for number, array in got:
             self.assertTrue((array == number).all())
-        if MOVES:
-            # Three pages for each, of which the last one is not full.
-            self.assertEqual(self.count("gifts"), 6 * 3)
-            self.assertEqual(self.count("moves"), 6 * 3)
 
-    def test_memory_goes_round(self):
-        """What was moved in returns to the sender, when the array that was there is gone."""
-        frame = zpipe_linux.empty(2 * PAGE, "u1")
-        for number in range(12):
-            frame[:] = number
-            got = self.transfer(frame, give=True)
-            self.assertTrue((got == number).all())
-            del got
+    def test_pages_move(self):
+        """Three pages for each frame, of which the last one is not full. With more than one thread
+        in a process, some would be copied because its address space is busy.
+        """
+        count = 20
+        with self.process(give_frames, self.writer, count, method="fork"):
+            self.writer.close()
+            kept = []
+            for number in range(count):
+                array = self.reader.recv()
+                self.assertTrue((array == number).all())
+                kept = [*kept[-1:], (number, array)]
+                del array
+            for number, array in kept:
+                self.assertTrue((array == number).all())
+        got = counters(self.reader)
         if MOVES:
-            self.assertEqual(self.count("moves"), 12 * 2)
-            self.assertLessEqual(self.count("gift-clears"), 4)
+            self.assertEqual((got["zpipe-gifts"], got["zpipe-moves"]), (count * 3, count * 3))
+            # What was in the memory of the reader returns to the writer.
+            self.assertLess(got["zpipe-gift-clears"], count)
 
     def test_sent_arrays_stay(self):
-        frame = zpipe_linux.empty((1080, 1920, 3), "u1")
+        frame = zpipe_linux.empty(FRAME, "u1")
         frame[:] = 7
         got = self.transfer(frame)
         self.assertTrue((got == 7).all() and (frame == 7).all())
@@ -209,25 +216,28 @@ class Arrays(Transfers):
             pulled = self.count("bytes-pulled") + self.count("bytes-pushed")
             self.assertGreater(pulled, frame.nbytes * 0.9)
 
-    def test_received_arrays_can_be_given(self):
-        array = self.transfer(numpy.full(3 * PAGE, 5, "u1"))
-        before = self.count("gifts")
-        self.assertTrue((self.transfer(array, give=True) == 5).all())
+    def test_chain(self):
+        """A process gives away what was given to it."""
+        reader, writer = zpipe_linux.Pipe(require=LOADED)
+        with self.process(give_frames, self.writer, 5, method="fork"), \
+                self.process(give_on, self.reader, writer, method="fork"):
+            self.writer.close()
+            writer.close()
+            for number in range(5):
+                self.assertTrue((reader.recv() == number + 1).all())
         if MOVES:
-            self.assertEqual(self.count("gifts") - before, 3)
+            self.assertEqual(counters(reader)["zpipe-moves"], 15)
 
-    def test_part_of_a_given_array(self):
+    def test_array_in_parts(self):
         """Of an array that is given in parts, no page is given twice."""
         array = zpipe_linux.empty((4, PAGE), "u1")
         array.T[:] = range(4)
         rows = self.transfer(list(array), give=True)
-        self.assertEqual([set(row[:: 1 << 16]) for row in rows], [{0}, {1}, {2}, {3}])
-        if MOVES:
-            self.assertEqual(self.count("gifts"), 4)
+        self.assertEqual([set(row[:: 1 << 10].tolist()) for row in rows], [{0}, {1}, {2}, {3}])
 
     def test_forked_processes(self):
         """A child has the array of its parent, and gives it away: that of the parent stays."""
-        frame = zpipe_linux.empty((1080, 1920, 3), "u1")
+        frame = zpipe_linux.empty(FRAME, "u1")
         frame[:] = 9
         with self.process(give_changed, self.writer, frame, method="fork"):
             self.assertTrue((self.reader.recv() == 10).all())
@@ -242,6 +252,20 @@ class Arrays(Transfers):
         # What stays for the next use is 64 MiB at most.
         self.assertLess(mapped(), sizes[0] - (160 << 20) + (66 << 20))
         self.assertLess(max(sizes) - sizes[0], 4 << 20)
+
+
+def give_frames(conn, count):
+    frame = zpipe_linux.empty(FRAME, "u1")
+    for number in range(count):
+        frame[:] = number
+        conn.give(frame)
+
+
+def give_on(reader, writer):
+    for _ in range(5):
+        array = reader.recv()
+        array += 1
+        writer.give(array)
 
 
 def give_changed(conn, frame):
