@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
 import time
 import unittest
 
@@ -154,6 +155,17 @@ class Pools(Case):
         self.assertFalse(any(map(alive, pids)))
         self.assertEqual(open_files(), before)
         self.assertLess(time.monotonic() - start, 20)
+
+    def test_interrupt(self):
+        """The interrupt is not lost, and the workers end. They ignore it."""
+        pool = Pool(2, signal.signal, (signal.SIGINT, signal.SIG_IGN))
+        pids = [process.pid for process in pool._workers.values()]
+        timer = threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with self.assertRaises(KeyboardInterrupt):
+            pool.map(time.sleep, [1000] * 4)
+        timer.join()
+        self.assertFalse(any(map(alive, pids)))
 
     def test_worker_killed_while_idle(self):
         pool = Pool(1)

@@ -129,17 +129,24 @@ class Pool:
                     continue
                 if not busy:
                     return
-                for conn in wait(list(busy)):
+                ready = wait(list(busy))
+                for conn in [conn for conn in busy if conn in ready]:
                     done[busy[conn]] = self._recv(conn)
                     del busy[conn]
                     idle.append(conn)
-        finally:
+        except WorkerDied:
+            raise
+        except (Exception, GeneratorExit):
             # A worker that has a task can take another only when its result is here.
-            try:
-                for conn in busy if self._workers else ():
-                    self._recv(conn)
-            finally:
-                self._running = False
+            for conn in busy:
+                self._recv(conn)
+            raise
+        except BaseException:
+            # The exception may have interrupted a message.
+            self.terminate()
+            raise
+        finally:
+            self._running = False
 
     def _send(self, conn: Connection, task: Any, give: bool) -> None:
         try:
