@@ -22,7 +22,10 @@ fn main() {
         .args(["--allowlist-var", "PIPE2|[GS]ET_CAPACITY|SUPER_MAGIC"])
         .args(["--allowlist-var", "SPLICE_TO|SPLICE_FROM|TEE|GIFT|MOVE"])
         .args(["--allowlist-var", "ZPIPE_NONBLOCK|ZPIPE_SPLICE_.*"])
-        .args(["--allowlist-var", "ZPIPE_ANY|ZPIPE_ALWAYS|ZPIPE_RETURN|ZPIPE_FRAME"])
+        .args([
+            "--allowlist-var",
+            "ZPIPE_ANY|ZPIPE_ALWAYS|ZPIPE_RETURN|ZPIPE_FRAME",
+        ])
         .arg("--output")
         .arg(out)
         .arg(here.join("uapi.h"))

@@ -168,7 +168,7 @@ impl End {
     /// Takes over a descriptor.
     #[new]
     fn new(py: Python<'_>, fd: i32) -> PyResult<Self> {
-        // It also checks the number. A descriptor that a new program inherited is not close-on-exec.
+        // It also checks the number. A descriptor is not close-on-exec if a new program got it.
         // SAFETY: It changes a flag of a descriptor.
         if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
             return Err(io::error(py, zpipe_uapi::sys::Errno(libc::EBADF)));
@@ -220,11 +220,7 @@ impl End {
 
     /// Receives a message into memory, and returns its length. If it is too long for that, returns
     /// it as an object.
-    fn recv_into<'py>(
-        &self,
-        py: Python<'py>,
-        buffer: PyBuffer<u8>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn recv_into<'py>(&self, py: Python<'py>, buffer: PyBuffer<u8>) -> PyResult<Bound<'py, PyAny>> {
         message::recv_into(py, &mut self.begin()?, &buffer)
     }
 }

@@ -41,10 +41,7 @@ fn pair(py: Python<'_>, require: bool) -> PyResult<(end::End, end::End)> {
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<block::Block>()?;
     module.add_class::<end::End>()?;
-    module.add(
-        "BadMessage",
-        module.py().get_type::<message::BadMessage>(),
-    )?;
+    module.add("BadMessage", module.py().get_type::<message::BadMessage>())?;
     module.add("MAX_BUFFERS", message::MAX_BUFFERS)?;
     module.add_function(wrap_pyfunction!(pair, module)?)
 }

@@ -197,11 +197,7 @@ impl Head {
 }
 
 /// Reads data that becomes an object.
-fn data<'py>(
-    py: Python<'py>,
-    turn: &mut Turn<'_>,
-    len: usize,
-) -> PyResult<Bound<'py, PyBytes>> {
+fn data<'py>(py: Python<'py>, turn: &mut Turn<'_>, len: usize) -> PyResult<Bound<'py, PyBytes>> {
     // SAFETY: It makes an object of `len` bytes, or returns null with an exception. The bytes are
     // filled before anyone else gets the object.
     unsafe {

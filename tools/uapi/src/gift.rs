@@ -9,8 +9,8 @@ use core::ffi::c_int;
 /// A flag of [`gift`]: what takes the place of a page may have bytes that a reader returned.
 pub const ANY: u32 = bindings::ZPIPE_ANY;
 
-/// A flag of [`gift`]: let pages leave even if a copy may cost less. It does not if the reader takes
-/// them with [`take`].
+/// A flag of [`gift`]: let pages leave even if a copy may cost less. A copy costs more if the
+/// reader uses [`take`].
 pub const ALWAYS: u32 = bindings::ZPIPE_ALWAYS;
 
 /// A flag of [`take`]: writers may see what was in the caller's page.
