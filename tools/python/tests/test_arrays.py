@@ -4,6 +4,7 @@
 import gc
 import os
 import pickle
+import struct
 import threading
 import unittest
 
@@ -116,6 +117,24 @@ class Buffers(Transfers):
             self.assertEqual(bytes(view[:start]), expected[:start])
             self.assertEqual(bytes(view[end:]), expected[end:])
             self.assertLessEqual(gifts, pages if MOVES else 0)
+
+    def test_end_of_the_last_page(self):
+        """The last page leaves with what is behind the memory in it, which is of earlier users."""
+        earlier = zpipe_linux.allocate(2 * PAGE)
+        earlier[:] = b"x" * (2 * PAGE)
+        del earlier
+        view = zpipe_linux.allocate(2 * PAGE - 10)
+        view[:] = b"y" * (2 * PAGE - 10)
+        thread = threading.Thread(target=self.writer.give, args=(pickle.PickleBuffer(view),))
+        thread.start()
+        numbers = os.read(self.reader.fileno(), 32)
+        count, data, length, sent = struct.unpack(">4xIQQQ", numbers)
+        self.assertEqual((count, length, sent), (1, 2 * PAGE - 10, 2 * PAGE))
+        got = b""
+        while len(got) < data + sent:
+            got += os.read(self.reader.fileno(), data + sent - len(got))
+        thread.join()
+        self.assertEqual(got[data:], b"y" * length + bytes(10))
 
     def test_many_buffers(self):
         count = 300
