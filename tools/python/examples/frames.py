@@ -209,7 +209,7 @@ def main():
     for name in names:
         way = WAYS[name]()
         wall, processor = measure(way, frames)
-        print(f"{name:8} {frames * BYTES / wall / 1e9:7.2f} GB/s "
+        print(f"{name:8} {frames * BYTES / wall / 1e9:7.3f} GB/s "
               f"{processor / frames * 1e3:7.2f} ms of processor time for a frame")
     kill_viewer()
 

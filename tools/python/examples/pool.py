@@ -139,7 +139,7 @@ def main():
         before = processor_time()
         wall = WAYS[name](count)
         processor = processor_time() - before
-        print(f"{name:8} {count * BYTES / wall / 1e9:7.2f} GB/s "
+        print(f"{name:8} {count * BYTES / wall / 1e9:7.3f} GB/s "
               f"{processor / count * 1e3:7.2f} ms of processor time for an array")
     kill_worker()
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 from collections.abc import Sequence
+from typing import final
 
 from typing_extensions import Buffer
 
@@ -7,10 +8,12 @@ MAX_BUFFERS: int
 
 class BadMessage(OSError): ...
 
+@final
 class Block:
     def __new__(cls, bytes: int) -> Block: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
+@final
 class End:
     def __new__(cls, fd: int) -> End: ...
     def fileno(self) -> int: ...
