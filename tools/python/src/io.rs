@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! System calls that wait without the lock of the interpreter, and can be interrupted.
+
+use pyo3::{exceptions::PyOSError, prelude::*};
+use zpipe_uapi::{
+    gift,
+    sys::{self, Errno},
+};
+
+/// The `OSError` of an error number: of the subclass that Python has for it.
+pub(crate) fn error(py: Python<'_>, Errno(errno): Errno) -> PyErr {
+    let text = py
+        .import("os")
+        .and_then(|os| os.call_method1("strerror", (errno,)))
+        .and_then(|text| text.extract::<String>());
+    match text {
+        Ok(text) => PyOSError::new_err((errno, text)),
+        Err(error) => error,
+    }
+}
+
+/// Makes a system call. After a signal it runs the handlers of Python, and tries again unless one
+/// of them raised an exception.
+fn interruptible(
+    py: Python<'_>,
+    call: impl Fn() -> Result<usize, Errno> + Sync,
+) -> PyResult<usize> {
+    loop {
+        match py.detach(&call) {
+            Ok(done) => return Ok(done),
+            Err(Errno(libc::EINTR)) => py.check_signals()?,
+            Err(errno) => return Err(error(py, errno)),
+        }
+    }
+}
+
+/// How bytes get to and from a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// They are copied once or twice: write(2), read(2).
+    Plain,
+    /// Whole huge pages change their owner, if the pipe is a zpipe.
+    Pages,
+}
+
+/// Writes up to `len` bytes at the address `base`, and returns how many.
+///
+/// # Safety
+///
+/// With [`How::Pages`], the bytes of the memory may change.
+pub(crate) unsafe fn write(
+    py: Python<'_>,
+    fd: i32,
+    base: usize,
+    len: usize,
+    how: How,
+) -> PyResult<usize> {
+    // The reader moves what is given: see the format of messages.
+    let flags = gift::ANY | gift::ALWAYS;
+    interruptible(py, || match how {
+        // SAFETY: The kernel only reads the memory, and checks the address.
+        How::Plain => unsafe { sys::call(libc::SYS_write, [fd as usize, base, len]) },
+        // SAFETY: By this function's safety requirements.
+        How::Pages => unsafe { gift::gift(fd, base, len, flags) }.map(|sent| sent.done),
+    })
+}
+
+/// Reads up to `len` bytes to the address `base`, and returns how many. 0 is the end of the data.
+///
+/// # Safety
+///
+/// The memory must be the caller's, for stores.
+pub(crate) unsafe fn read(
+    py: Python<'_>,
+    fd: i32,
+    base: usize,
+    len: usize,
+    how: How,
+) -> PyResult<usize> {
+    interruptible(py, || match how {
+        // SAFETY: By this function's safety requirements.
+        How::Plain => unsafe { sys::call(libc::SYS_read, [fd as usize, base, len]) },
+        // SAFETY: By this function's safety requirements.
+        How::Pages => unsafe { gift::take(fd, base, len, gift::RETURN) }.map(|got| got.done),
+    })
+}
