@@ -399,6 +399,8 @@ end
 def oracle_readme():
     """The samples of README.md. They make pairs with either kind of pipes."""
     return scripted("readme", r"""
+        export PYTHONPATH=/oracles/python PYTHONDONTWRITEBYTECODE=1
+        echo "= libzpipe:" $(/oracles/readme/libzpipe) $?
         echo "= C:" $(/oracles/readme/c) $?
         echo "= Rust:" $(/oracles/readme/rust) $?
         echo "= Python:" $(python3 /oracles/readme/python.py) $?
