@@ -380,8 +380,8 @@ fn windows_in(maps: &str) -> BTreeMap<u64, &'static str> {
     windows
 }
 
-/// Returns the device and inode of a pipe, from its entry in the module's list, or from what the kernel
-/// says about a window.
+/// Returns the device and inode of a pipe, from its entry in the module's list, or from what the
+/// kernel says about a window.
 pub fn listed_id(entry: &str) -> Option<(u64, u64)> {
     let inode = value(entry, "zpipe-inode")?.parse().ok()?;
     let (major, minor) = value(entry, "zpipe-device")?.split_once(':')?;

@@ -197,54 +197,6 @@ pub fn tee(end: c_int, other: c_int, bytes: usize, flags: u32) -> Result<usize, 
     transfer::<{ bindings::TEE }>(end, other, None, bytes, flags)
 }
 
-/// A flag of [`gift`]: the replacement may hold bytes that a reader returned.
-pub const ANY: u32 = bindings::ZPIPE_ANY;
-
-/// A flag of [`take`]: writers of the pipe may see what was in the memory.
-pub const RETURN: u32 = bindings::ZPIPE_RETURN;
-
-fn exchange<const COMMAND: u32>(end: c_int, memory: &mut [u8], flags: u32) -> Result<usize, Errno> {
-    let range = bindings::zpipe_iovec {
-        base: memory.as_mut_ptr() as u64,
-        bytes: memory.len() as u64,
-    };
-    let mut args = bindings::zpipe_transfer {
-        size: size_of::<bindings::zpipe_transfer>() as u32,
-        flags,
-        iov: (&raw const range) as u64,
-        iovcnt: 1,
-        reserved: 0,
-        done: 0,
-        moved: 0,
-        copied: 0,
-        why: [0; 16],
-    };
-    // SAFETY: Both commands take this struct. Beside it they access only `memory`, which is ours,
-    // and any value is valid for a byte.
-    unsafe { sys::ioctl::<COMMAND, _>(end, &mut args)? };
-    Ok(args.done as usize)
-}
-
-/// Writes memory to a zpipe, and returns the number of bytes. Whole huge pages may leave the
-/// memory: other bytes are there then. Ask [`is_zpipe`] first, as for [`get_capacity`].
-///
-/// # Errors
-///
-/// As write(2).
-pub fn gift(end: c_int, memory: &mut [u8], flags: u32) -> Result<usize, Errno> {
-    exchange::<{ bindings::GIFT }>(end, memory, flags)
-}
-
-/// Reads from a zpipe, and returns the number of bytes. Gifted huge pages may become the memory.
-/// Ask [`is_zpipe`] first, as for [`get_capacity`].
-///
-/// # Errors
-///
-/// As read(2).
-pub fn take(end: c_int, memory: &mut [u8], flags: u32) -> Result<usize, Errno> {
-    exchange::<{ bindings::MOVE }>(end, memory, flags)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,12 +209,9 @@ mod tests {
         assert_eq!(bindings::SPLICE_TO, 0xe928);
         assert_eq!(bindings::SPLICE_FROM, 0xe929);
         assert_eq!(bindings::TEE, 0xe92a);
-        assert_eq!(bindings::GIFT, 0xe920);
-        assert_eq!(bindings::MOVE, 0xe921);
         assert_eq!(size_of::<bindings::zpipe_pipe2>(), 16);
         assert_eq!(size_of::<bindings::zpipe_capacity>(), 16);
         assert_eq!(size_of::<bindings::zpipe_splice>(), 32);
-        assert_eq!(size_of::<bindings::zpipe_transfer>(), 112);
     }
 
     #[test]

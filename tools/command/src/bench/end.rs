@@ -13,6 +13,7 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 use zpipe::window::{ReadWindow, WriteWindow};
+use zpipe_uapi::gift;
 
 /// The capacity of the larger pipe.
 const LARGE: c_int = 1 << 20;
@@ -196,8 +197,10 @@ impl Writer {
         }
         let mut rest = bytes;
         while !rest.is_empty() {
-            let done = zpipe_uapi::gift(end, rest, zpipe_uapi::ANY)?;
-            rest = &mut rest[done..];
+            let (base, bytes) = (rest.as_mut_ptr().addr(), rest.len());
+            // SAFETY: It changes bytes of `rest` at most.
+            let sent = unsafe { gift::gift(end, base, bytes, gift::ANY)? };
+            rest = &mut rest[sent.done..];
         }
         Ok(())
     }
@@ -248,7 +251,11 @@ impl Reader {
         while done < bytes.len() {
             let rest = &mut bytes[done..];
             let read = match self.way {
-                Way::Gift => zpipe_uapi::take(end, rest, zpipe_uapi::RETURN)?,
+                Way::Gift => {
+                    let (base, bytes) = (rest.as_mut_ptr().addr(), rest.len());
+                    // SAFETY: It changes bytes of `rest` at most.
+                    unsafe { gift::take(end, base, bytes, gift::RETURN)? }.done
+                }
                 _ => read(end, rest)?,
             };
             match read {
