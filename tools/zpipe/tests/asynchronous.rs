@@ -11,7 +11,6 @@ use rustix::{
     io::Errno,
 };
 use std::{
-    cell::Cell,
     env, fs,
     future::poll_fn,
     io::ErrorKind,
@@ -20,7 +19,11 @@ use std::{
     path::PathBuf,
     pin::pin,
     process,
-    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Wake},
     time::Duration,
 };
 use tokio::{
@@ -246,33 +249,35 @@ fn empty_ranges_need_no_readiness(kind: Kind) {
     });
 }
 
-/// A reader in another thread keeps the pipe empty, so the gift never has to wait for long.
+/// After each part of a gift the task is woken at once, whether or not there is space for the next.
 fn gifts_let_others_run(kind: Kind) {
-    const PAGES: usize = 8;
     run(async {
-        let (reader, writer) = kind.pipe();
-        let mut writer = AsyncPipeWriter::new(writer).unwrap();
-        let reading =
-            std::thread::spawn(move || std::io::copy(&mut &reader, &mut std::io::sink()).unwrap());
-        let turns = Rc::new(Cell::new(0));
-        let others = Rc::clone(&turns);
-        let counting = async move {
-            loop {
-                others.set(others.get() + 1);
-                tokio::task::yield_now().await;
-            }
-        };
-        let gift = writer.gift_with(filled(PAGES), .., GiftFlags::empty());
-        // In one task, so that the other one has a turn at each yield.
-        tokio::select! {
-            biased;
-            gifted = gift => assert_eq!(gifted.unwrap().transfer.done, PAGES * HUGE_PAGE),
-            () = counting => unreachable!(),
-        }
-        assert!(turns.get() > 1, "{}", turns.get());
-        drop(writer);
-        assert_eq!(reading.join().unwrap(), (PAGES * HUGE_PAGE) as u64);
+        let (_reader, mut writer) = asynchronous(kind);
+        // From now on the runtime knows that there is space.
+        writer.write_u8(1).await.unwrap();
+        // It takes more than one write.
+        let buffer = filled(8);
+        let mut gift = pin!(writer.gift_with(buffer, 1.., GiftFlags::empty()));
+        let woken = Arc::new(Woken::default());
+        let waker = Arc::clone(&woken).into();
+        assert!(
+            gift.as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+        );
+        // The runtime keeps wakers of tasks that yield until the other tasks had their turn.
+        tokio::task::yield_now().await;
+        assert!(woken.0.load(Ordering::Relaxed));
     });
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// It is given back unchanged: a runtime watches no descriptor twice.
@@ -358,6 +363,8 @@ fn readers_of_nodes_wait(kind: Kind) {
             std::io::Write::write_all(&mut writer, &[round]).unwrap();
             assert_eq!(reader.read_u8().await.unwrap(), round);
             drop(writer);
+            // The runtime sees that it is gone.
+            tokio::time::sleep(Duration::from_millis(10)).await;
             assert_eq!(reader.read(&mut [0]).await.unwrap(), 0);
         }
         // The same with moves.
