@@ -156,33 +156,20 @@ class Connection(connection.Connection):
 
     def _send_object(self, obj: Any, give: bool) -> None:
         sender = self._sender()
-        buffers: list[memoryview] = []
-
-        def in_band(buffer: pickle.PickleBuffer) -> bool:
-            try:
-                raw = buffer.raw()
-            except BufferError:
-                return True
-            if raw.nbytes < _OUT_OF_BAND_MIN or len(buffers) == _native.MAX_BUFFERS:
-                return True
-            buffers.append(raw)
-            return False
-
-        stream = io.BytesIO()
-        # It pickles connections, locks and so on. Its __init__() takes no keywords.
-        reduction.ForkingPickler(stream, 5, True, in_band).dump(obj)
-        sender.send(stream.getbuffer(), buffers, give)
+        sender.send(*_dump(obj), give)
 
     def recv(self) -> Any:
         """Receives an object. Waits for one, and raises ``EOFError`` if there will be none.
 
         Its arrays own their memory, and can be written to if those that were sent could.
         """
+        return _load(*self._recv_parts())
+
+    def _recv_parts(self) -> tuple[bytes, list[Buffer]]:
         try:
-            data, buffers = self._receiver().recv(None, True)
+            return self._receiver().recv(None, True)
         except _native.BadMessage as error:
             self._bad_message(error)
-        return pickle.loads(data, buffers=map(memoryview, buffers))
 
     def send_bytes(self, buf: Buffer, offset: int = 0, size: int | None = None) -> None:
         """Sends bytes of an object with a buffer as one message."""
@@ -239,6 +226,31 @@ class Connection(connection.Connection):
         """
         self._receiver()
         return bool(connection.wait([self], timeout))
+
+
+def _dump(obj: Any) -> tuple[memoryview, list[memoryview]]:
+    """Pickles an object: returns the pickle, and the buffers that are not in it."""
+    buffers: list[memoryview] = []
+
+    def in_band(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            raw = buffer.raw()
+        except BufferError:
+            return True
+        if raw.nbytes < _OUT_OF_BAND_MIN or len(buffers) == _native.MAX_BUFFERS:
+            return True
+        buffers.append(raw)
+        return False
+
+    stream = io.BytesIO()
+    # It pickles connections, locks and so on. Its __init__() takes no keywords.
+    reduction.ForkingPickler(stream, 5, True, in_band).dump(obj)
+    return stream.getbuffer(), buffers
+
+
+def _load(data: bytes, buffers: list[Buffer]) -> Any:
+    """Reverses ``_dump()``."""
+    return pickle.loads(data, buffers=map(memoryview, buffers))
 
 
 def _bytes_of(buf: Buffer) -> memoryview:
