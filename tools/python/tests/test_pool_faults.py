@@ -26,7 +26,7 @@ class NeedsTwo(Exception):
 
 
 class BadPickle:
-    """Its pickle raises an exception when it is loaded, in the process `pid` only if that is set."""
+    """Its pickle cannot be loaded; only in the process `pid` if that is set."""
 
     def __init__(self, pid=None):
         self.pid = pid

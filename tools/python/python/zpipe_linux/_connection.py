@@ -261,6 +261,9 @@ def _bytes_of(buf: Buffer) -> memoryview:
 
 def _reduce(conn: Connection) -> tuple[Any, tuple[Any, Any]]:
     conn._check_closed()
+    if any(end.interrupted for end in (conn._reader, conn._writer) if end):
+        # Its copy would not know, and continue in the middle of the message.
+        raise OSError("an earlier message was interrupted")
     reader, writer = (
         end and reduction.DupFd(end.fileno()) for end in (conn._reader, conn._writer)
     )
