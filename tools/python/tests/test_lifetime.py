@@ -141,9 +141,7 @@ class Lifetime(Case):
             return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
         first = faults()
-        again = sum(faults() for _ in range(5))
-        self.assertGreater(first, 0)
-        self.assertLess(again, 5 * first)
+        self.assertLess(min(faults() for _ in range(5)), first)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ def Pipe(duplex: bool = False, *, require: bool = False) -> tuple[Connection, Co
     """Returns two connected ``Connection`` objects, as ``multiprocessing.Pipe()``.
 
     The first one only receives and the second one only sends. If ``duplex`` is true, both do both.
+    That is the default of multiprocessing, but not here: it takes two pipes.
 
     The pipe is a zpipe if there is one, and otherwise a pipe of the kernel, which copies more. With
     ``require``, the function raises ``OSError`` instead.
@@ -44,7 +45,8 @@ class Connection(connection.Connection):
     from processes that you trust. ``recv_bytes()`` and ``recv_bytes_into()`` do not unpickle.
 
     Only one thread at a time may send, and one receive. Another gets ``RuntimeError``. If an
-    exception ends a call in the middle of a message, all later calls raise ``OSError``.
+    exception ends a call in the middle of a message, all later calls in this direction raise
+    ``OSError``. So they do in a forked process, if a thread of its parent was in a call meanwhile.
     """
 
     # The base class only makes isinstance() true. All of its methods are replaced. It would close
@@ -160,6 +162,8 @@ class Connection(connection.Connection):
 
     def recv(self) -> Any:
         """Receives an object. Waits for one, and raises ``EOFError`` if there will be none.
+
+        If the data ends within a message, it raises ``OSError``.
 
         Its arrays own their memory, and can be written to if those that were sent could.
         """
