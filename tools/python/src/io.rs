@@ -40,9 +40,9 @@ impl Drop for Park {
 
 /// Makes a system call without the lock of the interpreter.
 ///
-/// It is as [`Python::detach`], except when the interpreter ends meanwhile. Then CPython before 3.14
-/// ends the thread, by unwinding its stack. Frames of Rust cannot be unwound so, and the process
-/// would abort. So the thread stops here, as it does with CPython 3.14.
+/// It is as [`Python::detach`], except when the interpreter ends meanwhile. CPython before 3.14
+/// then ends the thread, by unwinding its stack. Frames of Rust cannot be unwound so, and the
+/// process would abort. So the thread stops here, as it does with CPython 3.14.
 fn detached<T>(_py: Python<'_>, call: impl FnOnce() -> T) -> T {
     // SAFETY: The thread has the lock, and gets it back before anything of Python is used.
     let state = unsafe { ffi::PyEval_SaveThread() };
