@@ -40,6 +40,7 @@ refused()
 	fi
 	same 'insmod' 1 "$(grep -c 'Key was rejected by service' /tmp/insmod)"
 	same 'reason' 1 "$(dmesg | tail -n "+$((since + 1))" | grep -c "$2")"
+	same 'leftovers' '' "$(leftovers)"
 	same 'module' '' "$(ls -d /sys/module/zpipe 2>/dev/null)"
 }
 
