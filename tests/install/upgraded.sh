@@ -19,7 +19,7 @@ test_outsider_is_refused()	{ outsider; }
 
 test_dkms_does_not_disturb_a_kernel()
 {
-	local log=/var/tmp/dkms
+	local log=$state/dkms
 
 	repository packages stable compilers
 	apt_get install zpipe-dkms

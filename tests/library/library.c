@@ -122,6 +122,8 @@ static void test_gift(int moves)
 	CHECK(zpipe_gift(fds[1], from + 1, 5, 0, &report) == 5);
 	CHECK(report.moved == 0 && report.copied == 5);
 	CHECK(!moves || report.why[ZPIPE_REASON_PART] == 1);
+	CHECK(sizeof(report.why) > ZPIPE_REASONS * sizeof(report.why[0]));
+	CHECK(!report.why[sizeof(report.why) / sizeof(report.why[0]) - 1]);
 	CHECK(zpipe_move(fds[0], from, 100, 0, NULL) == 5);
 	CHECK(zpipe_gift(fds[1], from, 0, 0, NULL) == 0);
 
@@ -135,6 +137,13 @@ static void test_gift(int moves)
 	CHECK(zpipe_move(fds[0], from, 5, 0, NULL) == 0);
 	CHECK(!zpipe_buffer_new(0) && errno == EINVAL);
 	CHECK(!zpipe_buffer_new((size_t)-1) && errno == ENOMEM);
+	errno = 0;
+	zpipe_buffer_free(from, 0);
+	CHECK(errno == EINVAL);
+	errno = 0;
+	zpipe_buffer_free(from, (size_t)-1);
+	CHECK(errno == EINVAL);
+	memset(from, 1, HUGE_SIZE);
 	zpipe_buffer_free(from, 1);
 	zpipe_buffer_free(m.to, HUGE_SIZE);
 	zpipe_buffer_free(NULL, 0);
@@ -175,7 +184,10 @@ static void test_windows(void)
 
 	CHECK(zpipe_window_peek(from, spans, 1, 0, 0) == 1);
 	CHECK(spans[0].iov_len == ZPIPE_FRAME && full_of(spans[0].iov_base, 3, ZPIPE_FRAME));
+	/* The next bytes are in view, but the caller has not seen them. */
+	CHECK(zpipe_window_consume(from, ZPIPE_FRAME + 1) == -1 && errno == EINVAL);
 	CHECK(zpipe_window_consume(from, ZPIPE_FRAME) == 0);
+	CHECK(zpipe_window_consume(from, 1) == -1 && errno == EINVAL);
 	CHECK(zpipe_window_peek(from, spans, 2, 0, 0) == 1);
 	CHECK(spans[0].iov_len == 5 && !memcmp(spans[0].iov_base, "hello", 5));
 	CHECK(zpipe_window_consume(from, 6) == -1 && errno == EINVAL);
@@ -193,8 +205,51 @@ static void test_windows(void)
 	CHECK(zpipe_window_peek(from, spans, 2, 0, 0) == 0);
 	zpipe_window_read_free(from);
 	zpipe_window_read_free(NULL);
-	CHECK(!zpipe_window_write_new(fds[1], 1) && errno == ENOTTY);
+	CHECK(!zpipe_window_write_new(fds[1], 1) && errno == EBADF);
+	CHECK(!zpipe_window_read_new(fds[0], 1) && errno == EBADF);
 	CHECK(!zpipe_window_read_new(-1, 1) && errno == EBADF);
+	fds[0] = open("/dev/null", O_RDONLY);
+	CHECK(!zpipe_window_read_new(fds[0], 1) && errno == ENOTTY);
+	close(fds[0]);
+}
+
+/* ZPIPE_MORE, with fewer ranges than there are packets in view. */
+static void test_more(void)
+{
+	struct zpipe_capacity capacity = { .size = sizeof(capacity), .bytes = 1 << 20 };
+	struct zpipe_read_window *from;
+	struct iovec spans[40];
+	int fds[2];
+
+	CHECK(!zpipe_pipe2(fds, O_CLOEXEC | O_DIRECT));
+	CHECK(!ioctl(fds[0], ZPIPE_IOC_SET_CAPACITY, &capacity));
+	from = zpipe_window_read_new(fds[0], ZPIPE_FRAME);
+	if (!from && errno == EOPNOTSUPP)
+		return;
+	CHECK(!!from);
+	for (int i = 0; i < 30; i++)
+		CHECK(write(fds[1], "abc", 3) == 3);
+	CHECK(zpipe_window_peek(from, spans, 20, 0, 0) == 20);
+	/* This must not wait: ten packets were not stored. */
+	CHECK(zpipe_window_peek(from, spans, 40, 0, ZPIPE_MORE) == 30);
+	CHECK(spans[29].iov_len == 3 && !memcmp(spans[29].iov_base, "abc", 3));
+	CHECK(zpipe_window_peek(from, spans, 40, 0, ZPIPE_NONBLOCK | ZPIPE_MORE) == -1 &&
+	      errno == EAGAIN);
+	/* Nor can it ever store more in an array that is full. */
+	CHECK(zpipe_window_peek(from, spans, 20, 0, 0) == 20);
+	CHECK(zpipe_window_peek(from, spans, 20, 0, ZPIPE_MORE) == -1 && errno == ENOBUFS);
+	CHECK(zpipe_window_consume(from, 61) == -1 && errno == EINVAL);
+	CHECK(zpipe_window_consume(from, 3) == 0);
+	CHECK(zpipe_window_peek(from, spans, 20, 1, ZPIPE_MORE) == 20);
+	CHECK(zpipe_window_consume(from, 60) == 0);
+	CHECK(zpipe_window_peek(from, spans, 20, 0, ZPIPE_MORE) == 9);
+	/* At the end of the data it returns the same again. */
+	close(fds[1]);
+	CHECK(zpipe_window_peek(from, spans, 20, 0, ZPIPE_MORE) == 9);
+	CHECK(zpipe_window_consume(from, 27) == 0);
+	CHECK(zpipe_window_peek(from, spans, 20, 0, ZPIPE_MORE) == 0);
+	zpipe_window_read_free(from);
+	close(fds[0]);
 }
 
 static void test_without_zpipe(void)
@@ -228,5 +283,6 @@ int main(int argc, char **argv)
 	test_flags();
 	test_gift(argc == 2 && !strcmp(argv[1], "1"));
 	test_windows();
+	test_more();
 	return 0;
 }

@@ -32,8 +32,12 @@ static inline int zpipe2(int fds[2], int flags)
 	} args;
 	int control, ret, error;
 
-	/* O_RDWR, O_NOCTTY, O_NONBLOCK and O_CLOEXEC. Plain C99 does not have the last one. */
+#ifdef O_CLOEXEC
+	control = open("/dev/zpipe-control", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+#else
+	/* Plain C99 does not have the name. Its value is another one on a few architectures. */
 	control = open("/dev/zpipe-control", O_RDWR | O_NOCTTY | O_NONBLOCK | 02000000);
+#endif
 	if (control < 0)
 		return -1;
 	args.size = sizeof(args);

@@ -16,8 +16,30 @@ pub struct zpipe_report {
     pub moved: u64,
     /// Number of bytes that were copied.
     pub copied: u64,
-    /// Number of copied pieces for each reason, see ZPIPE_REASON_PART.
-    pub why: [u32; 16],
+    /// Number of copied pieces for each reason, see ZPIPE_REASON_PART. Only the
+    /// first ZPIPE_REASONS have a meaning; the others are 0.
+    pub why: [u32; 32],
+}
+
+/// Stores a report if there is a place for it.
+///
+/// # Safety
+///
+/// `report` must be null or have space for a report.
+pub(crate) unsafe fn write(report: *mut zpipe_report, moved: usize, copied: usize, why: &[u32]) {
+    if report.is_null() {
+        return;
+    }
+    let mut all = zpipe_report {
+        moved: moved as u64,
+        copied: copied as u64,
+        why: [0; 32],
+    };
+    for (place, pieces) in all.why.iter_mut().zip(why) {
+        *place = *pieces;
+    }
+    // SAFETY: By this function's safety requirements.
+    unsafe { report.write(all) };
 }
 
 /// Borrows the caller's memory.
@@ -36,22 +58,15 @@ unsafe fn memory<'a>(buf: *mut c_void, len: size_t) -> io::Result<&'a mut [u8]> 
     Ok(unsafe { slice::from_raw_parts_mut(buf.cast(), len) })
 }
 
-/// Stores the report if there is a place for it, and returns the number of bytes.
+/// Stores the report, and returns the number of bytes.
 ///
 /// # Safety
 ///
 /// `report` must be null or have space for a report.
 unsafe fn store(result: io::Result<Transfer>, report: *mut zpipe_report) -> ssize_t {
     count(result.map(|transfer| {
-        if !report.is_null() {
-            let all = zpipe_report {
-                moved: transfer.moved as u64,
-                copied: transfer.copied as u64,
-                why: *transfer.why(),
-            };
-            // SAFETY: By this function's safety requirements.
-            unsafe { report.write(all) };
-        }
+        // SAFETY: By this function's safety requirements.
+        unsafe { write(report, transfer.moved, transfer.copied, transfer.why()) };
         transfer.done
     }))
 }
@@ -59,7 +74,8 @@ unsafe fn store(result: io::Result<Transfer>, report: *mut zpipe_report) -> ssiz
 /// Writes memory as write(2) does. Whole huge pages of 2 MiB, aligned to 2 MiB,
 /// may leave the caller's memory without a copy. Then other bytes are there.
 /// Flags: ZPIPE_ANY, ZPIPE_CLEAR and ZPIPE_ALWAYS. Returns the number of bytes
-/// written, or -1 with errno set. The report may be NULL.
+/// written, or -1 with errno set. The report may be NULL. Each call first looks
+/// at what the descriptor is, with fstat(2) and fstatfs(2).
 #[no_mangle]
 pub unsafe extern "C" fn zpipe_gift(
     fd: c_int,
@@ -81,6 +97,7 @@ pub unsafe extern "C" fn zpipe_gift(
 /// Reads to memory as read(2) does. Gifted pages may replace whole huge pages of
 /// the caller without a copy. Flags: ZPIPE_RETURN. Returns the number of bytes
 /// read, 0 at the end of the data, or -1 with errno set. The report may be NULL.
+/// Each call first looks at what the descriptor is, as zpipe_gift().
 #[no_mangle]
 pub unsafe extern "C" fn zpipe_move(
     fd: c_int,
@@ -113,12 +130,16 @@ pub extern "C" fn zpipe_buffer_new(bytes: size_t) -> *mut c_void {
 }
 
 /// Frees memory that zpipe_buffer_new() has allocated with this size. NULL is
-/// ignored.
+/// ignored. With a size that cannot have been allocated, nothing is freed, and
+/// errno is EINVAL.
 #[no_mangle]
 pub unsafe extern "C" fn zpipe_buffer_free(buf: *mut c_void, bytes: size_t) {
-    if !buf.is_null() {
-        let len = bytes.next_multiple_of(HUGE_PAGE);
+    if buf.is_null() {
+        return;
+    }
+    match bytes.checked_next_multiple_of(HUGE_PAGE) {
+        None | Some(0) => set_errno(&invalid()),
         // SAFETY: By this function's safety requirements. The size was rounded in the same way.
-        drop(unsafe { HugeBuffer::from_raw(buf.cast(), len) });
+        Some(len) => drop(unsafe { HugeBuffer::from_raw(buf.cast(), len) }),
     }
 }

@@ -14,11 +14,13 @@ processor time all processes take for an array:
 Then it kills a worker, and prints how long the pool takes to notice.
 """
 
+import functools
 import multiprocessing
 import os
 import resource
 import signal
 import sys
+import tempfile
 import time
 from multiprocessing import shared_memory
 
@@ -111,23 +113,20 @@ def processor_time():
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def die(number):
+def die(name, number):
     if number == 10:
-        with open("/dev/shm/zpipe-pool-killed", "w", encoding="ascii") as file:
+        with open(name, "w", encoding="ascii") as file:
             file.write(str(time.monotonic()))
         os.kill(os.getpid(), signal.SIGKILL)
     return number
 
 
 def kill_worker():
-    with zpipe_linux.Pool(WORKERS) as pool:
+    with zpipe_linux.Pool(WORKERS) as pool, tempfile.NamedTemporaryFile("r") as file:
         try:
-            pool.map(die, range(100))
+            pool.map(functools.partial(die, file.name), range(100))
         except zpipe_linux.WorkerDied as error:
-            seen = time.monotonic()
-            with open("/dev/shm/zpipe-pool-killed", encoding="ascii") as file:
-                delay = seen - float(file.read())
-            os.unlink(file.name)
+            delay = time.monotonic() - float(file.read())
             print(f"killed worker: WorkerDied after {delay * 1000:.0f} ms: {error}")
 
 

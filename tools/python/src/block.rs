@@ -146,11 +146,19 @@ impl Drop for Block {
         Python::attach(|py| {
             lock(py, &LIVE).remove(&mapping.base.addr().get());
             let mut spare = lock(py, &SPARE);
-            let held = spare.iter().map(|mapping| mapping.bytes).sum::<usize>();
-            if held + mapping.bytes <= SPARE_MAX {
-                mapping.wipe_on_fork(true);
-                spare.push(mapping);
+            if mapping.bytes > SPARE_MAX {
+                return;
             }
+            // The oldest are dropped: sizes that are not used any more must not stay.
+            let mut held = mapping.bytes + spare.iter().map(|other| other.bytes).sum::<usize>();
+            let mut gone = 0;
+            while held > SPARE_MAX {
+                held -= spare[gone].bytes;
+                gone += 1;
+            }
+            spare.drain(..gone);
+            mapping.wipe_on_fork(true);
+            spare.push(mapping);
         });
     }
 }

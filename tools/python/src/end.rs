@@ -13,16 +13,39 @@ use pyo3::{
     types::PyBytes,
 };
 use std::{
+    mem,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
 };
+use zpipe_uapi::sys::Errno;
 
-const IDLE: u8 = 0;
-const BUSY: u8 = 1;
-const BROKEN: u8 = 2;
+/// The states of an end. From `BUSY` on, a thread of the process of a generation is in a call.
+const IDLE: u32 = 0;
+const BROKEN: u32 = 1;
+const BUSY: u32 = 2;
+
+/// How many calls of fork(2) lead from the process that loaded this library to this one.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// The state of an end that a thread of this process uses.
+fn busy() -> u32 {
+    BUSY.saturating_add(GENERATION.load(Ordering::Relaxed))
+}
+
+/// Begins to count the generations.
+pub(crate) fn count_generations() -> Result<(), Errno> {
+    extern "C" fn forked() {
+        GENERATION.fetch_add(1, Ordering::Relaxed);
+    }
+    // SAFETY: The function may run at any time. The interpreter never unloads this library.
+    match unsafe { libc::pthread_atfork(None, None, Some(forked)) } {
+        0 => Ok(()),
+        errno => Err(Errno(errno)),
+    }
+}
 
 /// An end of a pipe. It owns the descriptor.
 #[pyclass(frozen, module = "zpipe_linux._native")]
@@ -31,7 +54,7 @@ pub(crate) struct End {
     /// another file meanwhile.
     fd: Mutex<Option<Arc<OwnedFd>>>,
     zpipe: bool,
-    state: AtomicU8,
+    state: AtomicU32,
 }
 
 impl End {
@@ -39,7 +62,7 @@ impl End {
         Self {
             zpipe: zpipe_uapi::is_zpipe(fd.as_raw_fd()),
             fd: Mutex::new(Some(Arc::new(fd))),
-            state: AtomicU8::new(IDLE),
+            state: AtomicU32::new(IDLE),
         }
     }
 
@@ -54,18 +77,28 @@ impl End {
         let fd = self.open()?;
         match self
             .state
-            .compare_exchange(IDLE, BUSY, Ordering::Acquire, Ordering::Relaxed)
+            .compare_exchange(IDLE, busy(), Ordering::Acquire, Ordering::Relaxed)
         {
             Ok(_) => Ok(Turn {
                 end: self,
                 fd,
                 partial: false,
             }),
-            Err(BUSY) => Err(PyRuntimeError::new_err(
+            Err(BROKEN) => Err(PyOSError::new_err("an earlier message was interrupted")),
+            Err(_) if self.inherited_call() => Err(PyOSError::new_err(
+                "an earlier message was interrupted: a thread was in a call at the fork",
+            )),
+            Err(_) => Err(PyRuntimeError::new_err(
                 "another thread uses this end of the connection",
             )),
-            Err(_) => Err(PyOSError::new_err("an earlier message was interrupted")),
         }
+    }
+
+    /// True if a thread of the parent was in a call when this process was forked. It has no thread
+    /// here to end the call, and nobody knows how much of the message has passed.
+    fn inherited_call(&self) -> bool {
+        let state = self.state.load(Ordering::Acquire);
+        state >= BUSY && state != busy()
     }
 }
 
@@ -171,7 +204,7 @@ impl End {
         // It also checks the number. A descriptor is not close-on-exec if a new program got it.
         // SAFETY: It changes a flag of a descriptor.
         if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
-            return Err(io::error(py, zpipe_uapi::sys::Errno(libc::EBADF)));
+            return Err(io::error(py, Errno(libc::EBADF)));
         }
         // SAFETY: It is open. The caller gives it to us.
         Ok(Self::of(unsafe { OwnedFd::from_raw_fd(fd) }))
@@ -183,12 +216,27 @@ impl End {
 
     fn close(&self) {
         let mut fd = self.fd.lock().unwrap_or_else(PoisonError::into_inner);
-        fd.take();
+        let Some(fd) = fd.take() else {
+            return;
+        };
+        if self.inherited_call() {
+            // The reference of that call is never dropped, and there is no call of this process.
+            let number = fd.as_raw_fd();
+            mem::forget(fd);
+            // SAFETY: Nobody uses the descriptor any more. All references to it are lost.
+            unsafe { libc::close(number) };
+        }
     }
 
     #[getter]
     fn closed(&self) -> bool {
         self.open().is_err()
+    }
+
+    /// True if nothing more can pass, since a message was interrupted.
+    #[getter]
+    fn interrupted(&self) -> bool {
+        self.state.load(Ordering::Acquire) == BROKEN || self.inherited_call()
     }
 
     #[getter]

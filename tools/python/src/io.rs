@@ -2,7 +2,8 @@
 
 //! System calls that wait without the lock of the interpreter, and can be interrupted.
 
-use pyo3::{exceptions::PyOSError, prelude::*};
+use pyo3::{exceptions::PyOSError, ffi, prelude::*};
+use std::mem;
 use zpipe_uapi::{
     gift,
     sys::{self, Errno},
@@ -20,14 +21,45 @@ pub(crate) fn error(py: Python<'_>, Errno(errno): Errno) -> PyErr {
     }
 }
 
+// PyO3 declares it without the unwinding.
+unsafe extern "C-unwind" {
+    fn PyEval_RestoreThread(state: *mut ffi::PyThreadState);
+}
+
+/// Stops the thread for ever when it is dropped.
+struct Park;
+
+impl Drop for Park {
+    fn drop(&mut self) {
+        loop {
+            // SAFETY: It has no effect but to wait.
+            unsafe { libc::pause() };
+        }
+    }
+}
+
+/// Makes a system call without the lock of the interpreter.
+///
+/// It is as [`Python::detach`], except when the interpreter ends meanwhile. CPython before 3.14
+/// then ends the thread, by unwinding its stack. Frames of Rust cannot be unwound so, and the
+/// process would abort. So the thread stops here, as it does with CPython 3.14.
+fn detached<T>(_py: Python<'_>, call: impl FnOnce() -> T) -> T {
+    // SAFETY: The thread has the lock, and gets it back before anything of Python is used.
+    let state = unsafe { ffi::PyEval_SaveThread() };
+    let got = call();
+    let park = Park;
+    // SAFETY: The state is that of this thread. If the call unwinds, `park` does not let it leave
+    // this function, and no destructor runs before that of `park`.
+    unsafe { PyEval_RestoreThread(state) };
+    mem::forget(park);
+    got
+}
+
 /// Makes a system call. After a signal it runs the handlers of Python, and tries again unless one
 /// of them raised an exception.
-fn interruptible(
-    py: Python<'_>,
-    call: impl Fn() -> Result<usize, Errno> + Sync,
-) -> PyResult<usize> {
+fn interruptible(py: Python<'_>, call: impl Fn() -> Result<usize, Errno>) -> PyResult<usize> {
     loop {
-        match py.detach(&call) {
+        match detached(py, &call) {
             Ok(done) => return Ok(done),
             Err(Errno(libc::EINTR)) => py.check_signals()?,
             Err(errno) => return Err(error(py, errno)),

@@ -39,6 +39,7 @@ fn pair(py: Python<'_>, require: bool) -> PyResult<(end::End, end::End)> {
 
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    end::count_generations().map_err(|errno| io::error(module.py(), errno))?;
     module.add_class::<block::Block>()?;
     module.add_class::<end::End>()?;
     module.add("BadMessage", module.py().get_type::<message::BadMessage>())?;

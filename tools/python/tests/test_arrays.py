@@ -169,12 +169,21 @@ class Buffers(Transfers):
 class Arrays(Transfers):
     def test_empty(self):
         for args in (((1080, 1920, 3), "u1"), ((1000, 1000),), (400000,), ((5, 0), "f4"),
-                     ((1024, 513), "c16", "F"), ((1 << 20,), "V1"), ((), "f8"), ((9,), "O")):
+                     ((1024, 513), "c16", "F"), ((1 << 20,), "V1"), ((), "f8"), ((9,), "O"),
+                     (numpy.int64(1 << 20),), ((numpy.int32(1 << 20), 2), "u1"), ([PAGE, 2], "u1")):
             array = zpipe_linux.empty(*args)
             model = numpy.empty(*args)
             for name in ("shape", "dtype", "strides"):
                 self.assertEqual(getattr(array, name), getattr(model, name))
             self.assertTrue(array.flags.writeable)
+        for args, error in (((PAGE, "u1", "A"), ValueError), (((-2, -PAGE), "u1"), ValueError),
+                            ((5e6,), TypeError), (("text",), TypeError)):
+            for make in (numpy.empty, zpipe_linux.empty):
+                with self.assertRaises(error):
+                    make(*args)
+        # Numbers of 32 bits do not overflow.
+        with self.assertRaises((MemoryError, ValueError, OverflowError)):
+            zpipe_linux.empty((numpy.int32(1 << 30),) * 3)
 
     def test_round_trips(self):
         grey = zpipe_linux.empty((1080, 1920), "u1")

@@ -3,7 +3,11 @@
 //! What both ends of a pipe have.
 
 use crate::sys::{self, bindings, size};
-use rustix::{fs::OFlags, io::Errno, ioctl::Opcode};
+use rustix::{
+    fs::{FileType, OFlags},
+    io::Errno,
+    ioctl::Opcode,
+};
 use std::{
     error::Error,
     fmt, io,
@@ -31,7 +35,10 @@ impl End {
         let error = match rustix::fs::fcntl_getfl(&end.fd) {
             Err(error) => error,
             _ if !end.zpipe => Errno::NOTTY,
-            Ok(flags) if flags & OFlags::RWMODE == other => Errno::BADF,
+            // A descriptor that is only a path says that it is open for reading.
+            Ok(flags) if flags.contains(OFlags::PATH) || flags & OFlags::RWMODE == other => {
+                Errno::BADF
+            }
             Ok(_) => return Ok(end),
         };
         Err(Rejected {
@@ -112,7 +119,9 @@ impl End {
     /// The kernel's own pipes are always buffer-only.
     pub(crate) fn is_buffer_only(&self) -> io::Result<bool> {
         if !self.zpipe {
-            return Ok(true);
+            let stat = rustix::fs::fstat(self.fd())?;
+            let pipe = FileType::from_raw_mode(stat.st_mode) == FileType::Fifo;
+            return pipe.then_some(true).ok_or(Errno::NOTTY.into());
         }
         let flags = self.flags_command::<{ bindings::GET_FLAGS }>(0)?;
         Ok(flags & bindings::ZPIPE_BUFFER_ONLY != 0)
@@ -168,6 +177,11 @@ impl Rejected {
     pub fn into_fd(self) -> OwnedFd {
         self.fd
     }
+
+    /// Why it was rejected.
+    pub fn error(&self) -> &io::Error {
+        &self.error
+    }
 }
 
 impl fmt::Display for Rejected {
@@ -176,11 +190,8 @@ impl fmt::Display for Rejected {
     }
 }
 
-impl Error for Rejected {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.error)
-    }
-}
+// The message has that of `error`, so it is not the source.
+impl Error for Rejected {}
 
 impl From<Rejected> for io::Error {
     fn from(rejected: Rejected) -> Self {
@@ -241,8 +252,8 @@ macro_rules! end {
             ///
             /// None is known for a pipe.
             pub fn set_nonblocking(&self, nonblocking: bool) -> ::std::io::Result<()> {
-                self.end
-                    .set_status(::rustix::fs::OFlags::NONBLOCK, nonblocking)
+                // Unlike fcntl(2), it cannot undo a change of another flag at the same time.
+                Ok(::rustix::io::ioctl_fionbio(self.end.fd(), nonblocking)?)
             }
 
             /// True if all bytes pass through memory of the pipe itself. See

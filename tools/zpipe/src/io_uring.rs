@@ -34,78 +34,153 @@
 
 use crate::{HugeBuffer, PipeReader, PipeWriter};
 use io_uring::{opcode, squeue::Entry, types::Fd};
-use std::{marker::PhantomData, mem::ManuallyDrop, os::fd::AsRawFd};
+use std::{fmt, marker::PhantomData, mem::ManuallyDrop, os::fd::AsRawFd, ptr};
 
 mod sealed {
-    /// Memory whose address does not change when its owner moves.
-    pub trait Buffer {
-        fn memory(&mut self) -> &mut [u8];
+    /// The memory of a buffer. Nothing owns it, and no reference to it exists.
+    #[derive(Clone, Copy)]
+    pub struct Raw {
+        pub base: *mut u8,
+        pub len: usize,
+        pub capacity: usize,
+    }
+
+    /// Memory that can be given up and taken back.
+    pub trait Buffer: Sized {
+        fn into_raw(self) -> Raw;
+
+        /// # Safety
+        ///
+        /// `raw` must be from `into_raw()`, must not be used again, and nothing may refer to the
+        /// memory.
+        unsafe fn from_raw(raw: Raw) -> Self;
     }
 }
+use sealed::Raw;
 
 /// Buffers that can be given to the kernel.
 pub trait Buffer: sealed::Buffer {}
 
-macro_rules! buffers {
-    ($($buffer:ty),*) => {
-        $(
-            impl sealed::Buffer for $buffer {
-                fn memory(&mut self) -> &mut [u8] {
-                    self
-                }
-            }
+impl Buffer for Vec<u8> {}
 
-            impl Buffer for $buffer {}
-        )*
-    };
+impl sealed::Buffer for Vec<u8> {
+    fn into_raw(self) -> Raw {
+        let mut buffer = ManuallyDrop::new(self);
+        Raw {
+            base: buffer.as_mut_ptr(),
+            len: buffer.len(),
+            capacity: buffer.capacity(),
+        }
+    }
+
+    unsafe fn from_raw(raw: Raw) -> Self {
+        // SAFETY: By this function's safety requirements. The kernel may have written to the first
+        // `len` bytes, and any value is valid for a byte.
+        unsafe { Vec::from_raw_parts(raw.base, raw.len, raw.capacity) }
+    }
 }
-buffers!(Vec<u8>, Box<[u8]>, HugeBuffer);
+
+impl Buffer for Box<[u8]> {}
+
+impl sealed::Buffer for Box<[u8]> {
+    fn into_raw(self) -> Raw {
+        let len = self.len();
+        Raw {
+            base: Box::into_raw(self).cast(),
+            len,
+            capacity: len,
+        }
+    }
+
+    unsafe fn from_raw(raw: Raw) -> Self {
+        // SAFETY: By this function's safety requirements.
+        unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(raw.base, raw.len)) }
+    }
+}
+
+impl Buffer for HugeBuffer {}
+
+impl sealed::Buffer for HugeBuffer {
+    fn into_raw(self) -> Raw {
+        let memory = self.leak();
+        Raw {
+            base: memory.as_mut_ptr(),
+            len: memory.len(),
+            capacity: memory.len(),
+        }
+    }
+
+    unsafe fn from_raw(raw: Raw) -> Self {
+        // SAFETY: By this function's safety requirements.
+        unsafe { HugeBuffer::from_raw(raw.base, raw.len) }
+    }
+}
 
 /// A buffer that the kernel uses, and a borrow of the pipe's end.
 ///
 /// If it is dropped, the memory is never freed, since the kernel may still use it.
-#[derive(Debug)]
 #[must_use = "its memory is never freed if it is dropped"]
 pub struct InFlight<'end, B> {
-    buffer: ManuallyDrop<B>,
-    end: PhantomData<&'end ()>,
+    raw: Raw,
+    owner: PhantomData<(&'end (), B)>,
 }
 
-impl<B> InFlight<'_, B> {
+// SAFETY: It only keeps the buffer, and cannot access it before it is given back.
+unsafe impl<B: Send> Send for InFlight<'_, B> {}
+// SAFETY: A shared reference shows only the address and the length.
+unsafe impl<B> Sync for InFlight<'_, B> {}
+
+impl<B: Buffer> InFlight<'_, B> {
+    fn of(buffer: B) -> Self {
+        Self {
+            raw: buffer.into_raw(),
+            owner: PhantomData,
+        }
+    }
+
+    /// The number of bytes of the entry, which cannot have more.
+    fn len(&self) -> u32 {
+        self.raw.len.try_into().unwrap_or(u32::MAX)
+    }
+
     /// Returns the buffer.
     ///
     /// # Safety
     ///
     /// The kernel must have completed the entry, or never have got it.
     pub unsafe fn complete(self) -> B {
-        ManuallyDrop::into_inner(self.buffer)
+        // SAFETY: It is from `of()`. The kernel no longer uses the memory, as this function
+        // requires, and nobody else has its address.
+        unsafe { B::from_raw(self.raw) }
     }
 }
 
-/// Pins a buffer and returns its address and length. An entry cannot have more bytes.
-fn fix<B: Buffer>(buffer: B) -> (*mut u8, u32, ManuallyDrop<B>) {
-    let mut buffer = ManuallyDrop::new(buffer);
-    let memory = buffer.memory();
-    let len = memory.len().try_into().unwrap_or(u32::MAX);
-    (memory.as_mut_ptr(), len, buffer)
+// The kernel may write to the memory, so this must not read it.
+impl<B> fmt::Debug for InFlight<'_, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InFlight")
+            .field("base", &self.raw.base)
+            .field("len", &self.raw.len)
+            .finish()
+    }
 }
 
 /// Makes an entry that reads to the buffer: one read(2).
 ///
 /// [`InFlight`] must exist until the entry is complete.
 pub fn read<B: Buffer>(reader: &PipeReader, buffer: B) -> (Entry, InFlight<'_, B>) {
-    let (address, len, buffer) = fix(buffer);
-    let entry = opcode::Read::new(Fd(reader.as_raw_fd()), address, len).offset(u64::MAX);
-    let end = PhantomData;
-    (entry.build(), InFlight { buffer, end })
+    let buffer = InFlight::of(buffer);
+    let end = Fd(reader.as_raw_fd());
+    let entry = opcode::Read::new(end, buffer.raw.base, buffer.len()).offset(u64::MAX);
+    (entry.build(), buffer)
 }
 
 /// Makes an entry that writes the buffer: one write(2).
 ///
 /// [`InFlight`] must exist until the entry is complete.
 pub fn write<B: Buffer>(writer: &PipeWriter, buffer: B) -> (Entry, InFlight<'_, B>) {
-    let (address, len, buffer) = fix(buffer);
-    let entry = opcode::Write::new(Fd(writer.as_raw_fd()), address, len).offset(u64::MAX);
-    let end = PhantomData;
-    (entry.build(), InFlight { buffer, end })
+    let buffer = InFlight::of(buffer);
+    let end = Fd(writer.as_raw_fd());
+    let entry = opcode::Write::new(end, buffer.raw.base, buffer.len()).offset(u64::MAX);
+    (entry.build(), buffer)
 }

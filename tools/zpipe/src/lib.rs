@@ -34,7 +34,8 @@
 //! - `tokio`: ends for asynchronous programs, see the module `tokio`.
 //! - `io-uring`: entries for io_uring(7), see the module `io_uring`.
 //!
-//! None of them is on by default.
+//! None of them is on by default. Two modules have the names of the crates that they are for. So
+//! `use zpipe::*` makes these names ambiguous: import what is needed instead.
 
 #![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 

@@ -95,6 +95,12 @@ const REASONS: [Reason; bindings::ZPIPE_REASONS as usize] = [
     Reason::Window,
 ];
 
+/// The reasons whose number of pieces is not 0.
+pub(crate) fn reasons(why: &[u32]) -> impl Iterator<Item = (Reason, u32)> + '_ {
+    let all = REASONS.into_iter().zip(why.iter().copied());
+    all.filter(|&(_, pieces)| pieces != 0)
+}
+
 /// What a gift or a move did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -110,18 +116,17 @@ pub struct Transfer {
 
 impl Transfer {
     /// The number of copied pieces for each reason, as `why` of zpipe(4).
-    pub fn why(&self) -> &[u32; bindings::ZPIPE_REASONS as usize] {
+    pub fn why(&self) -> &[u32] {
         &self.why
     }
 
     /// The reasons why bytes were copied, with the number of pieces of at most 2 MiB for each. A
     /// pipe of the kernel's own gives no reasons.
     pub fn reasons(&self) -> impl Iterator<Item = (Reason, u32)> + '_ {
-        let all = REASONS.into_iter().zip(self.why);
-        all.filter(|&(_, pieces)| pieces != 0)
+        reasons(&self.why)
     }
 
-    fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.done += other.done;
         self.moved += other.moved;
         self.copied += other.copied;
@@ -199,11 +204,8 @@ impl fmt::Display for GiftError {
     }
 }
 
-impl Error for GiftError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.error)
-    }
-}
+// The message has that of `error`, so it is not the source.
+impl Error for GiftError {}
 
 impl From<GiftError> for io::Error {
     fn from(error: GiftError) -> Self {
@@ -328,14 +330,29 @@ impl PipeWriter {
     ///
     /// As write(2), including EINTR.
     pub fn gift_from(&self, memory: &mut [u8], flags: GiftFlags) -> io::Result<Transfer> {
+        self.gift_bits(memory, flags.bits())
+    }
+
+    /// Like [`PipeWriter::gift_from`], but never waits. A pipe of the kernel's own waits if
+    /// `O_NONBLOCK` is not set.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn try_gift_from(
+        &self,
+        memory: &mut [u8],
+        flags: GiftFlags,
+    ) -> io::Result<Transfer> {
+        self.gift_bits(memory, flags.bits() | bindings::ZPIPE_NONBLOCK)
+    }
+
+    fn gift_bits(&self, memory: &mut [u8], flags: u32) -> io::Result<Transfer> {
         if self.is_zpipe() {
-            return transfer::<{ bindings::GIFT }>(&self.end, memory, flags.bits());
+            return transfer::<{ bindings::GIFT }>(&self.end, memory, flags);
         }
         Ok(Transfer::copied(rustix::io::write(self.end.fd(), memory)?))
     }
 
     /// Continues after the bytes in `all`, and adds what it writes.
-    pub(crate) fn gift_all(
+    fn gift_all(
         &self,
         buffer: &mut [u8],
         range: impl RangeBounds<usize>,
@@ -426,8 +443,19 @@ impl PipeReader {
     ///
     /// As read(2), including EINTR.
     pub fn move_to(&self, memory: &mut [u8], flags: MoveFlags) -> io::Result<Transfer> {
+        self.move_bits(memory, flags.bits())
+    }
+
+    /// Like [`PipeReader::move_to`], but never waits. A pipe of the kernel's own waits if
+    /// `O_NONBLOCK` is not set.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn try_move_to(&self, memory: &mut [u8], flags: MoveFlags) -> io::Result<Transfer> {
+        self.move_bits(memory, flags.bits() | bindings::ZPIPE_NONBLOCK)
+    }
+
+    fn move_bits(&self, memory: &mut [u8], flags: u32) -> io::Result<Transfer> {
         if self.is_zpipe() {
-            return transfer::<{ bindings::MOVE }>(&self.end, memory, flags.bits());
+            return transfer::<{ bindings::MOVE }>(&self.end, memory, flags);
         }
         Ok(Transfer::copied(rustix::io::read(self.end.fd(), memory)?))
     }

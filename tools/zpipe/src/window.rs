@@ -82,7 +82,7 @@ mod write;
 #[cfg(feature = "bytes")]
 pub use bytes::BytesWindow;
 pub use read::{Iter, ReadWindow, View};
-pub use write::{Committed, Reservation, WriteWindow};
+pub use write::{CommitError, Committed, Reservation, WriteWindow};
 
 use crate::sys;
 

@@ -8,6 +8,7 @@ use common::{Kind, bytes, errno, in_time};
 use rustix::io::Errno;
 use std::{
     env,
+    error::Error,
     fs::{self, File},
     io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write},
     os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd},
@@ -170,6 +171,8 @@ fn wrong_ends(kind: Kind) {
     };
     let rejected = PipeWriter::try_from(OwnedFd::from(reader)).unwrap_err();
     assert!(rejected.to_string().starts_with("no such end of a zpipe: "));
+    assert_eq!(Errno::from_io_error(rejected.error()), Some(wanted));
+    assert!(rejected.source().is_none(), "its text is in the message");
     let reader = rejected.into_fd();
     assert_eq!(reader.as_raw_fd(), read);
     let rejected = PipeReader::try_from(OwnedFd::from(writer)).unwrap_err();
@@ -196,6 +199,7 @@ fn raw_descriptors(kind: Kind) {
     let null = unsafe { PipeReader::from_raw_fd(null.into_raw_fd()) };
     assert!(!null.is_zpipe());
     assert_eq!(errno(null.set_buffer_only(true)), Some(Errno::NOTTY));
+    assert_eq!(errno(null.is_buffer_only()), Some(Errno::NOTTY));
 }
 
 fn large_transfers(kind: Kind) {

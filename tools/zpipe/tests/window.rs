@@ -6,11 +6,14 @@ mod common;
 
 use bytes::Bytes;
 use common::{Kind, bytes, errno, in_time, stream};
-use rustix::io::Errno;
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
 use std::{io::ErrorKind, io::Write, thread};
 use zpipe::{
-    PipeReader, PipeWriter,
-    window::{BytesWindow, FRAME, ReadWindow, WriteWindow},
+    Builder, PipeReader, PipeWriter,
+    window::{BytesWindow, FRAME, ReadWindow, View, WriteWindow},
 };
 
 /// Makes the windows, unless this kernel has none.
@@ -98,9 +101,12 @@ fn zpipe_bytes_outlive_the_peek() {
     // All were consumed with the first one.
     let spans = read.peek(0).unwrap();
     assert!(spans.concat() == bytes(2 * FRAME, 2 * FRAME));
+    let mut read = read.into_inner().unwrap_err();
     drop(spans);
     let error = read.peek(0).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    let mut read = read.into_inner().unwrap();
+    assert_eq!(errno(read.consume(1)), Some(Errno::INVAL));
 }
 
 #[test]
@@ -133,6 +139,52 @@ fn zpipe_bytes_that_are_copied_to_the_window() {
     }
     drop(writer);
     assert!(read.peek(0).unwrap().is_empty());
+}
+
+/// More packets than the first call has space for: MORE must not wait for others.
+#[test]
+fn zpipe_many_packets() {
+    const PACKETS: usize = 100;
+    let (reader, writer) = Kind::Zpipe.build(Builder::new().packets(true).capacity(1 << 20));
+    let Ok(mut window) = ReadWindow::new(&reader, FRAME) else {
+        return;
+    };
+    window.set_nonblocking(true);
+    for number in 0..PACKETS {
+        (&writer).write_all(&bytes(number, number + 1)).unwrap();
+    }
+    let shown = |view: View<'_>| {
+        assert!(
+            view.iter()
+                .enumerate()
+                .all(|(number, span)| span == bytes(number, number + 1))
+        );
+        (0..view.iter().len())
+            .filter(|&number| view.is_packet(number))
+            .count()
+    };
+    assert_eq!(shown(window.peek(0).unwrap()), PACKETS);
+    let error = window.peek_more(0).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    (&writer).write_all(&bytes(PACKETS, PACKETS + 1)).unwrap();
+    assert_eq!(shown(window.peek_more(0).unwrap()), PACKETS + 1);
+    window.consume(1).unwrap();
+    assert_eq!(window.peek(0).unwrap().iter().len(), PACKETS);
+}
+
+#[test]
+fn zpipe_descriptors_that_are_only_paths() {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    for path in ["/dev/zpipe", "/dev/null"] {
+        let wanted = if path == "/dev/null" {
+            Errno::NOTTY
+        } else {
+            Errno::BADF
+        };
+        let fd = rustix::fs::open(path, flags, Mode::empty()).unwrap();
+        let rejected = PipeReader::try_from(fd).unwrap_err();
+        assert_eq!(Errno::from_io_error(rejected.error()), Some(wanted));
+    }
 }
 
 #[test]

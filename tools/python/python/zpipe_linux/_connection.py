@@ -23,6 +23,7 @@ def Pipe(duplex: bool = False, *, require: bool = False) -> tuple[Connection, Co
     """Returns two connected ``Connection`` objects, as ``multiprocessing.Pipe()``.
 
     The first one only receives and the second one only sends. If ``duplex`` is true, both do both.
+    That is the default of multiprocessing, but not here: it takes two pipes.
 
     The pipe is a zpipe if there is one, and otherwise a pipe of the kernel, which copies more. With
     ``require``, the function raises ``OSError`` instead.
@@ -44,7 +45,8 @@ class Connection(connection.Connection):
     from processes that you trust. ``recv_bytes()`` and ``recv_bytes_into()`` do not unpickle.
 
     Only one thread at a time may send, and one receive. Another gets ``RuntimeError``. If an
-    exception ends a call in the middle of a message, all later calls raise ``OSError``.
+    exception ends a call in the middle of a message, all later calls in this direction raise
+    ``OSError``. So they do in a forked process, if a thread of its parent was in a call meanwhile.
     """
 
     # The base class only makes isinstance() true. All of its methods are replaced. It would close
@@ -156,33 +158,22 @@ class Connection(connection.Connection):
 
     def _send_object(self, obj: Any, give: bool) -> None:
         sender = self._sender()
-        buffers: list[memoryview] = []
-
-        def in_band(buffer: pickle.PickleBuffer) -> bool:
-            try:
-                raw = buffer.raw()
-            except BufferError:
-                return True
-            if raw.nbytes < _OUT_OF_BAND_MIN or len(buffers) == _native.MAX_BUFFERS:
-                return True
-            buffers.append(raw)
-            return False
-
-        stream = io.BytesIO()
-        # It pickles connections, locks and so on. Its __init__() takes no keywords.
-        reduction.ForkingPickler(stream, 5, True, in_band).dump(obj)
-        sender.send(stream.getbuffer(), buffers, give)
+        sender.send(*_dump(obj), give)
 
     def recv(self) -> Any:
         """Receives an object. Waits for one, and raises ``EOFError`` if there will be none.
 
+        If the data ends within a message, it raises ``OSError``.
+
         Its arrays own their memory, and can be written to if those that were sent could.
         """
+        return _load(*self._recv_parts())
+
+    def _recv_parts(self) -> tuple[bytes, list[Buffer]]:
         try:
-            data, buffers = self._receiver().recv(None, True)
+            return self._receiver().recv(None, True)
         except _native.BadMessage as error:
             self._bad_message(error)
-        return pickle.loads(data, buffers=map(memoryview, buffers))
 
     def send_bytes(self, buf: Buffer, offset: int = 0, size: int | None = None) -> None:
         """Sends bytes of an object with a buffer as one message."""
@@ -241,6 +232,31 @@ class Connection(connection.Connection):
         return bool(connection.wait([self], timeout))
 
 
+def _dump(obj: Any) -> tuple[memoryview, list[memoryview]]:
+    """Pickles an object: returns the pickle, and the buffers that are not in it."""
+    buffers: list[memoryview] = []
+
+    def in_band(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            raw = buffer.raw()
+        except BufferError:
+            return True
+        if raw.nbytes < _OUT_OF_BAND_MIN or len(buffers) == _native.MAX_BUFFERS:
+            return True
+        buffers.append(raw)
+        return False
+
+    stream = io.BytesIO()
+    # It pickles connections, locks and so on. Its __init__() takes no keywords.
+    reduction.ForkingPickler(stream, 5, True, in_band).dump(obj)
+    return stream.getbuffer(), buffers
+
+
+def _load(data: bytes, buffers: list[Buffer]) -> Any:
+    """Reverses ``_dump()``."""
+    return pickle.loads(data, buffers=map(memoryview, buffers))
+
+
 def _bytes_of(buf: Buffer) -> memoryview:
     view = memoryview(buf)
     # Also of a view with several dimensions, or of characters.
@@ -249,6 +265,9 @@ def _bytes_of(buf: Buffer) -> memoryview:
 
 def _reduce(conn: Connection) -> tuple[Any, tuple[Any, Any]]:
     conn._check_closed()
+    if any(end.interrupted for end in (conn._reader, conn._writer) if end):
+        # Its copy would not know, and continue in the middle of the message.
+        raise OSError("an earlier message was interrupted")
     reader, writer = (
         end and reduction.DupFd(end.fileno()) for end in (conn._reader, conn._writer)
     )

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+import operator
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 from . import _native
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy
     import numpy.typing
 
@@ -28,7 +31,7 @@ def allocate(size: int) -> memoryview:
 
 
 def empty(
-    shape: int | tuple[int, ...],
+    shape: SupportsIndex | Sequence[SupportsIndex],
     dtype: numpy.typing.DTypeLike = float,
     order: Literal["C", "F"] = "C",
 ) -> numpy.ndarray[Any, Any]:
@@ -39,8 +42,14 @@ def empty(
     import numpy
 
     dtype = numpy.dtype(dtype)
-    lengths = (shape,) if isinstance(shape, int) else tuple(shape)
+    try:
+        lengths = (operator.index(shape),)  # type: ignore[arg-type]
+    except TypeError:
+        # Numbers of NumPy have its width, and their product may not fit.
+        lengths = tuple(map(operator.index, shape))  # type: ignore[arg-type]
     size = math.prod(lengths) * dtype.itemsize
     if dtype.hasobject or size < _GIVEN_MIN:
         return numpy.empty(lengths, dtype, order)
+    # It refuses other orders.
+    numpy.empty(0, dtype, order)
     return numpy.ndarray(lengths, dtype, allocate(size), order=order)

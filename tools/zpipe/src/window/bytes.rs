@@ -96,15 +96,18 @@ impl BytesWindow {
     ///
     /// # Errors
     ///
-    /// As read(2), including EINTR. EBUSY if a span of an earlier peek still exists.
+    /// As read(2), including EINTR. EBUSY if a span of an earlier peek still exists. So there is no
+    /// `peek_more`: nothing is left to which bytes could be added.
     pub fn peek(&mut self, most: usize) -> io::Result<Vec<Bytes>> {
+        // If a panic interrupts this, the lock must be dropped before the owners, which take it.
+        let mut shown = Vec::new();
         let mut spans = self.held.lock();
         spans.consume(&self.held.memory)?;
         if !spans.spans.is_empty() {
             return Err(Errno::BUSY.into());
         }
+        self.window.all_is_consumed();
         let view = self.window.peek(most)?;
-        let mut shown = Vec::new();
         for (place, span) in view.places().zip(&view) {
             let len = span.len();
             let number = spans.first + spans.spans.len() as u64;
@@ -122,6 +125,22 @@ impl BytesWindow {
         // Making a `Bytes` may panic. Its owner is dropped then, which takes the lock.
         drop(spans);
         Ok(shown.into_iter().map(Bytes::from_owner).collect())
+    }
+
+    /// Returns the window.
+    ///
+    /// # Errors
+    ///
+    /// This window again, if a span still exists or could not be consumed.
+    pub fn into_inner(mut self) -> Result<ReadWindow, Self> {
+        let mut spans = self.held.lock();
+        let consumed = spans.consume(&self.held.memory).is_ok() && spans.spans.is_empty();
+        drop(spans);
+        if !consumed {
+            return Err(self);
+        }
+        self.window.all_is_consumed();
+        Ok(self.window)
     }
 }
 

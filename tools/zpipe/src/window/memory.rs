@@ -37,6 +37,8 @@ impl Memory {
         access: ProtFlags,
     ) -> io::Result<Self> {
         if !sys::is_zpipe(end) {
+            // EBADF if it is not open: the C library cannot know.
+            rustix::fs::fstat(end)?;
             return Err(Errno::NOTTY.into());
         }
         let mut args = bindings::zpipe_window {

@@ -21,6 +21,8 @@ pub struct ReadWindow {
     memory: Arc<Memory>,
     flags: u32,
     spans: Vec<bindings::zpipe_view>,
+    /// The number of bytes that the last peek showed and that are not consumed.
+    shown: usize,
 }
 
 impl ReadWindow {
@@ -44,6 +46,7 @@ impl ReadWindow {
             memory: Arc::new(memory),
             flags: 0,
             spans: vec![Default::default(); SPANS],
+            shown: 0,
         }
     }
 
@@ -53,8 +56,16 @@ impl ReadWindow {
         &self.memory
     }
 
+    /// [`BytesWindow`](super::BytesWindow) has consumed all bytes that the last peek showed.
+    #[cfg(feature = "bytes")]
+    pub(super) fn all_is_consumed(&mut self) {
+        self.shown = 0;
+    }
+
     /// Sets whether peeks fail with [`io::ErrorKind::WouldBlock`] instead of waiting. If
     /// true, they do so whatever the flags of the pipe's end are.
+    ///
+    /// A window cannot be polled. To wait for bytes, keep the pipe's end and poll(2) that one.
     pub fn set_nonblocking(&mut self, nonblocking: bool) {
         self.flags = if nonblocking {
             bindings::ZPIPE_NONBLOCK
@@ -65,7 +76,7 @@ impl ReadWindow {
 
     /// Shows at most about `most` bytes, or all that can be shown if `most` is 0.
     ///
-    /// The view starts with the bytes that were shown before and not consumed. If there are
+    /// The view has all bytes that the window then shows. It starts with the bytes that were shown before and not consumed. If there are
     /// no bytes, it waits as read(2) does. At the end of the data the view is empty.
     ///
     /// Consumed bytes are no longer accessible:
@@ -131,16 +142,40 @@ impl ReadWindow {
     /// Like [`ReadWindow::peek`], but waits for more bytes than were shown before and not
     /// consumed.
     ///
-    /// At the end of the data the view has no more bytes than before.
+    /// `most` does not count the bytes that were shown before. The view does. At the end of the
+    /// data it returns at once, and the view has no more bytes than before.
     ///
     /// # Errors
     ///
-    /// As read(2), including EINTR.
+    /// As read(2), including EINTR. ENOBUFS if the window or the pipe has no space for more bytes
+    /// until some are consumed. So a program that waits for a whole message must be ready to copy
+    /// its start, and to consume that.
     pub fn peek_more(&mut self, most: usize) -> io::Result<View<'_>> {
         self.show(most, bindings::ZPIPE_MORE)
     }
 
     fn show(&mut self, most: usize, flags: u32) -> io::Result<View<'_>> {
+        let (mut count, mut copied) = self.peek_once(most, flags)?;
+        while count == self.spans.len() {
+            // Other bytes may be in view, for which there was no space. MORE would not count them
+            // as new, and wait. This call cannot wait, since bytes are in view. It asks for one
+            // byte, which is there, and so brings nothing new.
+            self.spans.resize_with(2 * count, Default::default);
+            let (all, more) = self.peek_once(1, 0)?;
+            (count, copied) = (all, copied + more);
+        }
+        let spans = self.spans[..count].iter();
+        self.shown = spans.map(|span| span.bytes).sum::<u64>() as usize;
+        Ok(View {
+            window: self,
+            count,
+            copied,
+        })
+    }
+
+    /// One call: shows at most as many spans as there is space for. Returns their number, and that
+    /// of the bytes copied.
+    fn peek_once(&mut self, most: usize, flags: u32) -> io::Result<(usize, usize)> {
         let mut args = bindings::zpipe_peek {
             size: size::<bindings::zpipe_peek>(),
             flags: self.flags | flags,
@@ -152,22 +187,7 @@ impl ReadWindow {
         // SAFETY: The command takes this struct and writes to at most `nr_views` spans. We
         // have the only reference to the window.
         unsafe { self.memory.call::<{ bindings::PEEK }, _>(&mut args)? };
-
-        let count = args.nr_views as usize;
-        let len = self.spans[..count]
-            .iter()
-            .map(|span| span.bytes)
-            .sum::<u64>() as usize;
-        if count == self.spans.len() {
-            // There may be more spans: the next peek has space for them.
-            self.spans.resize_with(2 * count, Default::default);
-        }
-        Ok(View {
-            window: self,
-            count,
-            len,
-            copied: args.copied as usize,
-        })
+        Ok((args.nr_views as usize, args.copied as usize))
     }
 
     /// Consumes the first `bytes` bytes that the last peek showed, after its [`View`] is gone.
@@ -195,6 +215,9 @@ impl ReadWindow {
         if bytes == 0 {
             return Ok(());
         }
+        if bytes > self.shown {
+            return Err(Errno::INVAL.into());
+        }
         let mut args = bindings::zpipe_consume {
             size: size::<bindings::zpipe_consume>(),
             flags: 0,
@@ -202,7 +225,9 @@ impl ReadWindow {
         };
         // SAFETY: The command takes this struct, and we have the only reference to the
         // window.
-        unsafe { self.memory.call::<{ bindings::CONSUME }, _>(&mut args) }
+        unsafe { self.memory.call::<{ bindings::CONSUME }, _>(&mut args)? };
+        self.shown -= bytes;
+        Ok(())
     }
 }
 
@@ -215,19 +240,18 @@ impl ReadWindow {
 pub struct View<'window> {
     window: &'window mut ReadWindow,
     count: usize,
-    len: usize,
     copied: usize,
 }
 
 impl View<'_> {
     /// The number of bytes in all spans.
     pub fn len(&self) -> usize {
-        self.len
+        self.window.shown
     }
 
     /// True at the end of the data.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// The number of bytes that this peek copied to show them.
@@ -268,9 +292,6 @@ impl View<'_> {
     ///
     /// EINVAL if the view has fewer bytes; nothing is consumed then.
     pub fn consume(self, bytes: usize) -> io::Result<()> {
-        if bytes > self.len {
-            return Err(Errno::INVAL.into());
-        }
         self.window.consume(bytes)
     }
 
@@ -280,7 +301,7 @@ impl View<'_> {
     ///
     /// None is known.
     pub fn consume_all(self) -> io::Result<()> {
-        self.window.consume(self.len)
+        self.window.consume(self.len())
     }
 }
 

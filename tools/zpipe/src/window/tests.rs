@@ -88,7 +88,7 @@ fn expect_commit(offset: usize, bytes: usize, result: Result<usize, Errno>) {
     );
 }
 
-/// Expects a peek and shows these spans, as many as there is space for.
+/// Expects a peek and shows these spans, as many as there is space for. It copies 7 bytes.
 fn expect_peek(flags: u32, spans: &'static [(u64, u64)]) {
     expect(bindings::PEEK, move |args: &mut bindings::zpipe_peek| {
         assert_eq!((args.flags, args.consume), (flags, 0));
@@ -237,7 +237,13 @@ fn commit_all_continues_after_short_writes() {
         expect_commit(0, 10, Ok(1));
         expect_commit(1, 9, last);
         let error = window.reserve(..10).unwrap().commit_all().unwrap_err();
-        assert_eq!(error.kind(), kind);
+        assert_eq!((error.error.kind(), error.committed.done), (kind, 1));
+        assert!(
+            error
+                .to_string()
+                .starts_with("commit ended after 1 bytes: ")
+        );
+        assert_eq!(io::Error::from(error).kind(), kind);
     }
     assert!(all_was_asked());
 }
@@ -301,13 +307,49 @@ fn spans_are_shown_in_order() {
 }
 
 #[test]
-fn space_for_spans_grows() {
+fn all_bytes_in_view_are_shown() {
     let (mut window, _) = read_window();
 
-    for space in [16, 32, 40, 40] {
-        expect_peek(0, &[(0, 1); 40]);
-        assert_eq!(window.peek(0).unwrap().iter().count(), space);
+    // The second and the third call cannot wait: they ask for nothing new.
+    for flags in [bindings::ZPIPE_MORE, 0, 0] {
+        expect_peek(flags, &[(0, 1); 40]);
     }
+    let view = window.peek_more(0).unwrap();
+    assert_eq!(
+        (view.iter().count(), view.len(), view.copied()),
+        (40, 40, 21)
+    );
+    // There is space for 64 now.
+    expect_peek(0, &[(0, 1); 63]);
+    assert_eq!(window.peek(0).unwrap().len(), 63);
+    expect_peek(0, &[(0, 1); 64]);
+    expect_peek(0, &[(0, 1); 64]);
+    assert_eq!(window.peek(0).unwrap().len(), 64);
+    assert!(all_was_asked());
+}
+
+#[test]
+fn only_shown_bytes_can_be_consumed() {
+    let (mut window, _) = read_window();
+    let invalid = |result: io::Result<()>| {
+        result.unwrap_err().raw_os_error() == Some(Errno::INVAL.raw_os_error())
+    };
+
+    assert!(invalid(window.consume(1)));
+    expect_peek(0, &[(0, 5), (5, 5)]);
+    assert_eq!(window.peek(0).unwrap().len(), 10);
+    assert!(invalid(window.consume(11)));
+    expect_consume(4);
+    window.consume(4).unwrap();
+    assert!(invalid(window.consume(7)));
+    // A peek that fails shows nothing new.
+    expect(bindings::PEEK, |_: &mut bindings::zpipe_peek| {
+        Err(Errno::NOBUFS.into())
+    });
+    assert!(window.peek_more(0).is_err());
+    expect_consume(6);
+    window.consume(6).unwrap();
+    assert!(invalid(window.consume(1)));
     assert!(all_was_asked());
 }
 

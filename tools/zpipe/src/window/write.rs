@@ -3,13 +3,16 @@
 //! The window of a writer.
 
 use crate::{
+    Reason,
     range::bounds,
     sys::{bindings, size},
+    transfer::reasons,
     window::memory::Memory,
 };
 use rustix::{io::Errno, mm::ProtFlags};
 use std::{
-    io,
+    error::Error,
+    fmt, io,
     ops::{Deref, DerefMut, RangeBounds},
     os::fd::AsFd,
 };
@@ -49,6 +52,8 @@ impl WriteWindow {
 
     /// Sets whether commits fail with [`io::ErrorKind::WouldBlock`] instead of waiting. If
     /// true, they do so whatever the flags of the pipe's end are.
+    ///
+    /// A window cannot be polled. To wait for space, keep the pipe's end and poll(2) that one.
     pub fn set_nonblocking(&mut self, nonblocking: bool) {
         self.flags = if nonblocking {
             bindings::ZPIPE_NONBLOCK
@@ -192,8 +197,65 @@ pub struct Committed {
 
 impl Committed {
     /// The number of copied pieces for each [`Reason`](crate::Reason), as `why` of zpipe(4).
-    pub fn why(&self) -> &[u32; bindings::ZPIPE_REASONS as usize] {
+    pub fn why(&self) -> &[u32] {
         &self.why
+    }
+
+    /// The reasons why bytes were copied, with the number of pieces for each.
+    pub fn reasons(&self) -> impl Iterator<Item = (Reason, u32)> + '_ {
+        reasons(&self.why)
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.done += other.done;
+        self.moved += other.moved;
+        self.copied += other.copied;
+        for (sum, pieces) in self.why.iter_mut().zip(other.why) {
+            *sum = sum.saturating_add(pieces);
+        }
+    }
+}
+
+/// A reservation that [`Reservation::commit_all`] did not write, or only in part.
+///
+/// ```
+/// use std::io::ErrorKind;
+/// use zpipe::window::{FRAME, WriteWindow};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (_reader, writer) = zpipe::Builder::new().capacity(1 << 16).pipe()?;
+/// let mut window = WriteWindow::new(&writer, FRAME)?;
+/// window.set_nonblocking(true);
+/// // A small part of a frame is copied, and needs space.
+/// let error = window.reserve(..100_000)?.commit_all().unwrap_err();
+/// assert_eq!(error.error.kind(), ErrorKind::WouldBlock);
+/// let rest = error.committed.done..100_000;
+/// assert_eq!(rest.len(), 100_000 - (1 << 16));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct CommitError {
+    /// The reason.
+    pub error: io::Error,
+    /// What was written before the error: the first [`Committed::done`] bytes of the reservation.
+    pub committed: Committed,
+}
+
+impl fmt::Display for CommitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (done, error) = (self.committed.done, &self.error);
+        write!(f, "commit ended after {done} bytes: {error}")
+    }
+}
+
+// The message has that of `error`, so it is not the source.
+impl Error for CommitError {}
+
+impl From<CommitError> for io::Error {
+    fn from(error: CommitError) -> Self {
+        error.error
     }
 }
 
@@ -240,27 +302,24 @@ impl Reservation<'_> {
     ///
     /// # Errors
     ///
-    /// As write(2), except EINTR. After an error, the number of bytes written before is
-    /// unknown.
-    pub fn commit_all(self) -> io::Result<Committed> {
+    /// As write(2), except EINTR. The error says how much was written before.
+    pub fn commit_all(self) -> Result<Committed, CommitError> {
         let mut all = Committed::default();
         while all.done < self.len {
-            match self
-                .window
-                .commit_bytes(self.start + all.done, self.len - all.done)
-            {
-                Ok(Committed { done: 0, .. }) => return Err(io::ErrorKind::WriteZero.into()),
+            let (start, rest) = (self.start + all.done, self.len - all.done);
+            let error = match self.window.commit_bytes(start, rest) {
+                Ok(Committed { done: 0, .. }) => io::ErrorKind::WriteZero.into(),
                 Ok(some) => {
-                    all.done += some.done;
-                    all.moved += some.moved;
-                    all.copied += some.copied;
-                    for (sum, pieces) in all.why.iter_mut().zip(some.why) {
-                        *sum = sum.saturating_add(pieces);
-                    }
+                    all.add(&some);
+                    continue;
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
-                Err(error) => return Err(error),
-            }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => error,
+            };
+            return Err(CommitError {
+                error,
+                committed: all,
+            });
         }
         Ok(all)
     }
