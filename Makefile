@@ -54,6 +54,7 @@ help:
 	@echo 'make tools		build the command zpipe and libzpipe_preload.so into build/tools/'
 	@echo 'make packages		build Debian packages into build/packages/; SIGN_KEY=, SIGN_CERT='
 	@echo 'make test-packages	test the Debian packages; some minutes'
+	@echo 'make test-install	install the packages in a Debian guest; SHORT=1 for less'
 	@echo 'make check		check formatting, lints, documentation and scripts'
 	@echo 'make pin		pin the newest kernel of a series: KERNEL=7.3, VERSION= for another one'
 	@echo 'make shell		start a shell in a guest with the module loaded'
@@ -86,6 +87,10 @@ packages:
 test-packages:
 	@tests/packages
 
+# SHORT=1: without zpipe-dkms, a kernel without a module, and Secure Boot.
+test-install:
+	@tests/install/run
+
 oracles:
 	@tests/oracles/run $(ORACLES)
 
@@ -93,4 +98,4 @@ oracles:
 pin:
 	@scripts/kernel --pin "$(KERNEL)" $(VERSION)
 
-.PHONY: bench bench-splice bench-gate tools packages test-packages oracles pin
+.PHONY: bench bench-splice bench-gate tools packages test-packages test-install oracles pin

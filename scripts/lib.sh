@@ -94,7 +94,8 @@ cache_entries()
 {
 	find "$ZPIPE_CACHE" -mindepth 1 -maxdepth 1 \( -name 'toolroot-*' -o -name toolroot.tmp \
 		-o -name 'kernel-*' -o -name 'kvm-*' -o -name oracle -o -name 'oracles[-.]*' \
-		-o -name 'matplotlib[-.]*' -o -name cargo -o -name log -o -name '*.lock' \) "$@"
+		-o -name 'matplotlib[-.]*' -o -name 'install-*' -o -name cargo -o -name log \
+		-o -name '*.lock' \) "$@"
 }
 
 # True if the cache has a CACHEDIR.TAG of zpipe's. Another program's tag does not count.

@@ -199,9 +199,13 @@ test_ls_nodes()
 
 test_ls_windows()
 {
+	local pipe
+
 	# Beside the window, there are its end, which has no descriptor, and the mount.
 	hold window
-	same window $'window read - - 3 hold\nwindow read - - mem hold' \
+	pipe=$("$zpipe" ls | awk '$1 == "pipe" { print $2 }')
+	same 'pipe of the window' "3 pipe $pipe" "$(rows "$holder" 7 9 10 | grep pipe)"
+	same window $'window read - - mem hold\nwindow read 0/16 0 3 hold' \
 		"$(rows "$holder" 1 3 4 5 7 8 | sort)"
 	same references "$(cat /sys/module/zpipe/refcnt) 1 2" "$(explained)"
 	release

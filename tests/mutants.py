@@ -251,8 +251,6 @@ MUTANTS = [
      "if self.retries > FAULT_RETRY_LIMIT {", ["fault"]),
     ("read/wait.rs", "if ready < next || self.retries > FAULT_RETRY_LIMIT {",
      "if ready < next {", ["module"]),
-    ("read/wait.rs", "        } else if let Resume::End = resume {\n",
-     "        } else if false {\n", ["stuck"]),
     ("read/wait.rs", "if killed() {", "if false {", ["stuck"]),
     ("read.rs", "Err(e) if self.done == 0 => Err(e),", "Err(e) => Err(e),", ["fault"]),
     ("read.rs", "self.wake(policy.end(Remaining::default()));",

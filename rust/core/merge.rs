@@ -11,8 +11,8 @@ use super::PAGE_SIZE;
 /// The number of bytes of a write of `total` bytes that are appended to the last slot.
 ///
 /// They are the first bytes of the write. The number is not zero, and less than a page. [`None`] if
-/// the write begins with a new slot. `last` is the offset in the page of the last slot where its data
-/// ends. It is [`None`] if nothing can be appended, as in an empty pipe, or to a packet.
+/// the write begins with a new slot. `last` is the offset in the page of the last slot where its
+/// data ends. It is [`None`] if nothing can be appended, as in an empty pipe, or to a packet.
 pub(crate) fn merge_len(total: usize, last: Option<usize>) -> Option<usize> {
     let odd = total % PAGE_SIZE;
     let end = last?;

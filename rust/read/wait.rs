@@ -151,16 +151,11 @@ impl<'r> Read<'r, '_, '_> {
         let resume = self.resume(&inner, position);
         if ready < next || self.retries > FAULT_RETRY_LIMIT {
             (inner, Err(EFAULT))
-        } else if let Resume::End = resume {
-            (inner, Ok(resume))
+        } else if killed() {
+            (inner, Err(ERESTARTSYS))
         } else {
             self.faulted = true;
-            let result = if killed() {
-                Err(ERESTARTSYS)
-            } else {
-                Ok(resume)
-            };
-            (inner, result)
+            (inner, Ok(resume))
         }
     }
 }

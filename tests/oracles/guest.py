@@ -399,9 +399,29 @@ end
 def oracle_readme():
     """The samples of README.md. They make pairs with either kind of pipes."""
     return scripted("readme", r"""
+        export PYTHONPATH=/oracles/python PYTHONDONTWRITEBYTECODE=1
+        echo "= libzpipe:" $(/oracles/readme/libzpipe) $?
         echo "= C:" $(/oracles/readme/c) $?
         echo "= Rust:" $(/oracles/readme/rust) $?
         echo "= Python:" $(python3 /oracles/readme/python.py) $?
+        """)
+
+
+def oracle_python_package():
+    """The tests of the Python package. It makes pairs by itself. So with the kernel's pipes, the
+    device has another name, and the package does without. With zpipe's, multiprocessing gets pairs,
+    too."""
+    return scripted("python_package", r"""
+        export PYTHONPATH=/oracles/python PYTHONDONTWRITEBYTECODE=1
+        [[ $LD_PRELOAD ]] || mv /dev/zpipe-control /dev/zpipe-hidden
+        python3 -m unittest discover -s /oracles/python/tests >log 2>&1
+        echo "= status: $?"; cat log
+        echo "= tests: $(sed -n 's/^Ran \(.*\) in .*/\1/p' log)"
+        for example in "frames.py 3" "pool.py 3"; do
+            python3 /oracles/python/examples/$example >log 2>&1
+            echo "= $example: $? $(grep -c GB/s log) $(grep -c ^killed log)"; cat log
+        done
+        [[ $LD_PRELOAD ]] || mv /dev/zpipe-hidden /dev/zpipe-control
         """)
 
 

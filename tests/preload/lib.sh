@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# Helpers of tests/preload.sh and tests/command.sh.
+# Helpers of tests/preload.sh and tests/command*.sh.
 
 # An absolute path, because tests change the directory.
 tools=$(realpath "$(dirname "$0")")/tools
@@ -38,22 +38,30 @@ alone()
 		mknod /tmp/dev/null c 1 3 && mount --move /tmp/dev /dev && exec "$@"' alone "$@"
 }
 
-# run_tests: runs all functions test_* and prints their results as KTAP. Fails if one fails.
-run_tests()
+# run_named NAME...: runs the functions test_NAME and prints their results as KTAP. Fails if one fails.
+run_named()
 {
-	local n tests failed=0
+	local n tests=("$@") failed=0
 
-	mapfile -t tests < <(compgen -A function test_)
 	echo 'KTAP version 1'
 	echo "1..${#tests[@]}"
 	for n in "${!tests[@]}"; do
 		wrong=''
-		if "${tests[n]}" && [[ ! $wrong ]]; then
-			echo "ok $((n + 1)) ${tests[n]#test_}"
+		if "test_${tests[n]}" && [[ ! $wrong ]]; then
+			echo "ok $((n + 1)) ${tests[n]}"
 		else
-			echo "not ok $((n + 1)) ${tests[n]#test_}"
+			echo "not ok $((n + 1)) ${tests[n]}"
 			failed=1
 		fi
 	done
 	return "$failed"
+}
+
+# run_tests: does so with all functions test_*.
+run_tests()
+{
+	local tests
+
+	mapfile -t tests < <(compgen -A function test_)
+	run_named "${tests[@]#test_}"
 }

@@ -260,6 +260,19 @@ static void broken_stderr(void)
 	close(fd[1]);
 }
 
+/* Removes the number of a pipe from a state. */
+static char *without_number(char *text)
+{
+	char *at = strstr(text, "pipe:[");
+
+	if (at) {
+		at += strlen("pipe:[");
+		memmove(at, at + strspn(at, "0123456789"),
+			strlen(at + strspn(at, "0123456789")) + 1);
+	}
+	return text;
+}
+
 TEST(stderr_is_a_broken_pipe)
 {
 	char *direct_text, *zpipe_text;
@@ -270,9 +283,9 @@ TEST(stderr_is_a_broken_pipe)
 		/* The numbers of the pipes differ. */
 		ASSERT_EQ(0, run(broken_stderr, false, without_library));
 		ASSERT_EQ(0, run(broken_stderr, true, without_library));
-		direct_text = read_file(direct);
-		zpipe_text = read_file(with_zpipe);
-		EXPECT_EQ(strlen(direct_text), strlen(zpipe_text));
+		direct_text = without_number(read_file(direct));
+		zpipe_text = without_number(read_file(with_zpipe));
+		EXPECT_STREQ(direct_text, zpipe_text);
 		EXPECT_NE(NULL, strstr(zpipe_text, i ? "signal 13: ignored\n" :
 						       "signal 13: default\n"));
 	}

@@ -8,6 +8,11 @@
 
 #![cfg_attr(not(test), no_main)]
 
+mod bench;
+mod cat;
+mod completions;
+mod counters;
+mod doctor;
 mod escape;
 mod files;
 mod ls;
@@ -15,17 +20,25 @@ mod mknod;
 mod module;
 mod mounts;
 mod os;
+mod pipe;
+mod pipes;
 mod program;
 mod run;
+mod stat;
 mod task;
+mod top;
+mod units;
+mod waits;
 
-use clap::Command;
+use clap::{Arg, ArgAction, Command};
 use std::ffi::OsString;
 
 /// Exit status: zpipe was called with wrong arguments, or `zpipe run` failed. It is that of env(1)
 /// and timeout(1).
 const FAILED: u8 = 125;
 
+/// The command line. Most subcommands add their options only when they are called, because
+/// `zpipe run` must start fast.
 fn command() -> Command {
     Command::new("zpipe")
         .version(env!("CARGO_PKG_VERSION"))
@@ -34,7 +47,21 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(run::command())
         .subcommand(ls::command())
+        .subcommand(stat::command())
+        .subcommand(top::command())
+        .subcommand(cat::command())
+        .subcommand(bench::command())
+        .subcommand(doctor::command())
         .subcommand(mknod::command())
+        .subcommand(completions::command())
+}
+
+/// The option of subcommands with results for programs.
+fn json_option() -> Arg {
+    Arg::new("json")
+        .long("json")
+        .action(ArgAction::SetTrue)
+        .help("Print JSON")
 }
 
 /// Runs the subcommand of a command line. Returns the exit status.
@@ -48,10 +75,23 @@ fn zpipe(words: Vec<OsString>) -> u8 {
         // The help, or the version.
         Err(text) => return os::print(&text.to_string(), FAILED),
     };
-    match matches.subcommand() {
-        Some((run::NAME, matches)) => run::run(matches),
-        Some((ls::NAME, _)) => ls::run(),
-        Some((mknod::NAME, matches)) => mknod::run(matches),
+    let Some((name, matches)) = matches.subcommand() else {
+        unreachable!("clap requires a subcommand")
+    };
+    // COMMAND of `zpipe run` inherits the descriptors as they are.
+    if name != run::NAME {
+        os::occupy_standard_descriptors();
+    }
+    match name {
+        run::NAME => run::run(matches),
+        ls::NAME => ls::run(),
+        stat::NAME => stat::run(matches),
+        top::NAME => top::run(matches),
+        cat::NAME => cat::run(matches),
+        bench::NAME => bench::run(matches),
+        doctor::NAME => doctor::run(matches),
+        mknod::NAME => mknod::run(matches),
+        completions::NAME => completions::run(matches),
         _ => unreachable!("clap knows no other subcommand"),
     }
 }

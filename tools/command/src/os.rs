@@ -2,6 +2,7 @@
 
 //! Messages and errors. Nothing here panics, whatever standard output and error are.
 
+use serde::Serialize;
 use std::{
     ffi::{CStr, c_char, c_int},
     fmt, io,
@@ -124,6 +125,29 @@ pub fn print(text: &str, failed: u8) -> u8 {
         Err(error) => {
             say(format_args!("standard output: {error}"));
             failed
+        }
+    }
+}
+
+/// Writes a value as one line of JSON, as [`print()`].
+pub fn print_json(value: &impl Serialize, failed: u8) -> u8 {
+    match serde_json::to_string(value) {
+        Ok(text) => print(&(text + "\n"), failed),
+        Err(error) => {
+            say(error);
+            failed
+        }
+    }
+}
+
+/// Opens something in place of each standard descriptor that is closed, which fails reads and
+/// writes with EBADF. A file that is opened later does not take its place.
+pub fn occupy_standard_descriptors() {
+    for fd in [libc::STDIN_FILENO, libc::STDOUT_FILENO, libc::STDERR_FILENO] {
+        // SAFETY: It only asks.
+        if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
+            // SAFETY: The path is a C string. The new descriptor is the lowest free one: this.
+            unsafe { libc::open(c"/".as_ptr(), libc::O_PATH | libc::O_CLOEXEC) };
         }
     }
 }

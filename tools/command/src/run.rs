@@ -60,7 +60,7 @@ pub fn command() -> Command {
 
 /// The reason why the program's pipes are not zpipe's.
 #[derive(Debug)]
-enum Missing {
+pub enum Missing {
     /// The library is at none of these paths.
     Library(Vec<PathBuf>),
     /// This is no library that a program for x86-64 could load.
@@ -119,7 +119,8 @@ fn places(chosen: Option<&OsStr>, program: Option<&Path>) -> Vec<PathBuf> {
     places
 }
 
-fn find(chosen: Option<&OsStr>) -> Result<PathBuf, Missing> {
+/// Finds the library: the one that the user chose, or the one that was installed.
+pub fn find(chosen: Option<&OsStr>) -> Result<PathBuf, Missing> {
     let program = env::current_exe().ok();
     let places = places(chosen, program.as_deref());
     // An absolute path, because the program may start others in other directories.

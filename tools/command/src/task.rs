@@ -20,9 +20,14 @@ fn words_of(stat: &str) -> Vec<&str> {
     rest.split(' ').collect()
 }
 
+/// Returns the state: a letter, or nothing if the task is gone.
+pub fn state(stat: &str) -> &str {
+    words_of(stat)[0]
+}
+
 /// Returns true for processes and threads that have ended.
 fn has_ended(stat: &str) -> bool {
-    matches!(words_of(stat)[0], "" | "Z" | "X")
+    matches!(state(stat), "" | "Z" | "X")
 }
 
 /// Returns false for threads of the kernel, and for processes that have ended.

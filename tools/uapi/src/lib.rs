@@ -11,6 +11,7 @@ use core::ffi::{CStr, c_int};
 use rustix::fs::{FileType, major, minor};
 use sys::Errno;
 
+pub mod gift;
 pub mod sys;
 
 #[allow(missing_docs, non_camel_case_types, non_upper_case_globals, dead_code)]

@@ -149,7 +149,7 @@ pub fn dup3(from: c_int, to: c_int, flags: c_int) -> Result<(), Errno> {
 ///
 /// # Safety
 ///
-/// The command must read and write nothing but `args`.
+/// The command must take a `T`. What else it reads and writes must be sound.
 ///
 /// # Errors
 ///

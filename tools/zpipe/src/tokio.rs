@@ -207,10 +207,14 @@ impl AsyncPipeReader {
     /// let mut writer = AsyncPipeWriter::new(writer)?;
     /// let mut buffer = HugeBuffer::new(HUGE_PAGE)?;
     /// buffer.fill(3);
-    /// let gifted = writer.gift_with(buffer, .., GiftFlags::ANY).await?;
-    /// let mut buffer = gifted.buffer;
-    /// reader.move_with(&mut buffer, .., MoveFlags::RETURN).await?;
-    /// assert_eq!(buffer[0], 3);
+    /// let gift = tokio::spawn(async move { writer.gift_with(buffer, .., GiftFlags::ANY).await });
+    /// let mut buffer = HugeBuffer::new(HUGE_PAGE)?;
+    /// let mut bytes = 0;
+    /// while bytes < HUGE_PAGE {
+    ///     bytes += reader.move_with(&mut buffer, bytes.., MoveFlags::RETURN).await?.done;
+    /// }
+    /// assert_eq!(buffer[HUGE_PAGE - 1], 3);
+    /// gift.await??;
     /// # Ok(())
     /// # }
     /// ```

@@ -261,7 +261,7 @@ impl PipeWriter {
     ///
     /// # fn main() -> std::io::Result<()> {
     /// let (reader, writer) = zpipe::Builder::new().nonblocking(true).pipe()?;
-    /// let mut buffer = HugeBuffer::new(100 * HUGE_PAGE)?;
+    /// let mut buffer = HugeBuffer::new(8 * HUGE_PAGE)?;
     /// buffer.fill(1);
     /// let mut rest = 0;
     /// while let Err(error) = writer.gift_with(buffer, rest.., GiftFlags::empty()) {
@@ -269,7 +269,7 @@ impl PipeWriter {
     ///     rest += error.transfer.done;
     ///     buffer = error.buffer;
     ///     // Waiting with poll(2) would be better.
-    ///     reader.move_into(&mut HugeBuffer::new(10 * HUGE_PAGE)?)?;
+    ///     reader.move_into(&mut HugeBuffer::new(8 * HUGE_PAGE)?)?;
     /// }
     /// assert!(rest > 0);
     /// # Ok(())
@@ -399,7 +399,7 @@ impl PipeReader {
     /// let (reader, writer) = zpipe::pipe()?;
     /// let mut buffer = HugeBuffer::new(HUGE_PAGE)?;
     /// buffer.fill(1);
-    /// writer.gift_with(buffer, .., GiftFlags::ANY)?;
+    /// writer.gift_with(buffer, ..100, GiftFlags::ANY)?;
     ///
     /// let mut buffer = HugeBuffer::new(2 * HUGE_PAGE)?;
     /// let moved = reader.move_with(&mut buffer, 1..10, MoveFlags::RETURN)?;

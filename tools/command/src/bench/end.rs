@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The ways to pass messages, and both ends of each.
+
+use super::{
+    memory::{HUGE, Memory, Step},
+    ring::Ring,
+};
+use crate::os::{self, Error};
+use serde::{Serialize, Serializer};
+use std::{
+    ffi::c_int,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+};
+use zpipe::window::{ReadWindow, WriteWindow};
+use zpipe_uapi::gift;
+
+/// The capacity of the larger pipe.
+const LARGE: c_int = 1 << 20;
+/// The messages that a write window has space for: one is filled while readers have the other one.
+const FRAMES: usize = 2;
+
+/// A way to pass messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Way {
+    Pipe,
+    PipeLarge,
+    Zpipe,
+    Gift,
+    Window,
+    OtherMemory,
+    Shared,
+}
+
+impl Serialize for Way {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.name())
+    }
+}
+
+impl Way {
+    pub const ALL: [Self; 7] = [
+        Self::Pipe,
+        Self::PipeLarge,
+        Self::Zpipe,
+        Self::Gift,
+        Self::Window,
+        Self::OtherMemory,
+        Self::Shared,
+    ];
+
+    /// The name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pipe => "pipe",
+            Self::PipeLarge => "pipe-1m",
+            Self::Zpipe => "zpipe",
+            Self::Gift => "zpipe-gift",
+            Self::Window => "zpipe-window",
+            Self::OtherMemory => "cma",
+            Self::Shared => "shm",
+        }
+    }
+
+    /// False for messages of sizes that this way would copy.
+    pub fn takes(self, size: usize) -> bool {
+        !matches!(self, Self::Gift | Self::Window) || size % HUGE == 0
+    }
+
+    /// Makes both ends, of which each process uses one.
+    pub fn open(self, size: usize) -> Result<Ends, Error> {
+        match self {
+            Self::Pipe | Self::PipeLarge => {
+                let fds = zpipe_uapi::sys::pipe()?;
+                let ends = Ends::pipe(self, fds, size)?;
+                if self == Self::PipeLarge {
+                    // SAFETY: The command takes a number.
+                    let set = unsafe { libc::fcntl(fds[1], libc::F_SETPIPE_SZ, LARGE) };
+                    if set < 0 {
+                        return Err(Error::last());
+                    }
+                }
+                Ok(ends)
+            }
+            Self::Zpipe | Self::Gift | Self::Window => {
+                let fds = zpipe_uapi::pipe2(libc::O_CLOEXEC)?;
+                Ends::pipe(self, fds, size)
+            }
+            Self::OtherMemory | Self::Shared => Ok(Ends {
+                way: self,
+                size,
+                fds: None,
+                ring: Some(Ring::new(size, self == Self::Shared)?),
+                buffer: Memory::private(size)?,
+            }),
+        }
+    }
+}
+
+/// Both ends.
+#[derive(Debug)]
+pub struct Ends {
+    way: Way,
+    size: usize,
+    /// The read end and the write end.
+    fds: Option<[OwnedFd; 2]>,
+    ring: Option<Ring>,
+    buffer: Memory,
+}
+
+impl Ends {
+    fn pipe(way: Way, fds: [c_int; 2], size: usize) -> Result<Self, Error> {
+        // SAFETY: The descriptors are new, and ours.
+        let fds = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(Self {
+            way,
+            size,
+            fds: Some(fds),
+            ring: None,
+            buffer: Memory::private(size)?,
+        })
+    }
+
+    /// Keeps the end of the writer.
+    pub fn writer(self) -> Result<Writer, Error> {
+        let end = self.fds.map(|[_, write]| write);
+        let window = match (&end, self.way) {
+            (Some(end), Way::Window) => Some(WriteWindow::new(end, FRAMES * self.size)?),
+            _ => None,
+        };
+        Ok(Writer {
+            way: self.way,
+            size: self.size,
+            end,
+            ring: self.ring,
+            buffer: self.buffer,
+            window,
+        })
+    }
+
+    /// Keeps the end of the reader.
+    pub fn reader(self, writer: c_int, process: c_int) -> Result<Reader, Error> {
+        let end = self.fds.map(|[read, _]| read);
+        let window = match (&end, self.way) {
+            (Some(end), Way::Window) => Some(ReadWindow::new(end, FRAMES * self.size)?),
+            _ => None,
+        };
+        Ok(Reader {
+            way: self.way,
+            size: self.size,
+            end,
+            ring: self.ring,
+            buffer: self.buffer,
+            window,
+            writer,
+            process,
+        })
+    }
+}
+
+fn number(end: Option<&OwnedFd>) -> c_int {
+    end.map_or(-1, AsRawFd::as_raw_fd)
+}
+
+/// The end of the writer.
+#[derive(Debug)]
+pub struct Writer {
+    way: Way,
+    size: usize,
+    end: Option<OwnedFd>,
+    ring: Option<Ring>,
+    buffer: Memory,
+    window: Option<WriteWindow>,
+}
+
+impl Writer {
+    /// Sends a message.
+    pub fn send(&mut self, message: u64, step: Step) -> Result<(), Error> {
+        let (size, position) = (self.size, message * self.size as u64);
+        if let Some(ring) = &mut self.ring {
+            ring.wait_free()?;
+            step.stamp(ring.slot(message, size), position);
+            return ring.pass();
+        }
+        if let Some(window) = &mut self.window {
+            let at = message as usize % FRAMES * size;
+            let mut frame = window.reserve(at..at + size)?;
+            step.stamp(&mut frame, position);
+            frame.commit_all()?;
+            return Ok(());
+        }
+        let end = number(self.end.as_ref());
+        let bytes = self.buffer.bytes();
+        step.stamp(bytes, position);
+        if self.way != Way::Gift {
+            return os::write_all(end, bytes);
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (base, bytes) = (rest.as_mut_ptr().addr(), rest.len());
+            // SAFETY: It changes bytes of `rest` at most.
+            let sent = unsafe { gift::gift(end, base, bytes, gift::ANY)? };
+            rest = &mut rest[sent.done..];
+        }
+        Ok(())
+    }
+
+    /// Ends the data.
+    pub fn close(self, messages: u64) -> Result<(), Error> {
+        self.ring.map_or(Ok(()), |ring| ring.close(messages))
+    }
+}
+
+/// The end of the reader.
+#[derive(Debug)]
+pub struct Reader {
+    way: Way,
+    size: usize,
+    end: Option<OwnedFd>,
+    ring: Option<Ring>,
+    buffer: Memory,
+    window: Option<ReadWindow>,
+    /// The process of the writer, and a descriptor of it.
+    writer: c_int,
+    process: c_int,
+}
+
+impl Reader {
+    /// Receives a message. False at the end of the data.
+    pub fn receive(&mut self, message: u64, step: Step) -> Result<bool, Error> {
+        let position = message * self.size as u64;
+        if let Some(ring) = &mut self.ring {
+            if !ring.wait_full(message, self.process)? {
+                return Ok(false);
+            }
+            let bytes = self.buffer.bytes();
+            match self.way {
+                Way::Shared => bytes.copy_from_slice(ring.slot(message, self.size)),
+                _ => read_other(self.writer, ring, message, bytes)?,
+            }
+            ring.release()?;
+            step.check(bytes, position)?;
+            return Ok(true);
+        }
+        if let Some(window) = &mut self.window {
+            return look(window, self.size, position, step);
+        }
+        let end = number(self.end.as_ref());
+        let bytes = self.buffer.bytes();
+        let mut done = 0;
+        while done < bytes.len() {
+            let rest = &mut bytes[done..];
+            let read = match self.way {
+                Way::Gift => {
+                    let (base, bytes) = (rest.as_mut_ptr().addr(), rest.len());
+                    // SAFETY: It changes bytes of `rest` at most.
+                    unsafe { gift::take(end, base, bytes, gift::RETURN)? }.done
+                }
+                _ => read(end, rest)?,
+            };
+            match read {
+                0 if done == 0 => return Ok(false),
+                0 => return Err(Error(libc::EPIPE)),
+                read => done += read,
+            }
+        }
+        step.check(bytes, position)?;
+        Ok(true)
+    }
+}
+
+fn read(end: c_int, bytes: &mut [u8]) -> Result<usize, Error> {
+    // SAFETY: The space is valid.
+    let read = unsafe { libc::read(end, bytes.as_mut_ptr().cast(), bytes.len()) };
+    usize::try_from(read).map_err(|_| Error::last())
+}
+
+/// Copies a message from the memory of the writer, which is at the same address there.
+fn read_other(writer: c_int, ring: &mut Ring, message: u64, bytes: &mut [u8]) -> Result<(), Error> {
+    let slot = ring.slot(message, bytes.len());
+    let mut done = 0;
+    while done < bytes.len() {
+        let rest = &mut bytes[done..];
+        let len = rest.len();
+        let local = libc::iovec {
+            iov_base: rest.as_mut_ptr().cast(),
+            iov_len: len,
+        };
+        let remote = libc::iovec {
+            iov_base: slot[done..].as_mut_ptr().cast(),
+            iov_len: len,
+        };
+        // SAFETY: It writes only to the local range, which is valid.
+        match unsafe {
+            libc::process_vm_readv(writer, &raw const local, 1, &raw const remote, 1, 0)
+        } {
+            read @ 1.. => done += read as usize,
+            0 => return Err(Error(libc::EFAULT)),
+            _ => return Err(Error::last()),
+        }
+    }
+    Ok(())
+}
+
+/// Looks at a message in the window, part by part.
+fn look(window: &mut ReadWindow, size: usize, position: u64, step: Step) -> Result<bool, Error> {
+    let mut done = 0;
+    while done < size {
+        let view = window.peek(size - done)?;
+        if view.is_empty() {
+            return if done == 0 {
+                Ok(false)
+            } else {
+                Err(Error(libc::EPIPE))
+            };
+        }
+        let mut seen = 0;
+        for span in &view {
+            step.check(span, position + (done + seen) as u64)?;
+            seen += span.len();
+        }
+        view.consume_all()?;
+        done += seen;
+    }
+    Ok(true)
+}
