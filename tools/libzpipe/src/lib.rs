@@ -5,8 +5,8 @@
 //!
 //! # Safety
 //!
-//! The exported functions require what functions in C usually require. The comments of the types and
-//! functions, which get into the header, and libzpipe(3) say so to programs:
+//! The exported functions require what functions in C usually require. The comments of the types
+//! and functions, which get into the header, and libzpipe(3) say so to programs:
 //!
 //! - A pointer is valid for what the function stores or reads there. It may be null only if the
 //!   comment says so.

@@ -25,7 +25,7 @@ const MORE: c_uint = 0x80;
 /// reader: from then on, nothing may refer to them. A child of fork(2) inherits
 /// no memory of a window: it must not use it, and must not free it. The pipe
 /// keeps this end as long as the child has the descriptor. So make windows after
-/// fork(2), or follow it by execve(2). A window cannot be polled: keep the
+/// fork(2), or call execve(2) in the child. A window cannot be polled: keep the
 /// descriptor of the end, and poll that one.
 #[allow(non_camel_case_types)]
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use crate::os::{self, Error};
 use serde::{Serialize, Serializer};
 use std::{
     ffi::c_int,
+    io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 use zpipe::window::{ReadWindow, WriteWindow};
@@ -186,7 +187,7 @@ impl Writer {
             let at = message as usize % FRAMES * size;
             let mut frame = window.reserve(at..at + size)?;
             step.stamp(&mut frame, position);
-            frame.commit_all()?;
+            frame.commit_all().map_err(io::Error::from)?;
             return Ok(());
         }
         let end = number(self.end.as_ref());

@@ -76,8 +76,9 @@ impl ReadWindow {
 
     /// Shows at most about `most` bytes, or all that can be shown if `most` is 0.
     ///
-    /// The view has all bytes that the window then shows. It starts with the bytes that were shown before and not consumed. If there are
-    /// no bytes, it waits as read(2) does. At the end of the data the view is empty.
+    /// The view has all bytes that the window then shows. It starts with the bytes that were shown
+    /// before and not consumed. If there are no bytes, it waits as read(2) does. At the end of the
+    /// data the view is empty.
     ///
     /// Consumed bytes are no longer accessible:
     ///

@@ -196,7 +196,7 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// The number of copied pieces for each [`Reason`](crate::Reason), as `why` of zpipe(4).
+    /// The number of copied pieces for each [`Reason`], as `why` of zpipe(4).
     pub fn why(&self) -> &[u32] {
         &self.why
     }
