@@ -260,15 +260,15 @@ static void broken_stderr(void)
 	close(fd[1]);
 }
 
-/* Removes the number of a pipe from a state. */
-static char *without_number(char *text)
+/* Removes the numbers of pipes from a state. */
+static char *without_numbers(char *text)
 {
-	char *at = strstr(text, "pipe:[");
+	char *at = text, *rest;
 
-	if (at) {
+	while ((at = strstr(at, "pipe:["))) {
 		at += strlen("pipe:[");
-		memmove(at, at + strspn(at, "0123456789"),
-			strlen(at + strspn(at, "0123456789")) + 1);
+		rest = at + strspn(at, "0123456789");
+		memmove(at, rest, strlen(rest) + 1);
 	}
 	return text;
 }
@@ -283,8 +283,8 @@ TEST(stderr_is_a_broken_pipe)
 		/* The numbers of the pipes differ. */
 		ASSERT_EQ(0, run(broken_stderr, false, without_library));
 		ASSERT_EQ(0, run(broken_stderr, true, without_library));
-		direct_text = without_number(read_file(direct));
-		zpipe_text = without_number(read_file(with_zpipe));
+		direct_text = without_numbers(read_file(direct));
+		zpipe_text = without_numbers(read_file(with_zpipe));
 		EXPECT_STREQ(direct_text, zpipe_text);
 		EXPECT_NE(NULL, strstr(zpipe_text, i ? "signal 13: ignored\n" :
 						       "signal 13: default\n"));
