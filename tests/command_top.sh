@@ -117,7 +117,7 @@ test_top_options()
 test_top_on_a_terminal()
 {
 	block
-	for way in q stop TERM HUP INT QUIT; do
+	for way in q stop TERM HUP INT QUIT USR1 IO XCPU PIPE; do
 		case $way in
 		q | stop)	want='status 0' ;;
 		*)		want="signal $(kill -l "$way")" ;;
