@@ -9,7 +9,7 @@ mod progress;
 mod report;
 
 use crate::{
-    escape::printable,
+    escape,
     os::{self, Error},
     units::parse_size,
 };
@@ -20,7 +20,6 @@ use report::{Report, Watch};
 use std::{
     ffi::{CString, OsStr, OsString, c_int},
     os::unix::ffi::OsStrExt,
-    path::Path,
 };
 
 /// The subcommand.
@@ -77,7 +76,7 @@ struct Input {
 
 impl Input {
     fn open(operand: &OsStr) -> Result<Self, (String, Error)> {
-        let name = printable(&Path::new(operand).to_string_lossy());
+        let name = escape::path(operand);
         if operand == "-" {
             let fd = libc::STDIN_FILENO;
             return Ok(Self {
