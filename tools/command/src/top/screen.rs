@@ -43,8 +43,8 @@ use termion::{
 /// Leaves the alternate screen, and shows the cursor.
 const RESTORE: &str = "\x1b[?1049l\x1b[?25h";
 
-/// The signals that end the program, and at last the one that stops it. Each of them leaves a usable
-/// terminal. Real-time signals and those of faults do not.
+/// The signals that end the program, and at last the one that stops it. Each of them leaves a
+/// usable terminal. Real-time signals and those of faults do not.
 const SIGNALS: [c_int; 14] = [
     SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO,
     SIGXCPU, SIGXFSZ, SIGPIPE, SIGTSTP,
