@@ -68,6 +68,10 @@ test_output_that_takes_nothing()
 	"$zpipe" cat "$dir/small" >&- 2>"$dir/got"
 	same 'status of a closed output' 1 $?
 	same 'closed output' 'zpipe cat: write error: Bad file descriptor' "$(<"$dir/got")"
+	: >"$dir/empty"
+	"$zpipe" cat "$dir/empty" >&- 2>"$dir/got"
+	same 'status of nothing to a closed output' 1 $?
+	same 'nothing to a closed output' 'zpipe cat: write error: Bad file descriptor' "$(<"$dir/got")"
 	# The file must not get the descriptor of standard output.
 	same 'file' hello "$(<"$dir/small")"
 }
@@ -102,6 +106,18 @@ test_many_kinds_of_files()
 	"$zpipe" cat "$dir/large" | "$zpipe" cat | cat >"$dir/copy"
 	same 'pipes' '0 0 0' "${PIPESTATUS[*]}"
 	cmp "$dir/large" "$dir/copy" || wrong=1
+}
+
+# A kernel pipe with pages of a file would show what is written to the file later.
+test_pipe_does_not_change_with_the_file()
+{
+	local got
+
+	cp "$dir/small" "$dir/changes"
+	got=$("$zpipe" cat --json "$dir/changes" 2>"$dir/how" |
+		(sleep 1; printf X | dd of="$dir/changes" conv=notrunc 2>/dev/null; cat))
+	same 'content of the pipe' hello "$got"
+	same 'read and written' 6 "$(number "$dir/how" read_write)"
 }
 
 # From a file to a zpipe and on to a file, without memory of the program.

@@ -117,7 +117,7 @@ test_top_options()
 test_top_on_a_terminal()
 {
 	block
-	for way in q stop TERM HUP INT QUIT; do
+	for way in q stop TERM HUP INT QUIT USR1 ALRM XCPU PIPE; do
 		case $way in
 		q | stop)	want='status 0' ;;
 		*)		want="signal $(kill -l "$way")" ;;
@@ -181,6 +181,8 @@ test_stat_fails()
 		"$zpipe" stat "${which%:*}" 2>/dev/null
 		same "status of ${which%:*}" 1 $?
 	done
+	same 'a name with an escape' 'zpipe: /x\u{1b}[1m: No such file or directory' \
+		"$("$zpipe" stat $'/x\e[1m' 2>&1)"
 	same 'a descriptor' 1 "$("$zpipe" stat :1 2>&1 | grep -c '^zpipe: :1: no such descriptor')"
 	"$zpipe" stat >/dev/full 2>/dev/null
 	same 'no space' 0 $?	# there is no pipe to print

@@ -12,6 +12,7 @@ mod ring;
 mod run;
 
 use crate::{
+    escape,
     os::{self, say},
     units::parse_size,
 };
@@ -152,7 +153,7 @@ pub fn run(matches: &ArgMatches) -> u8 {
             std::fs::write(path, picture).map_err(|error| os::Error::from(error).to_string())
         });
         if let Err(reason) = written {
-            say(format_args!("{}: {reason}", path.display()));
+            say(format_args!("{}: {reason}", escape::path(path)));
             status = FAILED;
         }
     }

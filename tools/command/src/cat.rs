@@ -9,7 +9,7 @@ mod progress;
 mod report;
 
 use crate::{
-    escape::printable,
+    escape,
     os::{self, Error},
     units::parse_size,
 };
@@ -20,7 +20,6 @@ use report::{Report, Watch};
 use std::{
     ffi::{CString, OsStr, OsString, c_int},
     os::unix::ffi::OsStrExt,
-    path::Path,
 };
 
 /// The subcommand.
@@ -77,7 +76,7 @@ struct Input {
 
 impl Input {
     fn open(operand: &OsStr) -> Result<Self, (String, Error)> {
-        let name = printable(&Path::new(operand).to_string_lossy());
+        let name = escape::path(operand);
         if operand == "-" {
             let fd = libc::STDIN_FILENO;
             return Ok(Self {
@@ -127,6 +126,10 @@ fn expected(operands: &[&OsStr]) -> Option<u64> {
     operands.iter().map(size).sum()
 }
 
+fn cannot_write(progress: &Progress, error: Error) {
+    progress.say(&format!("zpipe cat: write error: {error}\n"));
+}
+
 /// Copies one file. Returns false if nothing more can be written.
 fn copy_one(
     operand: &OsStr,
@@ -156,7 +159,7 @@ fn copy_one(
         Ok(()) => report.files += 1,
         Err(Failure::Input(error)) => failed(report, progress, &input.name, &error.to_string()),
         Err(Failure::Output(error)) => {
-            progress.say(&format!("zpipe cat: write error: {error}\n"));
+            cannot_write(progress, error);
             report.failed += 1;
             return false;
         }
@@ -179,13 +182,17 @@ pub fn run(matches: &ArgMatches) -> u8 {
     };
     let mut copier = Copier::new(json || verbose || progress.is_shown());
     let mut report = Report::new();
-    for operand in operands {
-        if !copy_one(operand, &mut copier, &mut progress, &mut report) {
-            break;
-        }
-    }
+    let written = operands
+        .into_iter()
+        .all(|operand| copy_one(operand, &mut copier, &mut progress, &mut report));
     progress.end();
     report.finish(&copier.meter);
+    if written {
+        if let Err(error) = os::close_output() {
+            cannot_write(&progress, error);
+            report.failed += 1;
+        }
+    }
     if json {
         os::say_all(&report.json());
     } else if verbose {

@@ -72,9 +72,13 @@ macro_rules! counters {
                 Self { $($field: number(info, concat!("zpipe-", $name)).unwrap_or(0),)* }
             }
 
-            /// Returns what was counted since `before`.
+            /// Returns what was counted since `before`. If a counter was larger then, that was
+            /// another pipe with the same number, and this one began with zeros.
             pub fn since(&self, before: &Self) -> Self {
-                Self { $($field: self.$field.saturating_sub(before.$field),)* }
+                if $(self.$field < before.$field)||* {
+                    return *self;
+                }
+                Self { $($field: self.$field - before.$field,)* }
             }
         }
     };
@@ -230,6 +234,11 @@ pub mod tests {
         assert_eq!(between.bytes_read, 0);
         // A pipe that was made anew at the same inode.
         assert_eq!(Counters::default().since(&before), Counters::default());
+        let anew = Counters {
+            bytes_written: 30_000,
+            ..Counters::default()
+        };
+        assert_eq!(anew.since(&before), anew);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 //! Names that others have chosen, for a terminal.
 
+use std::ffi::OsStr;
+
 /// True if a character does not show itself, but changes how others look: those of the categories
 /// Cc, Cf, Zl and Zp of Unicode 16.
 fn is_invisible(c: char) -> bool {
@@ -33,7 +35,12 @@ pub fn printable(text: &str) -> String {
     escape(text, is_invisible)
 }
 
-/// The same without spaces.
+/// A path, as text that cannot disturb a terminal.
+pub fn path(path: impl AsRef<OsStr>) -> String {
+    printable(&path.as_ref().to_string_lossy())
+}
+
+/// Printable text without spaces.
 pub fn one_word(text: &str) -> String {
     escape(text, |c| is_invisible(c) || c.is_whitespace())
 }
@@ -55,6 +62,7 @@ mod tests {
         );
         // An escape cannot be imitated.
         assert_eq!(printable("\\u{1b}"), "\\\\u{1b}");
+        assert_eq!(path("/a\u{1b}c b"), "/a\\u{1b}c b");
         assert_eq!(one_word("a b\u{3000}c"), "a\\u{20}b\\u{3000}c");
     }
 }

@@ -3,14 +3,13 @@
 //! `zpipe mknod`: makes a device node, which is a FIFO of its own.
 
 use crate::{
-    module,
+    escape, module,
     os::{Error, say},
 };
 use clap::{Arg, ArgMatches, Command, value_parser};
 use std::{
     ffi::{CStr, CString, OsString},
     os::unix::ffi::OsStrExt,
-    path::Path,
 };
 
 /// The subcommand.
@@ -91,7 +90,7 @@ pub fn run(matches: &ArgMatches) -> u8 {
         Some(mode) => match parse(mode) {
             Some(mode) => Some(mode),
             None => {
-                say(format_args!("invalid mode: {mode}"));
+                say(format_args!("invalid mode: {}", escape::printable(mode)));
                 return FAILED;
             }
         },
@@ -106,7 +105,7 @@ pub fn run(matches: &ArgMatches) -> u8 {
     match make(path, mode, major) {
         Ok(()) => 0,
         Err(error) => {
-            say(format_args!("{}: {error}", Path::new(path).display()));
+            say(format_args!("{}: {error}", escape::path(path)));
             FAILED
         }
     }

@@ -2,7 +2,7 @@
 
 //! What the system knows about the kernel module.
 
-use crate::os::Error;
+use crate::{escape, os::Error};
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
@@ -30,7 +30,7 @@ impl fmt::Display for Unknown {
         match self {
             Self::NotLoaded => write!(f, "the kernel module is not loaded; {LOAD_IT}"),
             Self::NoDevice => write!(f, "the system has no zpipe device: {LOAD_IT}"),
-            Self::Unreadable(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Unreadable(path, error) => write!(f, "{}: {error}", escape::path(path)),
         }
     }
 }

@@ -52,6 +52,8 @@ pub fn write_all(fd: c_int, mut bytes: &[u8]) -> Result<(), Error> {
         match unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) } {
             -1 if Error::last() == Error(libc::EINTR) => (),
             -1 => return Err(Error::last()),
+            // It would be tried for ever.
+            0 => return Err(Error(libc::ENOSPC)),
             written => bytes = &bytes[written as usize..],
         }
     }
@@ -137,6 +139,24 @@ pub fn print_json(value: &impl Serialize, failed: u8) -> u8 {
             say(error);
             failed
         }
+    }
+}
+
+/// Closes standard output, which may report that what was written is lost. A descriptor that was
+/// closed from the beginning fails, too.
+pub fn close_output() -> Result<(), Error> {
+    let fd = libc::STDOUT_FILENO;
+    // SAFETY: It only asks.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    // occupy_standard_descriptors() opens with O_PATH.
+    if flags == -1 || flags & libc::O_PATH != 0 {
+        return Err(Error(libc::EBADF));
+    }
+    // SAFETY: The caller gives the descriptor up.
+    match unsafe { libc::close(fd) } {
+        // Linux has closed it.
+        -1 if Error::last() != Error(libc::EINTR) => Err(Error::last()),
+        _ => Ok(()),
     }
 }
 

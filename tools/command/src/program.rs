@@ -3,7 +3,7 @@
 //! Looks at a program before it is run: does the library have an effect on it? And is the library
 //! one?
 
-use crate::os::Error;
+use crate::{escape, os::Error};
 use std::{
     env,
     ffi::{CString, OsStr},
@@ -67,7 +67,7 @@ impl fmt::Display for Unreached {
         write!(
             f,
             "{} is {reason}: its own pipes stay the kernel's",
-            program.display()
+            escape::path(program)
         )
     }
 }

@@ -3,7 +3,7 @@
 //! `zpipe run`: replaces itself with a program that has the library in `LD_PRELOAD`.
 
 use crate::{
-    FAILED, module,
+    FAILED, escape, module,
     os::{Error, say},
     program,
 };
@@ -77,16 +77,16 @@ impl fmt::Display for Missing {
             Self::Library(places) => {
                 write!(f, "there is no {LIBRARY}; looked for")?;
                 for place in places {
-                    write!(f, " {}", place.display())?;
+                    write!(f, " {}", escape::path(place))?;
                 }
                 Ok(())
             }
-            Self::NoLibrary(path, reason) => write!(f, "{}: {reason}", path.display()),
+            Self::NoLibrary(path, reason) => write!(f, "{}: {reason}", escape::path(path)),
             Self::Path(path) => {
                 write!(
                     f,
                     "LD_PRELOAD takes no spaces or colons: {}",
-                    path.display()
+                    escape::path(path)
                 )
             }
             Self::Device(error) => {
@@ -259,7 +259,7 @@ pub fn run(matches: &ArgMatches) -> u8 {
     let words: Vec<_> = words.into_iter().cloned().map(terminated).collect();
     let words: Vec<_> = words.iter().map(CString::as_c_str).collect();
     let error = execute(&words, list.as_deref());
-    say(format_args!("{}: {error}", Path::new(name).display()));
+    say(format_args!("{}: {error}", escape::path(name)));
     match error.0 {
         libc::ENOENT => NOT_FOUND,
         _ => NOT_STARTED,

@@ -4,7 +4,7 @@
 
 use crate::{
     counters::{self, Paths},
-    module,
+    escape, module,
     os::{self, Error, say},
     pipe::{Holder, Pipe, pipes},
     pipes::{Seen, numbers},
@@ -256,7 +256,7 @@ pub fn run(matches: &ArgMatches) -> u8 {
                 match Which::parse(operand).find(&all) {
                     Ok(found) => chosen.extend(found),
                     Err(reason) => {
-                        say(format_args!("{}: {reason}", Path::new(operand).display()));
+                        say(format_args!("{}: {reason}", escape::path(operand)));
                         status = FAILED;
                     }
                 }

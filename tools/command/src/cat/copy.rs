@@ -174,7 +174,7 @@ impl Copier {
                     let len = if from == File::Zpipe { BUFFER } else { SMALL };
                     self.read_and_write(input, len, show)?
                 }
-                _ => self.transfer(*method, input, from.is_stream(), show),
+                _ => self.transfer(*method, input, from == File::Regular, show),
             };
             if let End::OfData = end {
                 break;
@@ -189,7 +189,7 @@ impl Copier {
         &mut self,
         method: Method,
         input: c_int,
-        stream: bool,
+        regular: bool,
         show: &mut dyn FnMut(&Meter),
     ) -> End {
         let mut again = false;
@@ -213,8 +213,8 @@ impl Copier {
             }
             match result {
                 // Files of /proc are not empty, but cannot be copied in this way.
-                Ok(0) if stream => return End::OfData,
-                Ok(0) => return End::Next,
+                Ok(0) if regular => return End::Next,
+                Ok(0) => return End::OfData,
                 Ok(bytes) => {
                     again = false;
                     self.meter.count(method, bytes);
@@ -287,6 +287,8 @@ impl Copier {
             let error = Error::last();
             self.meter.waited_for_output += start.waited();
             match usize::try_from(written) {
+                // It would be tried for ever.
+                Ok(0) => return Err(Error(libc::ENOSPC)),
                 Ok(written) => {
                     self.meter.count(Method::ReadWrite, written);
                     bytes = &bytes[written..];
@@ -305,8 +307,10 @@ mod tests {
     use super::*;
     use std::{
         fs::{self, OpenOptions},
-        os::fd::AsRawFd,
+        io::{Read, Write},
+        os::fd::{AsRawFd, FromRawFd},
         path::PathBuf,
+        ptr,
     };
 
     /// A file that is removed at the end.
@@ -325,6 +329,66 @@ mod tests {
         fn drop(&mut self) {
             fs::remove_file(&self.0).unwrap();
         }
+    }
+
+    /// A pair of sockets or a pseudoterminal: the ends that a call makes.
+    fn ends(make: impl FnOnce(&mut [c_int; 2]) -> c_int) -> [fs::File; 2] {
+        let mut fds = [-1; 2];
+        assert_eq!(make(&mut fds), 0);
+        // SAFETY: The call succeeded, and nobody else owns its descriptors.
+        fds.map(|fd| unsafe { fs::File::from_raw_fd(fd) })
+    }
+
+    /// Copies an input to a pipe, and returns what the pipe got.
+    fn to_pipe(input: &fs::File) -> (Result<(), Failure>, Vec<u8>, Meter) {
+        let [read, write] = zpipe_uapi::sys::pipe().unwrap();
+        let mut copier = Copier::new(false);
+        copier.output = write;
+        let result = copier.copy(input.as_raw_fd(), &mut |_| ());
+        zpipe_uapi::sys::close(write);
+        // SAFETY: Nobody else owns the descriptor.
+        let mut read = unsafe { fs::File::from_raw_fd(read) };
+        let mut got = Vec::new();
+        read.read_to_end(&mut got).unwrap();
+        (result, got, copier.meter)
+    }
+
+    #[test]
+    fn a_reset_of_a_socket_is_an_error() {
+        // SAFETY: There is space for two descriptors.
+        let make = |fds: &mut [c_int; 2]| unsafe {
+            libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, fds.as_mut_ptr())
+        };
+        let [mut input, mut peer] = ends(make);
+        input.write_all(b"never read").unwrap();
+        peer.write_all(b"hello").unwrap();
+        drop(peer);
+        let (result, got, _) = to_pipe(&input);
+        assert_eq!(result, Err(Failure::Input(Error(libc::ECONNRESET))));
+        assert_eq!(got, b"hello");
+    }
+
+    #[test]
+    fn the_data_of_a_terminal_ends_once() {
+        // SAFETY: There is space for two descriptors, and the other arguments may be missing.
+        let make = |[main, other]: &mut [c_int; 2]| unsafe {
+            let none = ptr::null_mut();
+            libc::openpty(main, other, none, ptr::null(), ptr::null())
+        };
+        let [mut main, terminal] = ends(make);
+        main.write_all(b"one\n\x04two\n\x04").unwrap();
+        let (result, got, _) = to_pipe(&terminal);
+        assert_eq!((result, &*got), (Ok(()), &b"one\n"[..]));
+        assert_eq!(to_pipe(&terminal).1, b"two\n");
+    }
+
+    #[test]
+    fn a_pipe_has_no_pages_of_a_file() {
+        let scratch = Scratch::new("pages", b"before");
+        let input = fs::File::open(&scratch.0).unwrap();
+        let (_, got, meter) = to_pipe(&input);
+        assert_eq!(got, b"before");
+        assert_eq!(meter.by_method[Method::ReadWrite as usize], 6);
     }
 
     /// Copies a path to a path.

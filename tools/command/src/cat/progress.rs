@@ -4,8 +4,11 @@
 
 use super::{copy::Meter, report::Watch};
 use crate::{os, units::percent};
-use indicatif::{ProgressBar, ProgressStyle};
-use std::time::{Duration, Instant};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::{
+    io::IsTerminal,
+    time::{Duration, Instant},
+};
 
 /// How often the line changes.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -14,24 +17,25 @@ const PERIOD: Duration = Duration::from_millis(250);
 pub struct Progress {
     bar: Option<ProgressBar>,
     begun: Instant,
-    /// When the text at its end was new.
-    told: Instant,
+    /// When it changed.
+    shown: Option<Instant>,
 }
 
-/// True if this process may write to the terminal of standard error: it is in the foreground.
+/// True if this process may write to the terminal of standard error: it is in the foreground, and
+/// its output is not there, too.
 fn has_terminal() -> bool {
     // SAFETY: The calls only ask.
-    unsafe { libc::tcgetpgrp(libc::STDERR_FILENO) == libc::getpgrp() }
+    let foreground = unsafe { libc::tcgetpgrp(libc::STDERR_FILENO) == libc::getpgrp() };
+    foreground && !std::io::stdout().is_terminal()
 }
 
 impl Progress {
     /// No line.
     pub fn none() -> Self {
-        let now = Instant::now();
         Self {
             bar: None,
-            begun: now,
-            told: now,
+            begun: Instant::now(),
+            shown: None,
         }
     }
 
@@ -45,15 +49,12 @@ impl Progress {
                 }
                 None => "{decimal_bytes} {decimal_bytes_per_sec} {elapsed} {wide_msg}",
             };
-            let bar = ProgressBar::no_length();
-            if let Some(size) = size {
-                bar.set_length(size);
-            }
+            let bar = ProgressBar::with_draw_target(size, ProgressDrawTarget::hidden());
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style.progress_chars("=> "));
             }
-            // The line goes on while a call waits.
-            bar.enable_steady_tick(PERIOD);
+            // Each change would draw the line, so it is shown when it is complete.
+            bar.set_draw_target(ProgressDrawTarget::stderr());
             progress.bar = Some(bar);
         }
         progress
@@ -68,10 +69,12 @@ impl Progress {
         let Some(bar) = &self.bar else {
             return;
         };
-        bar.set_position(meter.bytes);
-        if self.told.elapsed() >= PERIOD {
-            self.told = Instant::now();
+        // No thread draws it, since a user may have too many of them already.
+        if self.shown.is_none_or(|shown| shown.elapsed() >= PERIOD) {
+            self.shown = Some(Instant::now());
             bar.set_message(message(meter, self.begun.elapsed(), watch));
+            bar.set_position(meter.bytes);
+            bar.tick();
         }
     }
 

@@ -2,7 +2,10 @@
 
 //! Checks of the device nodes, of the rights of the caller, and of what pipes and gifts need.
 
-use super::{Check, root::Root};
+use super::{
+    Check,
+    root::{Root, version},
+};
 use crate::{counters::State, module::major, os::Error};
 use std::{
     ffi::{CString, c_int},
@@ -16,6 +19,8 @@ use std::{
 /// The devices, with the minor number of each.
 const NODES: [(&str, u32); 2] = [("/dev/zpipe", 0), ("/dev/zpipe-control", 1)];
 const GROUP: &str = "zpipe";
+/// The first kernel on which huge pages can move.
+const GIFTS: (u32, u32) = (7, 3);
 
 /// True if this process may read and write the file.
 fn may_use(path: &std::path::Path) -> Result<(), Error> {
@@ -63,9 +68,10 @@ fn node(root: &Root, name: &'static str, minor: u32) -> Check {
         Err(error) if minor == 0 => Check::warn(name, format!("{owner}: {error}")).advise(format!(
             "for access to this FIFO, join the group {GROUP}; private pipes do not need it"
         )),
-        Err(error) => {
-            Check::bad(name, format!("{owner}: {error}")).advise("root can run 'chmod 666' on it")
-        }
+        Err(error) => Check::bad(name, format!("{owner}: {error}")).advise(
+            "the module makes it with mode 666: look for a rule in /etc/udev/rules.d that changes \
+             it, or load the module again",
+        ),
     }
 }
 
@@ -144,7 +150,7 @@ pub fn huge_pages(root: &Root, kernel: &str) -> Check {
         .split_once('[')
         .and_then(|(_, rest)| rest.split_once(']'));
     match chosen.map(|(chosen, _)| chosen) {
-        _ if kernel.starts_with("7.2.") => {
+        _ if version(kernel).is_some_and(|version| version < GIFTS) => {
             Check::warn(NAME, "gifts are copied on Linux before 7.3").advise("boot Linux 7.3")
         }
         None => Check::warn(
@@ -262,6 +268,14 @@ mod tests {
             (health("7.3.4"), health("7.2.12")),
             (Health::Ok, Health::Warn)
         );
+        for (kernel, wanted) in [
+            ("7.2-rc1", Health::Warn),
+            ("6.12.1", Health::Warn),
+            ("7.20.1", Health::Ok),
+            ("8.0", Health::Ok),
+        ] {
+            assert_eq!(health(kernel), wanted, "{kernel}");
+        }
     }
 
     #[test]

@@ -43,6 +43,16 @@ pub fn signature(root: &Root, installed: Option<&Installed>) -> Check {
     }
 }
 
+/// Returns true if Secure Boot is on. None if that is not known.
+fn is_secure(root: &Root) -> Option<bool> {
+    match fs::read(root.path(SECURE_BOOT)) {
+        Ok(value) => value.get(4).map(|value| *value == 1),
+        // The machine has no such firmware.
+        Err(_) if root.has_sysfs() && !root.path("/sys/firmware/efi").exists() => Some(false),
+        Err(_) => None,
+    }
+}
+
 /// Why the kernel loads signed modules only. None if it does not, or if that is not known.
 fn reason(root: &Root) -> Option<&'static str> {
     let lockdown = root
@@ -81,17 +91,22 @@ pub fn enforcement(root: &Root, installed: Option<&Installed>) -> Check {
     const ENROLL: &str = "run 'mokutil --import /var/lib/dkms/mok.pub' as root, reboot, and choose \
                           \"Enroll MOK\" in the blue menu";
 
-    let secure = fs::read(root.path(SECURE_BOOT))
-        .ok()
-        .and_then(|value| value.get(4).copied());
-    let secure = if secure == Some(1) { "on" } else { "off" };
+    let is_secure = is_secure(root);
+    let secure = match is_secure {
+        Some(true) => "on",
+        Some(false) => "off",
+        None => "unknown",
+    };
     let Some(reason) = reason(root) else {
-        return match root.text("/sys/kernel/security/lockdown") {
-            Err(_) if secure == "on" => Check::unknown(
+        // Debian's kernel turns lockdown on with Secure Boot.
+        let lockdown = root.text("/sys/kernel/security/lockdown");
+        return if lockdown.is_ok() || is_secure == Some(false) {
+            Check::ok(NAME, format!("{secure}; unsigned modules are accepted"))
+        } else {
+            Check::unknown(
                 NAME,
-                "Secure Boot is on, and the state of lockdown is not known",
-            ),
-            _ => Check::ok(NAME, format!("{secure}; unsigned modules are accepted")),
+                format!("Secure Boot is {secure}, and the state of lockdown is not known"),
+            )
         };
     };
     let state = format!("Secure Boot is {secure}; only signed modules are accepted ({reason})");
@@ -152,6 +167,13 @@ mod tests {
     fn kernels_that_insist() {
         let tree = Tree::new("enforcement");
         let check = |signer| enforcement(&tree.root(), Some(&module(signer)));
+        assert_eq!(check(None).health, Health::Unknown);
+        // A machine without EFI; one whose variables are not in view; and one with the variable.
+        tree.write("sys/module/module/parameters/sig_enforce", "N\n");
+        assert_eq!(check(None).health, Health::Ok);
+        tree.write("sys/firmware/efi/fw_platform_size", "64\n");
+        assert_eq!(check(None).health, Health::Unknown);
+        tree.write(SECURE_BOOT.trim_start_matches('/'), [6, 0, 0, 0, 0]);
         assert_eq!(check(None).health, Health::Ok);
         tree.write(SECURE_BOOT.trim_start_matches('/'), [6, 0, 0, 0, 1]);
         assert_eq!(check(None).health, Health::Unknown);

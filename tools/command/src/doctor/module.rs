@@ -5,13 +5,13 @@
 use super::{
     Check,
     object::{Object, build_id},
-    root::Root,
+    root::{Root, version},
 };
 use crate::module::LOAD_IT;
 use std::{fs, io};
 
 /// The series of the kernel that zpipe is tested with.
-const SERIES: [&str; 2] = ["7.2", "7.3"];
+const SERIES: [(u32, u32); 2] = [(7, 2), (7, 3)];
 /// The names of the module's file.
 const FILES: [&str; 4] = ["zpipe.ko", "zpipe.ko.xz", "zpipe.ko.zst", "zpipe.ko.gz"];
 /// Where modules from outside of the kernel are, in the order of modprobe(8).
@@ -47,7 +47,6 @@ pub fn find(root: &Root, kernel: &str) -> Option<Installed> {
 pub fn kernel(root: &Root, kernel: &str) -> Check {
     const NAME: &str = "kernel";
 
-    let series: Vec<_> = kernel.splitn(3, '.').take(2).collect();
     let config = root
         .text(&format!("/boot/config-{kernel}"))
         .unwrap_or_default();
@@ -59,11 +58,12 @@ pub fn kernel(root: &Root, kernel: &str) -> Check {
             format!("{kernel} is built without Rust (CONFIG_RUST)"),
         )
         .advise("boot Debian's kernel of trixie-backports")
-    } else if SERIES.contains(&&*series.join(".")) {
+    } else if version(kernel).is_some_and(|version| SERIES.contains(&version)) {
         Check::ok(NAME, kernel)
     } else {
+        let tested = SERIES.map(|(major, minor)| format!("{major}.{minor}"));
         Check::warn(NAME, format!("zpipe is not tested with {kernel}"))
-            .advise(format!("boot Linux {}", SERIES.join(" or ")))
+            .advise(format!("boot Linux {}", tested.join(" or ")))
     }
 }
 
@@ -138,7 +138,7 @@ pub fn loaded(root: &Root) -> Check {
 
     if root.path("/sys/module/zpipe").is_dir() {
         Check::ok(NAME, "the module is loaded")
-    } else if root.path("/sys/module").is_dir() || !root.is_system() {
+    } else if root.has_sysfs() || !root.is_system() {
         Check::bad(NAME, "the module is not loaded").advise(LOAD_IT)
     } else {
         Check::unknown(NAME, "/sys is not mounted")

@@ -3,7 +3,7 @@
 //! A check of the library that `zpipe run` loads into programs.
 
 use super::{Check, child::output, root::program};
-use crate::run;
+use crate::{escape, run};
 use std::{env, os::unix::ffi::OsStrExt};
 
 /// Is the library there, and does a program start with it?
@@ -17,7 +17,7 @@ pub fn library() -> Check {
                 .advise("install the package zpipe, or set ZPIPE_PRELOAD to the library");
         }
     };
-    let path = library.display();
+    let path = escape::path(&library);
     let Some(probe) = program("true") else {
         return Check::unknown(NAME, format!("{path} is there; no true(1) to try it with"));
     };
@@ -30,7 +30,7 @@ pub fn library() -> Check {
         // The dynamic linker only warns.
         Ok((done, text)) if !done || !text.is_empty() => {
             let text = String::from_utf8_lossy(&text);
-            let first = text.lines().next().unwrap_or("");
+            let first = escape::printable(text.lines().next().unwrap_or(""));
             Check::bad(NAME, format!("{path} does not load: {first}"))
                 .advise("install zpipe for this system again")
         }

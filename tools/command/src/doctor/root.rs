@@ -38,6 +38,11 @@ impl Root {
         self.text("/proc/sys/kernel/osrelease").unwrap_or_default()
     }
 
+    /// True if the files of sysfs are there, so that one that is missing has a meaning.
+    pub fn has_sysfs(&self) -> bool {
+        self.path("/sys/module").is_dir()
+    }
+
     /// The names in a directory, sorted. None if there is no such directory.
     pub fn names(&self, dir: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(dir)).into_iter().flatten().flatten();
@@ -47,6 +52,13 @@ impl Root {
         names.sort();
         names
     }
+}
+
+/// Returns the major and minor version of a kernel's release, such as (7, 3) of "7.3-rc1".
+pub fn version(release: &str) -> Option<(u32, u32)> {
+    let (major, rest) = release.split_once('.')?;
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    Some((major.parse().ok()?, rest[..digits].parse().ok()?))
 }
 
 /// Returns the path of a program that a user would find.
@@ -85,6 +97,17 @@ pub mod tests {
     impl Drop for Tree {
         fn drop(&mut self) {
             fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn versions_of_kernels() {
+        assert_eq!(version("7.3.4+deb13-amd64"), Some((7, 3)));
+        assert_eq!(version("7.30.1"), Some((7, 30)));
+        assert_eq!(version("7.3-rc1"), Some((7, 3)));
+        assert_eq!(version("10.0"), Some((10, 0)));
+        for none in ["", "7", "7.", "x.3", "7.x"] {
+            assert_eq!(version(none), None, "{none}");
         }
     }
 

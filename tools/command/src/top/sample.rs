@@ -22,9 +22,11 @@ use std::{
 pub struct Row {
     #[serde(flatten)]
     pub pipe: Pipe,
-    /// The bytes of the interval on each path.
+    /// The bytes of the interval on each path. If the pipe was not seen before, those since it was
+    /// made.
     pub paths: Paths,
-    pub bytes_per_second: f64,
+    /// None if the pipe was not seen before.
+    pub bytes_per_second: Option<f64>,
 }
 
 /// All pipes at a moment, and what they did since the moment before.
@@ -65,8 +67,9 @@ impl Sample {
     pub fn sort(&mut self, order: Order) {
         self.pipes.sort_by_key(|row| row.pipe.key());
         let fill = |row: &Row| row.pipe.state.used_slots * 1000 / row.pipe.state.slots.max(1);
+        let rate = |row: &Row| row.bytes_per_second.unwrap_or(0.0);
         self.pipes.sort_by(|one, other| match order {
-            Order::Rate => other.bytes_per_second.total_cmp(&one.bytes_per_second),
+            Order::Rate => rate(other).total_cmp(&rate(one)),
             Order::Fill => fill(other).cmp(&fill(one)),
             Order::Pipe => std::cmp::Ordering::Equal,
             Order::Waits => other.pipe.waiting.len().cmp(&one.pipe.waiting.len()),
@@ -94,13 +97,13 @@ fn remembered(pipes: &[Pipe]) -> HashMap<(u64, u64), Counters> {
         .collect()
 }
 
-/// Compares a pipe with its counters before. One that is new began with zeros.
+/// Compares a pipe with its counters before. Without them it is not known when it was made.
 fn row(pipe: Pipe, before: Option<&Counters>, seconds: f64) -> Row {
     let paths = Paths::of(&pipe.counters.since(before.unwrap_or(&Counters::default())));
     Row {
         pipe,
         paths,
-        bytes_per_second: paths.total() as f64 / seconds.max(1e-3),
+        bytes_per_second: before.map(|_| paths.total() as f64 / seconds.max(1e-3)),
     }
 }
 
@@ -181,7 +184,7 @@ pub fn cells(row: &Row) -> [String; 10] {
     let waits = pipe.waiting.iter().map(|one| wait(pipe, one)).chain(hidden);
     let waits: Vec<_> = waits.collect();
     [
-        rate(row.bytes_per_second),
+        row.bytes_per_second.map_or("-".into(), rate),
         pulled,
         pushed,
         moved,
@@ -238,7 +241,7 @@ pub mod tests {
         let second = pipes.pop().unwrap();
         vec![
             row(second, Some(&before), 2.0),
-            row(pipes.pop().unwrap(), None, 2.0),
+            row(pipes.pop().unwrap(), Some(&Counters::default()), 2.0),
         ]
     }
 
@@ -247,7 +250,17 @@ pub mod tests {
         let rows = rows();
         assert_eq!(rows[0].paths, Paths::default());
         assert_eq!((rows[1].paths.pulled, rows[1].paths.copied), (5000, 15000));
-        assert!((rows[1].bytes_per_second - 10_000.0).abs() < 0.1);
+        assert!((rows[1].bytes_per_second.unwrap() - 10_000.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn a_pipe_without_a_sample_before_has_no_rate() {
+        let new = row(pipes_for_tests().remove(0), None, 2.0);
+        assert_eq!(new.bytes_per_second, None);
+        assert!(line(&new).starts_with("         -     25      0      0     75 "));
+        let value = serde_json::to_value(&new).unwrap();
+        assert!(value["bytes_per_second"].is_null());
+        assert_eq!(value["paths"]["pulled"], 5000);
     }
 
     #[test]

@@ -12,7 +12,10 @@ use ratatui::{
     widgets::{Paragraph, Row, Table},
 };
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH},
+    consts::{
+        SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPIPE, SIGPROF, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1,
+        SIGUSR2, SIGVTALRM, SIGWINCH, SIGXCPU, SIGXFSZ,
+    },
     flag,
     low_level::{emulate_default_handler, pipe},
 };
@@ -28,12 +31,11 @@ use std::{
     panic,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 use termion::{
-    event::{Event, Key, parse_event},
     raw::{IntoRawMode, RawTerminal},
     screen::{AlternateScreen, IntoAlternateScreen},
 };
@@ -41,8 +43,15 @@ use termion::{
 /// Leaves the alternate screen, and shows the cursor.
 const RESTORE: &str = "\x1b[?1049l\x1b[?25h";
 
-/// The signals that end the program, or stop it. Each of them leaves a usable terminal.
-const SIGNALS: [c_int; 5] = [SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP];
+/// The signals that end the program, and at last the one that stops it. Each of them leaves a
+/// usable terminal. Real-time signals and those of faults do not.
+const SIGNALS: [c_int; 14] = [
+    SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO,
+    SIGXCPU, SIGXFSZ, SIGPIPE, SIGTSTP,
+];
+const CTRL_C: u8 = 3;
+const CTRL_Z: u8 = 26;
+const ESCAPE: u8 = 27;
 
 /// The terminal while the table is on it.
 type Screen = Terminal<TermionBackend<AlternateScreen<RawTerminal<File>>>>;
@@ -80,30 +89,31 @@ fn restore_after_panic() -> io::Result<()> {
 
 /// What came in: signals and keys.
 struct Events {
-    signal: Arc<AtomicUsize>,
+    /// Those of [`SIGNALS`] that came.
+    came: [Arc<AtomicBool>; SIGNALS.len()],
     wake: UnixStream,
     keys: File,
 }
 
 impl Events {
     fn new() -> io::Result<Self> {
-        let signal = Arc::new(AtomicUsize::new(0));
+        let came = SIGNALS.map(|_| Arc::new(AtomicBool::new(false)));
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
-        for number in SIGNALS {
-            flag::register_usize(number, Arc::clone(&signal), number as usize)?;
+        for (number, came) in SIGNALS.into_iter().zip(&came) {
+            flag::register(number, Arc::clone(came))?;
             pipe::register(number, waker.try_clone()?)?;
         }
         pipe::register(SIGWINCH, waker)?;
         Ok(Self {
-            signal,
+            came,
             wake,
             keys: terminal()?,
         })
     }
 
     /// Waits for a signal or for keys, and returns them.
-    fn wait(&mut self, timeout: Duration) -> io::Result<(Option<c_int>, Vec<Event>)> {
+    fn wait(&mut self, timeout: Duration) -> io::Result<(Option<c_int>, Vec<u8>)> {
         let of = |file: &dyn AsFd| libc::pollfd {
             fd: file.as_fd().as_raw_fd(),
             events: libc::POLLIN,
@@ -118,36 +128,56 @@ impl Events {
         }
         // Empties it. The numbers of the signals are elsewhere.
         while matches!(self.wake.read(&mut [0; 64]), Ok(64)) {}
-        let signal = self.signal.swap(0, Ordering::Relaxed);
-        let mut events = Vec::new();
+        // If one ends the program, it does not matter which others came.
+        let mut signals = SIGNALS.into_iter().zip(&self.came);
+        let signal = signals.find(|(_, came)| came.swap(false, Ordering::Relaxed));
+        let mut keys = Vec::new();
         if ready > 0 && polled[1].revents != 0 {
             let mut bytes = [0; 64];
             let len = self.keys.read(&mut bytes)?;
             if len == 0 {
                 // The terminal is gone.
-                return Ok((Some(SIGHUP), events));
+                return Ok((Some(SIGHUP), keys));
             }
-            events = keys_in(&bytes[..len]);
+            keys = keys_in(&bytes[..len]);
         }
-        Ok((
-            c_int::try_from(signal).ok().filter(|signal| *signal != 0),
-            events,
-        ))
+        Ok((signal.map(|(number, _)| number), keys))
     }
 }
 
-/// Parses what a terminal sent.
-fn keys_in(bytes: &[u8]) -> Vec<Event> {
-    // Escape begins the codes of other keys. Alone it is itself.
-    if bytes == b"\x1b" {
-        return vec![Event::Key(Key::Esc)];
+/// Does to this process what a signal does by default.
+fn deliver(signal: c_int) -> io::Result<()> {
+    if signal != SIGTSTP {
+        // emulate_default_handler() would ignore SIGIO, which ends programs on Linux.
+        // SAFETY: No other code relies on the handler, and raise() has no safety requirements.
+        unsafe {
+            libc::signal(signal, libc::SIG_DFL);
+            libc::raise(signal);
+        }
     }
-    let mut events = Vec::new();
-    let mut rest = bytes.iter().map(|byte| Ok(*byte));
-    while let Some(Ok(first)) = rest.next() {
-        events.extend(parse_event(first, &mut rest).ok());
+    emulate_default_handler(signal)
+}
+
+/// Returns the bytes that a terminal sent for plain keys, without the codes of other keys: Escape
+/// and a character; Escape, O and a character; or Escape, [, parameters, and a character from @.
+fn keys_in(bytes: &[u8]) -> Vec<u8> {
+    let mut keys = Vec::new();
+    let mut rest = bytes.iter().copied().peekable();
+    while let Some(byte) = rest.next() {
+        // Escape alone is itself.
+        let next = rest.peek().copied().filter(|next| *next != ESCAPE);
+        if byte != ESCAPE || next.is_none() {
+            keys.push(byte);
+            continue;
+        }
+        rest.next();
+        match next {
+            Some(b'O') => drop(rest.next()),
+            Some(b'[') => drop(rest.find(|byte| (b'@'..=b'~').contains(byte))),
+            _ => (),
+        }
     }
-    events
+    keys
 }
 
 /// Draws a sample.
@@ -158,11 +188,11 @@ fn draw(frame: &mut Frame<'_>, sample: &Sample, order: Order) {
         Constraint::Length(1),
     ]);
     let [top, middle, bottom] = layout.areas(frame.area());
-    let rate: f64 = sample.pipes.iter().map(|row| row.bytes_per_second).sum();
+    let rates = sample.pipes.iter().filter_map(|row| row.bytes_per_second);
     let mut summary = format!(
         "zpipe top: {} pipes, {}",
         sample.pipes.len(),
-        crate::units::rate(rate)
+        crate::units::rate(rates.sum())
     );
     if sample.hidden > 0 {
         summary.push_str(&format!(
@@ -191,17 +221,14 @@ enum Do {
     Nothing,
 }
 
-fn act(event: &Event) -> Do {
-    let Event::Key(key) = event else {
-        return Do::Nothing;
-    };
+fn act(key: u8) -> Do {
     match key {
-        Key::Char('q') | Key::Ctrl('c') | Key::Esc => Do::Quit,
-        Key::Ctrl('z') => Do::Stop,
-        Key::Char('r') => Do::Sort(Order::Rate),
-        Key::Char('f') => Do::Sort(Order::Fill),
-        Key::Char('p') => Do::Sort(Order::Pipe),
-        Key::Char('w') => Do::Sort(Order::Waits),
+        b'q' | CTRL_C | ESCAPE => Do::Quit,
+        CTRL_Z => Do::Stop,
+        b'r' => Do::Sort(Order::Rate),
+        b'f' => Do::Sort(Order::Fill),
+        b'p' => Do::Sort(Order::Pipe),
+        b'w' => Do::Sort(Order::Waits),
         _ => Do::Nothing,
     }
 }
@@ -237,8 +264,8 @@ pub fn run(
         // A whole millisecond: poll(2) would not wait for less.
         let left = left.max(Duration::from_millis(1));
         let (mut signal, keys) = events.wait(left).map_err(failed)?;
-        for event in keys {
-            match act(&event) {
+        for key in keys {
+            match act(key) {
                 Do::Quit => return Ok(()),
                 Do::Stop => signal = Some(SIGTSTP),
                 Do::Sort(wanted) => order = wanted,
@@ -248,7 +275,7 @@ pub fn run(
         if let Some(signal) = signal {
             // Restores the terminal, for what the signal does to others.
             drop(screen.take());
-            emulate_default_handler(signal).map_err(failed)?;
+            deliver(signal).map_err(failed)?;
             screen = Some(self::screen().map_err(failed)?);
         }
     }
@@ -291,23 +318,36 @@ mod tests {
 
     #[test]
     fn codes_of_keys() {
-        let keys = |codes: &str| keys_in(codes.as_bytes());
-        assert_eq!(keys("\x1b"), [Event::Key(Key::Esc)]);
-        let both = [Event::Key(Key::Up), Event::Key(Key::Char('q'))];
-        assert_eq!(keys("\x1b[Aq"), both);
-        assert_eq!(keys("\x03"), [Event::Key(Key::Ctrl('c'))]);
-        assert_eq!(keys(""), []);
+        for (codes, keys) in [
+            (&b""[..], &b""[..]),
+            (b"rq\x03", b"rq\x03"),
+            (b"\x1b", b"\x1b"),
+            (b"\x1b\x1b", b"\x1b\x1b"),
+            (b"\x1b[Aq", b"q"),
+            (b"\x1bOPq", b"q"),
+            (b"\x1bqr", b"r"),
+            (b"\x1b[300~f", b"f"),
+            (b"\x1b[999;999;99~", b""),
+            (b"\x1b[<;Mp", b"p"),
+            (b"\x1b[1;", b""),
+            (b"\x1b[", b""),
+            (b"\x1bO", b""),
+            (b"\xff\xfew", b"\xff\xfew"),
+        ] {
+            assert_eq!(keys_in(codes), keys, "{codes:?}");
+        }
     }
 
     #[test]
     fn keys() {
-        let sorted = |key| match act(&Event::Key(key)) {
+        let sorted = |key| match act(key) {
             Do::Sort(order) => Some(order),
             _ => None,
         };
-        assert_eq!(sorted(Key::Char('w')), Some(Order::Waits));
-        assert_eq!(sorted(Key::Char('x')), None);
-        assert!(matches!(act(&Event::Key(Key::Char('q'))), Do::Quit));
-        assert!(matches!(act(&Event::Key(Key::Ctrl('c'))), Do::Quit));
+        assert_eq!(sorted(b'w'), Some(Order::Waits));
+        assert_eq!(sorted(b'x'), None);
+        assert!(matches!(act(b'q'), Do::Quit));
+        assert!(matches!(act(CTRL_C), Do::Quit));
+        assert!(matches!(act(CTRL_Z), Do::Stop));
     }
 }
