@@ -16,7 +16,7 @@ demo:
 test:
 	@tests/run $(T)
 
-test-long:
+test-long: test-packages test-install
 	@tests/long
 
 check:
@@ -53,7 +53,7 @@ help:
 	@echo 'make bench-gate		compare instructions per message with bench/insns.baseline; ACCEPT=1'
 	@echo 'make tools		build the command zpipe and libzpipe_preload.so into build/tools/'
 	@echo 'make packages		build Debian packages into build/packages/; SIGN_KEY=, SIGN_CERT='
-	@echo 'make test-packages	test the Debian packages; some minutes'
+	@echo 'make test-packages	test the Debian packages; QUICK=1 for less'
 	@echo 'make test-install	install the packages in a Debian guest; SHORT=1 for less'
 	@echo 'make check		check formatting, lints, documentation and scripts'
 	@echo 'make pin		pin the newest kernel of a series: KERNEL=7.3, VERSION= for another one'
