@@ -182,6 +182,47 @@ kernel_log()
 	fi
 }
 
+# own_apt DIR CMD ARGUMENT...: runs CMD, of apt, with its state in DIR/apt, so that the tool root does
+# not change. If there is a file DIR/sources, it names the servers and suites.
+own_apt()
+{
+	local dir=$1 cmd=$2 sources=()
+
+	shift 2
+	[[ ! -e $dir/sources ]] ||
+		sources=(-o Dir::Etc::sourcelist="$dir/sources" -o Dir::Etc::sourceparts=/dev/null)
+	mkdir -p "$dir/apt/lists/partial" "$dir/apt/archives/partial"
+	"$cmd" "${sources[@]}" -o Dir::State="$dir/apt" -o Dir::State::status=/var/lib/dpkg/status \
+		-o Dir::Cache="$dir/apt" -o APT::Sandbox::User=root -o Acquire::Languages=none "$@"
+}
+
+# source_of SUITE FROM: prints a line of apt's sources for SUITE, from the server of the tool root's
+# own suite FROM.
+source_of()
+{
+	local uri
+
+	uri=$(sed -nE "s/^deb (\[[^]]*\] )?([^ ]+) $2 .*/\2/p" /etc/apt/sources.list | head -n 1)
+	[[ $uri ]] || die "no source of $2 in the tool root"
+	echo "deb $uri $1 main"
+}
+
+# bootstrap TMP ARGUMENT...: runs mmdebstrap, with its temporary files in TMP and this machine's own
+# settings for reaching a mirror.
+bootstrap()
+{
+	local tmp=$1 mode=unshare own=()
+
+	shift
+	# Mounts that root makes for this must disappear even if this script is killed.
+	if ((EUID == 0)); then
+		mode=root own=(unshare --mount)
+	fi
+	apt-config dump | grep -E '^Acquire::(https?::[Pp]roxy|Check-Valid-Until|Check-Date)' \
+		>"$tmp/apt.conf" || :
+	TMPDIR=$tmp "${own[@]}" mmdebstrap --mode="$mode" --aptopt="$tmp/apt.conf" "$@"
+}
+
 # remove PATH: also removes a tree whose files belong to ids that are mapped only in a user
 # name space, or that its owner may not write.
 remove()
