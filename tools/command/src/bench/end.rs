@@ -10,11 +10,13 @@ use crate::os::{self, Error};
 use serde::{Serialize, Serializer};
 use std::{
     ffi::c_int,
-    io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    io::{self, Read},
+    os::fd::{AsRawFd, FromRawFd},
 };
-use zpipe::window::{ReadWindow, WriteWindow};
-use zpipe_uapi::gift;
+use zpipe::{
+    GiftFlags, MoveFlags, PipeReader, PipeWriter,
+    window::{ReadWindow, WriteWindow},
+};
 
 /// The capacity of the larger pipe.
 const LARGE: c_int = 1 << 20;
@@ -73,7 +75,14 @@ impl Way {
         match self {
             Self::Pipe | Self::PipeLarge => {
                 let fds = zpipe_uapi::sys::pipe()?;
-                let ends = Ends::pipe(self, fds, size)?;
+                // SAFETY: The descriptors are new, and ours.
+                let ends = unsafe {
+                    (
+                        PipeReader::from_raw_fd(fds[0]),
+                        PipeWriter::from_raw_fd(fds[1]),
+                    )
+                };
+                let ends = Ends::pipe(self, ends, size)?;
                 if self == Self::PipeLarge {
                     // SAFETY: The command takes a number.
                     let set = unsafe { libc::fcntl(fds[1], libc::F_SETPIPE_SZ, LARGE) };
@@ -83,14 +92,11 @@ impl Way {
                 }
                 Ok(ends)
             }
-            Self::Zpipe | Self::Gift | Self::Window => {
-                let fds = zpipe_uapi::pipe2(libc::O_CLOEXEC)?;
-                Ends::pipe(self, fds, size)
-            }
+            Self::Zpipe | Self::Gift | Self::Window => Ends::pipe(self, zpipe::pipe()?, size),
             Self::OtherMemory | Self::Shared => Ok(Ends {
                 way: self,
                 size,
-                fds: None,
+                ends: None,
                 ring: Some(Ring::new(size, self == Self::Shared)?),
                 buffer: Memory::private(size)?,
             }),
@@ -103,20 +109,17 @@ impl Way {
 pub struct Ends {
     way: Way,
     size: usize,
-    /// The read end and the write end.
-    fds: Option<[OwnedFd; 2]>,
+    ends: Option<(PipeReader, PipeWriter)>,
     ring: Option<Ring>,
     buffer: Memory,
 }
 
 impl Ends {
-    fn pipe(way: Way, fds: [c_int; 2], size: usize) -> Result<Self, Error> {
-        // SAFETY: The descriptors are new, and ours.
-        let fds = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    fn pipe(way: Way, ends: (PipeReader, PipeWriter), size: usize) -> Result<Self, Error> {
         Ok(Self {
             way,
             size,
-            fds: Some(fds),
+            ends: Some(ends),
             ring: None,
             buffer: Memory::private(size)?,
         })
@@ -124,7 +127,7 @@ impl Ends {
 
     /// Keeps the end of the writer.
     pub fn writer(self) -> Result<Writer, Error> {
-        let end = self.fds.map(|[_, write]| write);
+        let end = self.ends.map(|(_, write)| write);
         let window = match (&end, self.way) {
             (Some(end), Way::Window) => Some(WriteWindow::new(end, FRAMES * self.size)?),
             _ => None,
@@ -141,7 +144,7 @@ impl Ends {
 
     /// Keeps the end of the reader.
     pub fn reader(self, writer: c_int, process: c_int) -> Result<Reader, Error> {
-        let end = self.fds.map(|[read, _]| read);
+        let end = self.ends.map(|(read, _)| read);
         let window = match (&end, self.way) {
             (Some(end), Way::Window) => Some(ReadWindow::new(end, FRAMES * self.size)?),
             _ => None,
@@ -159,16 +162,12 @@ impl Ends {
     }
 }
 
-fn number(end: Option<&OwnedFd>) -> c_int {
-    end.map_or(-1, AsRawFd::as_raw_fd)
-}
-
 /// The end of the writer.
 #[derive(Debug)]
 pub struct Writer {
     way: Way,
     size: usize,
-    end: Option<OwnedFd>,
+    end: Option<PipeWriter>,
     ring: Option<Ring>,
     buffer: Memory,
     window: Option<WriteWindow>,
@@ -190,17 +189,15 @@ impl Writer {
             frame.commit_all().map_err(io::Error::from)?;
             return Ok(());
         }
-        let end = number(self.end.as_ref());
+        let end = self.end.as_ref().ok_or(Error(libc::EBADF))?;
         let bytes = self.buffer.bytes();
         step.stamp(bytes, position);
         if self.way != Way::Gift {
-            return os::write_all(end, bytes);
+            return os::write_all(end.as_raw_fd(), bytes);
         }
         let mut rest = bytes;
         while !rest.is_empty() {
-            let (base, bytes) = (rest.as_mut_ptr().addr(), rest.len());
-            // SAFETY: It changes bytes of `rest` at most.
-            let sent = unsafe { gift::gift(end, base, bytes, gift::ANY)? };
+            let sent = end.gift_from(rest, GiftFlags::ANY)?;
             rest = &mut rest[sent.done..];
         }
         Ok(())
@@ -217,7 +214,7 @@ impl Writer {
 pub struct Reader {
     way: Way,
     size: usize,
-    end: Option<OwnedFd>,
+    end: Option<PipeReader>,
     ring: Option<Ring>,
     buffer: Memory,
     window: Option<ReadWindow>,
@@ -246,18 +243,14 @@ impl Reader {
         if let Some(window) = &mut self.window {
             return look(window, self.size, position, step);
         }
-        let end = number(self.end.as_ref());
+        let mut end = self.end.as_ref().ok_or(Error(libc::EBADF))?;
         let bytes = self.buffer.bytes();
         let mut done = 0;
         while done < bytes.len() {
             let rest = &mut bytes[done..];
             let read = match self.way {
-                Way::Gift => {
-                    let (base, bytes) = (rest.as_mut_ptr().addr(), rest.len());
-                    // SAFETY: It changes bytes of `rest` at most.
-                    unsafe { gift::take(end, base, bytes, gift::RETURN)? }.done
-                }
-                _ => read(end, rest)?,
+                Way::Gift => end.move_to(rest, MoveFlags::RETURN)?.done,
+                _ => end.read(rest)?,
             };
             match read {
                 0 if done == 0 => return Ok(false),
@@ -268,12 +261,6 @@ impl Reader {
         step.check(bytes, position)?;
         Ok(true)
     }
-}
-
-fn read(end: c_int, bytes: &mut [u8]) -> Result<usize, Error> {
-    // SAFETY: The space is valid.
-    let read = unsafe { libc::read(end, bytes.as_mut_ptr().cast(), bytes.len()) };
-    usize::try_from(read).map_err(|_| Error::last())
 }
 
 /// Copies a message from the memory of the writer, which is at the same address there.
