@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pathlib
 import signal
+import threading
 import unittest
 
 import zpipe_linux
@@ -37,6 +38,14 @@ class Case(unittest.TestCase):
         signal.alarm(LIMIT)
         self.addCleanup(signal.signal, signal.SIGALRM, before)
         self.addCleanup(signal.alarm, 0)
+
+    def interrupt_message(self, writer):
+        """Has a signal end a call in the middle of a message that nobody reads."""
+        timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with self.assertRaises(KeyboardInterrupt):
+            writer.send_bytes(bytes(10 << 20))
+        timer.join()
 
     @contextlib.contextmanager
     def process(self, target, *args, method=None):

@@ -357,11 +357,7 @@ class Own(Case):
 
     def test_interrupted_message(self):
         reader, writer = zpipe_linux.Pipe()
-        timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
-        with self.assertRaises(KeyboardInterrupt):
-            writer.send_bytes(bytes(10 << 20))
-        timer.join()
+        self.interrupt_message(writer)
         with self.assertRaisesRegex(OSError, "interrupted"):
             writer.send("in the middle of the other message")
         writer.close()

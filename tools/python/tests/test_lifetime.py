@@ -119,11 +119,7 @@ class Lifetime(Case):
     def test_interrupted_is_not_passed_on(self):
         """The copy of an interrupted connection would continue in the middle of the message."""
         reader, writer = zpipe_linux.Pipe()
-        timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
-        with self.assertRaises(KeyboardInterrupt):
-            writer.send_bytes(bytes(10 << 20))
-        timer.join()
+        self.interrupt_message(writer)
         with self.assertRaisesRegex(OSError, "interrupted"):
             reduction.ForkingPickler.dumps(writer)
         self.assertFalse(reader.closed)
