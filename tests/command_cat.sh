@@ -165,12 +165,27 @@ test_paths_of_large_writes()
 		"$(grep -cE '^zpipe cat: path of the input: (pulled|pushed) ' "$dir/to")"
 }
 
+# copied_and_pause FILE: an input of one line that ends two seconds after it is in FILE, however long
+# "zpipe cat" takes to start.
+copied_and_pause()
+{
+	echo hello
+	until [[ -s $1 ]]; do
+		sleep 0.1
+	done
+	sleep 2
+}
+export -f copied_and_pause
+
 test_where_it_stalls()
 {
-	(sleep 1; echo; sleep 1) | "$zpipe" cat --json 2>"$dir/got" >/dev/null
-	# Of the two seconds.
-	same 'waits for input' 1 "$(grep -cE '"seconds_waited_for_input":(1\.[5-9]|[2-9])' "$dir/got")"
-	same 'waits for output' 1 "$(grep -cE '"seconds_waited_for_output":0\.0' "$dir/got")"
+	rm -f "$dir/copy"
+	# shellcheck disable=SC2094  # The first looks at the size alone.
+	copied_and_pause "$dir/copy" | "$zpipe" cat --json 2>"$dir/got" >"$dir/copy"
+	# Nothing but the processor makes the output wait.
+	same 'waits for input' 1 \
+		"$(grep -cE '"seconds_waited_for_input":(1\.9|[2-9]|[1-9][0-9])' "$dir/got")"
+	same 'waits for output' 1 "$(grep -cE '"seconds_waited_for_output":0\.[0-4]' "$dir/got")"
 }
 
 # Progress is for terminals, and messages for those who ask.
@@ -187,9 +202,10 @@ test_progress_on_a_terminal()
 {
 	local got
 
+	rm -f "$dir/copy"
 	# shellcheck disable=SC2016
-	got=$("$tools/terminal" '100 %' wait bash -c '(echo hello; sleep 2) | "$0" cat -s 6 >/dev/null' \
-		"$zpipe")
+	got=$("$tools/terminal" '100 %' wait \
+		bash -c 'copied_and_pause "$1" | "$0" cat -s 6 >"$1"' "$zpipe" "$dir/copy")
 	same 'the end' 'status 0' "$got"
 }
 

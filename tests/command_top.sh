@@ -13,6 +13,19 @@
 dir=$(mktemp -d)
 user=(setpriv --reuid 65534 --clear-groups --bounding-set -all --inh-caps=-all)
 
+# waits_in CALL PID: waits until PID waits in read or write.
+waits_in()
+{
+	local -A number=([read]=0 [write]=1)
+
+	for _ in {1..100}; do
+		grep -q "^${number[$1]} " "/proc/$2/syscall" && return
+		sleep 0.1
+	done
+	wrong=1
+	echo "# $2 does not wait in $1"
+}
+
 # block: starts a writer that waits for free slots of /dev/zpipe, and a reader that does not read.
 # Sets $writer and $reader.
 block()
@@ -22,10 +35,7 @@ block()
 	reader=$!
 	dd if=/dev/zero of=/dev/zpipe bs=100000 count=1 2>/dev/null &
 	writer=$!
-	for _ in {1..100}; do
-		grep -q '^1 ' "/proc/$writer/syscall" && break
-		sleep 0.1
-	done
+	waits_in write "$writer"
 }
 
 unblock()
@@ -72,10 +82,7 @@ test_top_shows_a_reader_that_waits()
 	# shellcheck disable=SC2016
 	"${BASH}" -c 'read -r <"$0"' "$dir/hold" >/dev/zpipe &
 	writer=$!
-	for _ in {1..100}; do
-		grep -q '^0 ' "/proc/$reader/syscall" && break
-		sleep 0.1
-	done
+	waits_in read "$reader"
 	got=$("$zpipe" top -b -n 1 -d 0.2)
 	same 'waits for data' 1 "$(grep -c "cat($reader) waits for data from .*($writer)" <<<"$got")"
 	echo >"$dir/hold"
@@ -159,7 +166,7 @@ test_stat_counts()
 
 	exec 8<>/dev/zpipe
 	head -c 100000 /dev/zero >&8 &
-	sleep 0.5
+	waits_in write $!
 	head -c 100000 <&8 >/dev/null
 	wait
 	got=$("$zpipe" stat $$)
