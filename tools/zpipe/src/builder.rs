@@ -133,6 +133,17 @@ impl Builder {
 
     /// Opens a node for reading. If it may wait, it waits for a writer.
     ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut builder = zpipe::Builder::new();
+    /// builder.nonblocking(true);
+    /// let reader = builder.open_reader("/dev/zpipe")?;
+    /// // There is a reader: otherwise this would fail.
+    /// let writer = builder.open_writer("/dev/zpipe")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As open(2), and as [`PipeReader::set_capacity`]. ENOTTY if it is not a zpipe.
@@ -145,7 +156,8 @@ impl Builder {
         Ok(reader)
     }
 
-    /// Opens a node for writing. If it may wait, it waits for a reader.
+    /// Opens a node for writing. If it may wait, it waits for a reader. See
+    /// [`Builder::open_reader`] for an example.
     ///
     /// # Errors
     ///

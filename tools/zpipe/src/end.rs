@@ -162,6 +162,7 @@ impl End {
 /// # fn main() -> std::io::Result<()> {
 /// let null = OwnedFd::from(File::open("/dev/null")?);
 /// let rejected = PipeReader::try_from(null).unwrap_err();
+/// println!("/dev/null: {}", rejected.error());
 /// let null: OwnedFd = rejected.into_fd();
 /// # Ok(())
 /// # }
@@ -205,6 +206,19 @@ macro_rules! end {
         impl $end {
             /// Duplicates the descriptor. The new one refers to the same end of the same pipe.
             ///
+            /// ```
+            /// use std::io::Write;
+            ///
+            /// # fn main() -> std::io::Result<()> {
+            /// let (reader, writer) = zpipe::pipe()?;
+            /// let (other_reader, other_writer) = (reader.try_clone()?, writer.try_clone()?);
+            /// drop((reader, writer));
+            /// (&other_writer).write_all(b"hello")?;
+            /// assert_eq!(other_reader.available()?, 5);
+            /// # Ok(())
+            /// # }
+            /// ```
+            ///
             /// # Errors
             ///
             /// As dup(2).
@@ -227,6 +241,15 @@ macro_rules! end {
             }
 
             /// Sets the capacity to at least `bytes` bytes, and returns it.
+            ///
+            /// ```
+            /// # fn main() -> std::io::Result<()> {
+            /// let (reader, writer) = zpipe::pipe()?;
+            /// assert_eq!(writer.set_capacity(100_000)?, 1 << 17);
+            /// assert_eq!(reader.capacity()?, 1 << 17);
+            /// # Ok(())
+            /// # }
+            /// ```
             ///
             /// # Errors
             ///

@@ -118,6 +118,33 @@ impl sealed::Buffer for HugeBuffer {
 
 /// A buffer that the kernel uses, and a borrow of the pipe's end.
 ///
+/// ```
+/// use io_uring::IoUring;
+/// use std::io;
+/// use zpipe::PipeWriter;
+/// use zpipe::io_uring::{Buffer, InFlight, write};
+///
+/// /// Writes a buffer, and waits until it is written.
+/// fn write_one<B: Buffer>(ring: &mut IoUring, writer: &PipeWriter, buffer: B) -> io::Result<B> {
+///     let (entry, sent): (_, InFlight<'_, B>) = write(writer, buffer);
+///     // SAFETY: `sent` keeps the buffer and the descriptor until the entry is complete.
+///     unsafe { ring.submission().push(&entry).expect("the ring has space") };
+///     ring.submit_and_wait(1)?;
+///     let written = ring.completion().next().expect("it was waited for").result();
+///     // SAFETY: The entry is complete.
+///     let buffer = unsafe { sent.complete() };
+///     println!("{written} bytes");
+///     Ok(buffer)
+/// }
+///
+/// # fn main() -> io::Result<()> {
+/// let (_reader, writer) = zpipe::pipe()?;
+/// let buffer = write_one(&mut IoUring::new(1)?, &writer, vec![1; 100])?;
+/// assert_eq!(buffer, [1; 100]);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// If it is dropped, the memory is never freed, since the kernel may still use it.
 #[must_use = "its memory is never freed if it is dropped"]
 pub struct InFlight<'end, B> {

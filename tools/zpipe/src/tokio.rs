@@ -41,6 +41,20 @@ use tokio::{
 };
 
 /// An end that could not be registered with the runtime, and why.
+///
+/// ```
+/// use zpipe::tokio::{AsyncPipeReader, NotRegistered};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let (reader, _writer) = zpipe::pipe()?;
+/// match AsyncPipeReader::new(reader) {
+///     Ok(reader) => println!("{reader:?} is ready for tasks"),
+///     Err(NotRegistered { end, error, .. }) => println!("{error}: {end:?} is for threads only"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct NotRegistered<End> {
@@ -190,6 +204,20 @@ impl AsyncPipeReader {
     }
 
     /// Takes the end out of the runtime. It is still non-blocking.
+    ///
+    /// ```
+    /// use zpipe::{PipeReader, tokio::AsyncPipeReader};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let (reader, _writer) = zpipe::pipe()?;
+    /// let reader = AsyncPipeReader::new(reader)?;
+    /// assert_eq!(reader.get_ref().available()?, 0);
+    /// let reader: PipeReader = reader.into_inner();
+    /// reader.set_nonblocking(false)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_inner(self) -> PipeReader {
         self.end.into_inner()
     }
@@ -292,7 +320,8 @@ impl AsyncPipeWriter {
         &self.end.end
     }
 
-    /// Takes the end out of the runtime. It is still non-blocking.
+    /// Takes the end out of the runtime. It is still non-blocking. See
+    /// [`AsyncPipeReader::into_inner`] for an example.
     pub fn into_inner(self) -> PipeWriter {
         self.end.into_inner()
     }

@@ -102,6 +102,19 @@ pub(crate) fn reasons(why: &[u32]) -> impl Iterator<Item = (Reason, u32)> + '_ {
 }
 
 /// What a gift or a move did.
+///
+/// ```
+/// use zpipe::{GiftFlags, Reason, Transfer};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (_reader, writer) = zpipe::pipe()?;
+/// let transfer: Transfer = writer.gift_from(&mut [1; 100], GiftFlags::empty())?;
+/// assert_eq!((transfer.done, transfer.moved, transfer.copied), (100, 0, 100));
+/// assert_eq!(transfer.reasons().collect::<Vec<_>>(), [(Reason::Part, 1)]);
+/// assert_eq!(transfer.why()[Reason::Part as usize], 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Transfer {
@@ -175,6 +188,21 @@ fn transfer<const COMMAND: Opcode>(
 }
 
 /// A buffer whose bytes were written, and what the gift did.
+///
+/// ```
+/// use zpipe::{GiftFlags, Gifted, HUGE_PAGE, HugeBuffer};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (_reader, writer) = zpipe::pipe()?;
+/// let mut buffer = HugeBuffer::new(HUGE_PAGE)?;
+/// buffer.fill(1);
+/// let gifted: Gifted = writer.gift_with(buffer, .., GiftFlags::CLEAR)?;
+/// if gifted.transfer.copied == 0 {
+///     assert_eq!(gifted.buffer[0], 0);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Gifted {
@@ -186,6 +214,21 @@ pub struct Gifted {
 }
 
 /// A gift that was not written, or only in part.
+///
+/// ```
+/// use std::io::ErrorKind;
+/// use zpipe::{GiftError, HugeBuffer};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (reader, writer) = zpipe::pipe()?;
+/// drop(reader);
+/// let error: GiftError = writer.gift(HugeBuffer::new(1)?).unwrap_err();
+/// assert_eq!(error.error.kind(), ErrorKind::BrokenPipe);
+/// assert_eq!(error.transfer.done, 0);
+/// let _buffer = error.buffer;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct GiftError {

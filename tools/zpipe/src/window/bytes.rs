@@ -129,6 +129,22 @@ impl BytesWindow {
 
     /// Returns the window.
     ///
+    /// ```
+    /// use std::io::Write;
+    /// use zpipe::window::{BytesWindow, FRAME, ReadWindow};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (reader, mut writer) = zpipe::pipe()?;
+    /// writer.write_all(b"hello")?;
+    /// let mut window = BytesWindow::from(ReadWindow::new(&reader, FRAME)?);
+    /// let span = window.peek(0)?.remove(0);
+    /// let window = window.into_inner().unwrap_err();
+    /// drop(span);
+    /// let _window: ReadWindow = window.into_inner().unwrap();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// This window again, if a span still exists or could not be consumed.

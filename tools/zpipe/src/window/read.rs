@@ -146,6 +146,21 @@ impl ReadWindow {
     /// `most` does not count the bytes that were shown before. The view does. At the end of the
     /// data it returns at once, and the view has no more bytes than before.
     ///
+    /// ```
+    /// use std::io::Write;
+    /// use zpipe::window::{FRAME, ReadWindow};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (reader, mut writer) = zpipe::pipe()?;
+    /// let mut window = ReadWindow::new(&reader, FRAME)?;
+    /// writer.write_all(b"hel")?;
+    /// assert_eq!(window.peek(0)?.len(), 3);
+    /// writer.write_all(b"lo")?;
+    /// assert_eq!(window.peek_more(0)?.len(), 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As read(2), including EINTR. ENOBUFS if the window or the pipe has no space for more bytes
@@ -236,6 +251,30 @@ impl ReadWindow {
 ///
 /// Dropping a view consumes nothing: the next peek shows the same bytes, and those behind
 /// them.
+///
+/// ```
+/// use std::io::Write;
+/// use zpipe::window::{FRAME, Iter, ReadWindow, View};
+///
+/// /// The length of the first line.
+/// fn line(spans: Iter<'_>) -> Option<usize> {
+///     let newline = spans.flatten().position(|&byte| byte == b'\n')?;
+///     Some(newline + 1)
+/// }
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (reader, mut writer) = zpipe::pipe()?;
+/// writer.write_all(b"one\ntw")?;
+/// let mut window = ReadWindow::new(&reader, FRAME)?;
+/// let view: View<'_> = window.peek(0)?;
+/// // They are in no frame.
+/// assert_eq!(view.copied(), 6);
+/// let end = line(view.iter()).unwrap();
+/// view.consume(end)?;
+/// assert_eq!(window.peek(0)?.len(), 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "nothing is read until it is consumed"]
 pub struct View<'window> {
@@ -269,6 +308,22 @@ impl View<'_> {
     }
 
     /// True if span `number` is a packet, or the rest of one. See `O_DIRECT` in pipe(2).
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use zpipe::window::{FRAME, ReadWindow};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (reader, mut writer) = zpipe::Builder::new().packets(true).pipe()?;
+    /// writer.write_all(b"one")?;
+    /// writer.write_all(b"other")?;
+    /// let mut window = ReadWindow::new(&reader, FRAME)?;
+    /// let view = window.peek(0)?;
+    /// assert_eq!(view.iter().map(<[u8]>::len).collect::<Vec<_>>(), [3, 5]);
+    /// assert!(view.is_packet(1));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Panics
     ///

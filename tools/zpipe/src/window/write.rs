@@ -183,6 +183,21 @@ impl WriteWindow {
 }
 
 /// The result of a commit.
+///
+/// ```
+/// use zpipe::Reason;
+/// use zpipe::window::{Committed, FRAME, WriteWindow};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (_reader, writer) = zpipe::pipe()?;
+/// let mut window = WriteWindow::new(&writer, FRAME)?;
+/// let committed: Committed = window.reserve(..100)?.commit()?;
+/// assert_eq!((committed.moved, committed.copied), (0, 100));
+/// assert_eq!(committed.reasons().collect::<Vec<_>>(), [(Reason::Part, 1)]);
+/// assert_eq!(committed.why()[Reason::Part as usize], 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Committed {
@@ -262,6 +277,20 @@ impl From<CommitError> for io::Error {
 /// Memory of a [`WriteWindow`] that can be filled.
 ///
 /// Dropping a reservation sends nothing, and the bytes stay in the window.
+///
+/// ```
+/// use zpipe::window::{FRAME, Reservation, WriteWindow};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (_reader, writer) = zpipe::pipe()?;
+/// let mut window = WriteWindow::new(&writer, FRAME)?;
+/// let mut space: Reservation<'_> = window.reserve(..)?;
+/// let bytes = b"less than there is space for";
+/// space[..bytes.len()].copy_from_slice(bytes);
+/// assert_eq!(space.commit_first(bytes.len())?.done, bytes.len());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "nothing is sent until it is committed"]
 pub struct Reservation<'window> {
