@@ -125,8 +125,22 @@ impl Ends {
         })
     }
 
+    /// Makes the pages that this process uses present, which fork(2) would have shared.
+    fn populate(&mut self, writer: bool) -> Result<(), Error> {
+        let fills_ring = writer && self.ring.is_some();
+        match &mut self.ring {
+            Some(ring) if writer || self.way == Way::Shared => ring.populate()?,
+            _ => (),
+        }
+        if fills_ring || self.way == Way::Window {
+            return Ok(());
+        }
+        self.buffer.populate()
+    }
+
     /// Keeps the end of the writer.
-    pub fn writer(self) -> Result<Writer, Error> {
+    pub fn writer(mut self) -> Result<Writer, Error> {
+        self.populate(true)?;
         let end = self.ends.map(|(_, write)| write);
         let window = match (&end, self.way) {
             (Some(end), Way::Window) => Some(WriteWindow::new(end, FRAMES * self.size)?),
@@ -143,7 +157,8 @@ impl Ends {
     }
 
     /// Keeps the end of the reader.
-    pub fn reader(self, writer: c_int, process: c_int) -> Result<Reader, Error> {
+    pub fn reader(mut self, writer: c_int, process: c_int) -> Result<Reader, Error> {
+        self.populate(false)?;
         let end = self.ends.map(|(read, _)| read);
         let window = match (&end, self.way) {
             (Some(end), Way::Window) => Some(ReadWindow::new(end, FRAMES * self.size)?),
@@ -178,9 +193,10 @@ impl Writer {
     pub fn send(&mut self, message: u64, step: Step) -> Result<(), Error> {
         let (size, position) = (self.size, message * self.size as u64);
         if let Some(ring) = &mut self.ring {
-            ring.wait_free()?;
+            ring.wait_free(message)?;
             step.stamp(ring.slot(message, size), position);
-            return ring.pass();
+            ring.pass();
+            return Ok(());
         }
         if let Some(window) = &mut self.window {
             let at = message as usize % FRAMES * size;
@@ -236,7 +252,7 @@ impl Reader {
                 Way::Shared => bytes.copy_from_slice(ring.slot(message, self.size)),
                 _ => read_other(self.writer, ring, message, bytes)?,
             }
-            ring.release()?;
+            ring.release();
             step.check(bytes, position)?;
             return Ok(true);
         }

@@ -56,17 +56,21 @@ pub struct Memory {
 impl Memory {
     /// Private memory, of huge pages if the kernel has them.
     pub fn private(len: usize) -> Result<Self, Error> {
-        let memory = Self::new(len, libc::MAP_PRIVATE)?;
-        let rounded = len.next_multiple_of(HUGE);
-        // Only an advice: with other pages it is slower.
-        // SAFETY: It is part of our mapping, and the advice does not change its content.
-        unsafe { libc::madvise(memory.base.cast(), rounded, libc::MADV_HUGEPAGE) };
-        Ok(memory)
+        Self::new(len, libc::MAP_PRIVATE)
     }
 
-    /// Memory that children share.
+    /// Memory that children share, of huge pages if the kernel has them for such memory.
     pub fn shared(len: usize) -> Result<Self, Error> {
         Self::new(len, libc::MAP_SHARED)
+    }
+
+    /// Makes all pages present, so that measurements do not contain page faults.
+    pub fn populate(&mut self) -> Result<(), Error> {
+        // SAFETY: It is part of our mapping, and the advice does not change its content.
+        match unsafe { libc::madvise(self.base.cast(), self.len, libc::MADV_POPULATE_WRITE) } {
+            0 => Ok(()),
+            _ => Err(Error::last()),
+        }
     }
 
     fn new(len: usize, flags: c_int) -> Result<Self, Error> {
@@ -82,6 +86,9 @@ impl Memory {
         }
         let map: *mut u8 = map.cast();
         let base = map.wrapping_add(map.align_offset(HUGE));
+        // Only an advice: with other pages it is slower.
+        // SAFETY: It is part of our mapping, and the advice does not change its content.
+        unsafe { libc::madvise(base.cast(), len.next_multiple_of(HUGE), libc::MADV_HUGEPAGE) };
         Ok(Self {
             map,
             mapped,

@@ -1,74 +1,109 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Messages in memory that the reader copies itself: shared memory, or with process_vm_readv(2)
-//! the writer's own. Two event counters say which slots are full, and which are free.
+//! the writer's own. Two counters in shared memory say which slots are full, and which are free.
+//! Only an end that has to wait, and one that has to wake the other, calls the kernel.
 
 use super::memory::Memory;
 use crate::os::Error;
 use std::{
     ffi::c_int,
-    sync::atomic::{AtomicU64, Ordering},
+    ptr,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 /// How many bytes the slots have together, if messages are small.
 const BYTES: usize = 1 << 20;
 /// The largest number of slots. The smallest is 2: one is filled while the other one is copied.
 const SLOTS: usize = 64;
+/// How long a reader sleeps before it asks whether the writer still exists, in ns.
+const SLEEP: i64 = 100_000_000;
+
+/// A number that one end increases, and for which the other one waits, in a cache line of its own.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Count {
+    value: AtomicU32,
+    waiting: AtomicU32,
+}
+
+impl Count {
+    fn increase(&self) {
+        self.value.fetch_add(1, Ordering::SeqCst);
+        if self.waiting.swap(0, Ordering::SeqCst) != 0 {
+            // SAFETY: It only looks at the address.
+            unsafe { libc::syscall(libc::SYS_futex, &self.value, libc::FUTEX_WAKE, 1) };
+        }
+    }
+
+    /// Waits until the number is one of those. Fails when the other process has ended, if there is
+    /// a descriptor of it.
+    fn wait(&self, wanted: impl Fn(u32) -> bool, other: Option<c_int>) -> Result<(), Error> {
+        loop {
+            if wanted(self.value.load(Ordering::Acquire)) {
+                return Ok(());
+            }
+            // The other end either sees this, or its number is seen here.
+            self.waiting.store(1, Ordering::SeqCst);
+            let value = self.value.load(Ordering::SeqCst);
+            if wanted(value) {
+                return Ok(());
+            }
+            if !self.sleep(value)? && other.is_some_and(has_ended) {
+                return Err(Error(libc::EPIPE));
+            }
+        }
+    }
+
+    /// Sleeps while this is the number. False if nobody has woken it for a while.
+    fn sleep(&self, value: u32) -> Result<bool, Error> {
+        let time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: SLEEP,
+        };
+        // SAFETY: It reads the number and the time.
+        let slept =
+            unsafe { libc::syscall(libc::SYS_futex, &self.value, libc::FUTEX_WAIT, value, &time) };
+        match slept {
+            0 => Ok(true),
+            _ => match Error::last() {
+                Error(libc::EAGAIN | libc::EINTR) => Ok(true),
+                Error(libc::ETIMEDOUT) => Ok(false),
+                error => Err(error),
+            },
+        }
+    }
+}
+
+/// True if the process of a descriptor has ended.
+fn has_ended(process: c_int) -> bool {
+    let mut polled = libc::pollfd {
+        fd: process,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: There is one struct.
+    unsafe { libc::poll(ptr::from_mut(&mut polled), 1, 0) == 1 }
+}
+
+/// What both ends share. All zeros at first.
+#[derive(Debug)]
+#[repr(C)]
+struct Shared {
+    /// The messages that the writer has passed, and 1 for the end of the data.
+    full: Count,
+    /// The messages that the reader has copied.
+    free: Count,
+    /// The number of messages and 1, when there will be no more, or 0.
+    end: AtomicU64,
+}
 
 /// Both ends have it.
 #[derive(Debug)]
 pub struct Ring {
-    full: c_int,
-    free: c_int,
-    /// The number of messages when there will be no more, or `u64::MAX`. In shared memory.
-    end: Memory,
+    shared: Memory,
     slots: usize,
     memory: Memory,
-}
-
-/// eventfd(2), as a semaphore.
-fn semaphore(value: usize) -> Result<c_int, Error> {
-    // SAFETY: It has no safety requirements.
-    match unsafe { libc::eventfd(value as u32, libc::EFD_SEMAPHORE | libc::EFD_CLOEXEC) } {
-        -1 => Err(Error::last()),
-        fd => Ok(fd),
-    }
-}
-
-fn post(fd: c_int) -> Result<(), Error> {
-    let one = 1_u64;
-    // SAFETY: It reads eight bytes.
-    match unsafe { libc::write(fd, (&raw const one).cast(), 8) } {
-        8 => Ok(()),
-        _ => Err(Error::last()),
-    }
-}
-
-/// Takes one, or waits. With a descriptor of the other process, it fails when that one has ended.
-fn take(fd: c_int, other: Option<c_int>) -> Result<(), Error> {
-    let of = |fd| libc::pollfd {
-        fd,
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    if let Some(other) = other {
-        let mut polled = [of(fd), of(other)];
-        // SAFETY: There are two structs.
-        while unsafe { libc::poll(polled.as_mut_ptr(), 2, -1) } < 0 {
-            if Error::last() != Error(libc::EINTR) {
-                return Err(Error::last());
-            }
-        }
-        if polled[0].revents == 0 {
-            return Err(Error(libc::EPIPE));
-        }
-    }
-    let mut one = 0_u64;
-    // SAFETY: It writes eight bytes.
-    match unsafe { libc::read(fd, (&raw mut one).cast(), 8) } {
-        8 => Ok(()),
-        _ => Err(Error::last()),
-    }
 }
 
 impl Ring {
@@ -80,20 +115,22 @@ impl Ring {
         } else {
             Memory::private(slots * size)?
         };
-        let ring = Self {
-            full: semaphore(0)?,
-            free: semaphore(slots)?,
-            end: Memory::shared(8)?,
+        Ok(Self {
+            shared: Memory::shared(size_of::<Shared>())?,
             slots,
             memory,
-        };
-        ring.end().store(u64::MAX, Ordering::Relaxed);
-        Ok(ring)
+        })
     }
 
-    fn end(&self) -> &AtomicU64 {
-        // SAFETY: The memory is aligned, large enough, and accessed only in this way.
-        unsafe { AtomicU64::from_ptr(self.end.address().cast()) }
+    /// Makes the pages of the slots present in this process.
+    pub fn populate(&mut self) -> Result<(), Error> {
+        self.memory.populate()
+    }
+
+    fn shared(&self) -> &Shared {
+        // SAFETY: The memory is aligned and large enough, zeros are valid, and it is accessed only
+        // in this way.
+        unsafe { &*self.shared.address().cast() }
     }
 
     /// Returns the bytes of a message's slot in the ring.
@@ -102,38 +139,37 @@ impl Ring {
         &mut self.memory.bytes()[at..at + size]
     }
 
-    /// The writer: waits for a free slot.
-    pub fn wait_free(&self) -> Result<(), Error> {
-        take(self.free, None)
+    /// The writer: waits for a free slot for this message.
+    pub fn wait_free(&self, message: u64) -> Result<(), Error> {
+        let slots = self.slots as u32;
+        let free = |copied| (message as u32).wrapping_sub(copied) < slots;
+        self.shared().free.wait(free, None)
     }
 
     /// The writer: passes the slot on.
-    pub fn pass(&self) -> Result<(), Error> {
-        post(self.full)
+    pub fn pass(&self) {
+        self.shared().full.increase();
     }
 
     /// The writer: there were this many messages. Waits until the reader has copied all of them,
     /// because it may need the writer's memory.
     pub fn close(&self, messages: u64) -> Result<(), Error> {
-        self.end().store(messages, Ordering::Release);
-        post(self.full)?;
-        (0..self.slots).try_for_each(|_| take(self.free, None))
+        let shared = self.shared();
+        shared.end.store(messages + 1, Ordering::Release);
+        shared.full.increase();
+        shared.free.wait(|copied| copied == messages as u32, None)
     }
 
     /// The reader: waits for a message. False at the end of the data.
     pub fn wait_full(&self, message: u64, writer: c_int) -> Result<bool, Error> {
-        take(self.full, Some(writer))?;
-        Ok(message < self.end().load(Ordering::Acquire))
+        let shared = self.shared();
+        let full = |passed: u32| passed.wrapping_sub(message as u32) as i32 > 0;
+        shared.full.wait(full, Some(writer))?;
+        Ok(message + 1 != shared.end.load(Ordering::Acquire))
     }
 
     /// The reader: gives the slot back.
-    pub fn release(&self) -> Result<(), Error> {
-        post(self.free)
-    }
-}
-
-impl Drop for Ring {
-    fn drop(&mut self) {
-        [self.full, self.free].map(zpipe_uapi::sys::close);
+    pub fn release(&self) {
+        self.shared().free.increase();
     }
 }

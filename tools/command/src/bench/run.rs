@@ -147,7 +147,7 @@ pub fn measure(way: Way, size: usize, time: Duration, touch: bool) -> Result<f64
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::ring::Ring, *};
 
     #[test]
     fn errors_of_a_child() {
@@ -163,6 +163,19 @@ mod tests {
         drop(endless);
         // SAFETY: Signal 0 only asks.
         assert_eq!(unsafe { libc::kill(pid, 0) }, -1);
+    }
+
+    #[test]
+    fn a_writer_that_ends_early() {
+        let ring = Ring::new(4096, true).unwrap();
+        let child = Child::start(|| {
+            ring.pass();
+            Ok(())
+        });
+        let child = child.unwrap();
+        let process = child.process.as_raw_fd();
+        assert_eq!(ring.wait_full(0, process), Ok(true));
+        assert_eq!(ring.wait_full(1, process), Err(Error(libc::EPIPE)));
     }
 
     #[test]
