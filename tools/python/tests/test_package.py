@@ -2,6 +2,7 @@
 """The package: its names, and its types for checkers."""
 
 import ast
+import importlib.metadata
 import pathlib
 import subprocess
 import sys
@@ -44,6 +45,15 @@ class Package(unittest.TestCase):
             for key, member in vars(item).items() if isinstance(item, type) else ():
                 if callable(member) and not key.startswith("_"):
                     self.assertTrue(member.__doc__, f"{name}.{key}")
+
+    def test_licenses(self):
+        """Also those of the crates that are linked into it."""
+        metadata = importlib.metadata.distribution("zpipe-linux")
+        self.assertEqual(metadata.metadata["License"], "MIT OR Apache-2.0")
+        self.assertLessEqual({"LICENSE-APACHE", "LICENSE-MIT", "NOTICES"},
+                             set(metadata.metadata.get_all("License-File")))
+        (notices,) = [file for file in metadata.files if file.name == "NOTICES"]
+        self.assertRegex(notices.read_text(), r"    pyo3 [0-9.]*: MIT\n")
 
     def test_needs_no_numpy(self):
         code = ("import sys; import zpipe_linux; zpipe_linux.allocate(1); "
