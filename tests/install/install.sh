@@ -8,7 +8,7 @@ tests=(apt_installs system_is_whole module_is_loaded_at_once users_join_the_grou
 test_apt_installs()
 {
 	snapshot before
-	repository packages
+	repository earlier
 	apt_get install zpipe
 }
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash disable=SC2034,SC2154
 #
-# The second boot, with the old kernel. Then the archive has a new one.
+# The second boot, with the old kernel. Then the archive has a new version of zpipe, and after that a
+# new kernel.
 
-tests=(device_is_there streams outsider_is_refused apt_upgrades_the_kernel system_is_whole)
+tests=(device_is_there streams outsider_is_refused apt_upgrades_zpipe apt_upgrades_the_kernel
+	system_is_whole)
 
 test_device_is_there()
 {
@@ -14,6 +16,37 @@ test_device_is_there()
 
 test_streams()			{ streams; }
 test_outsider_is_refused()	{ outsider; }
+
+# Programs that run meanwhile do not notice.
+test_apt_upgrades_zpipe()
+{
+	local stream
+
+	same 'earlier versions' "$(find /mnt/earlier -name '*.deb' | wc -l)" "$(earlier_versions)"
+	as alice zpipe run bash -c '
+		(echo before; until [[ -e /tmp/upgraded ]]; do sleep 0.2; done; echo after) | cat' \
+		>/tmp/stream &
+	stream=$!
+	until [[ -s /tmp/stream ]]; do
+		sleep 0.2
+	done
+	repository packages
+	apt_get upgrade
+	touch /tmp/upgraded
+	wait "$stream"
+	same 'stream' $'before\nafter' "$(</tmp/stream)"
+	same 'earlier versions' 0 "$(earlier_versions)"
+	passes dpkg --verify zpipe "zpipe-modules-$running"
+	ready
+	streams
+	whole
+}
+
+# earlier_versions: prints how many packages of the earlier version are installed.
+earlier_versions()
+{
+	dpkg-query -W -f '${db:Status-Abbrev}${Version}\n' 'zpipe*' | grep -c '^ii.*~earlier$'
+}
 
 test_apt_upgrades_the_kernel()
 {
