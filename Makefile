@@ -16,7 +16,9 @@ demo:
 test:
 	@tests/run $(T)
 
-test-long: test-packages test-install
+test-long: test-packages test-install demo
+	@tests/oracles/run long
+	@$(MAKE) bench QUICK=1
 	@tests/long
 
 check:
