@@ -23,6 +23,11 @@ const LARGE: c_int = 1 << 20;
 /// The messages that a write window has space for: one is filled while readers have the other one.
 const FRAMES: usize = 2;
 
+/// Where the receiver's memory begins in a huge page, unless pages move there. The sender's begins at
+/// 0. If both were the same, an emulator would have one entry of its TLB for both sides of a copy, and
+/// fill it anew for each word.
+const APART: usize = 37 * 4096;
+
 /// A way to pass messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Way {
@@ -98,7 +103,7 @@ impl Way {
                 size,
                 ends: None,
                 ring: Some(Ring::new(size, self == Self::Shared)?),
-                buffer: Memory::private(size)?,
+                buffer: Memory::private(size + APART)?,
             }),
         }
     }
@@ -121,7 +126,7 @@ impl Ends {
             size,
             ends: Some(ends),
             ring: None,
-            buffer: Memory::private(size)?,
+            buffer: Memory::private(size + APART)?,
         })
     }
 
@@ -206,7 +211,7 @@ impl Writer {
             return Ok(());
         }
         let end = self.end.as_ref().ok_or(Error(libc::EBADF))?;
-        let bytes = self.buffer.bytes();
+        let bytes = &mut self.buffer.bytes()[..size];
         step.stamp(bytes, position);
         if self.way != Way::Gift {
             return os::write_all(end.as_raw_fd(), bytes);
@@ -243,11 +248,13 @@ impl Reader {
     /// Receives a message. False at the end of the data.
     pub fn receive(&mut self, message: u64, step: Step) -> Result<bool, Error> {
         let position = message * self.size as u64;
+        let start = if self.way == Way::Gift { 0 } else { APART };
+        let memory = start..start + self.size;
         if let Some(ring) = &mut self.ring {
             if !ring.wait_full(message, self.process)? {
                 return Ok(false);
             }
-            let bytes = self.buffer.bytes();
+            let bytes = &mut self.buffer.bytes()[memory];
             match self.way {
                 Way::Shared => bytes.copy_from_slice(ring.slot(message, self.size)),
                 _ => read_other(self.writer, ring, message, bytes)?,
@@ -260,7 +267,7 @@ impl Reader {
             return look(window, self.size, position, step);
         }
         let mut end = self.end.as_ref().ok_or(Error(libc::EBADF))?;
-        let bytes = self.buffer.bytes();
+        let bytes = &mut self.buffer.bytes()[memory];
         let mut done = 0;
         while done < bytes.len() {
             let rest = &mut bytes[done..];
