@@ -16,10 +16,16 @@ demo:
 test:
 	@tests/run $(T)
 
-test-long: test-packages test-install demo
-	@tests/oracles/run long
-	@$(MAKE) bench QUICK=1
-	@tests/long
+# All of it, also if a part fails.
+test-long:
+	@rc=0; \
+	tests/packages || rc=1; \
+	tests/install/run || rc=1; \
+	scripts/demo || rc=1; \
+	tests/oracles/run long || rc=1; \
+	QUICK=1 scripts/bench || rc=1; \
+	tests/long || rc=1; \
+	exit $$rc
 
 check:
 	@scripts/check

@@ -170,7 +170,8 @@ test_paths_of_large_writes()
 copied_and_pause()
 {
 	echo hello
-	until [[ -s $1 ]]; do
+	for _ in {1..600}; do
+		[[ ! -s $1 ]] || break
 		sleep 0.1
 	done
 	sleep 2

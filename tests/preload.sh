@@ -190,7 +190,7 @@ test_pipelines()
 		echo x | stat -L -c %F /dev/stdin
 		echo x | { test -p /dev/stdin && test -p /proc/self/fd/0; echo $?; }
 		cat <(seq 3) <(seq 4)
-		cd /tmp; rm -f t; seq 5 | tee >(sort -rn >t) | wc -l; until [ -s t ]; do sleep 0.1; done; cat t
+		cd /tmp; rm -f t; seq 5 | tee >(sort -rn >t) | wc -l; for i in {1..99}; do [ -s t ] || sleep 0.1; done; cat t
 		coproc cat; echo coproc >&"${COPROC[1]}"; read -ru "${COPROC[0]}" l; echo "$l"
 		tar -c -C /usr bin/tar bin/bash | tar -t | sort
 		dd if=/dev/zero bs=1M count=3 status=none | dd bs=10000 iflag=fullblock status=none | wc -c

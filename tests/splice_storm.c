@@ -92,7 +92,8 @@ static long read_records(struct child *c)
 				return 1000;
 			__atomic_add_fetch(&seen[buf[i]], 1, __ATOMIC_SEQ_CST);
 		}
-		buf[0] = buf[i];
+		if (have % 8)
+			buf[0] = buf[i];
 		have %= 8;
 		/* Let the splices get most of the bytes. */
 		if (c->flags & 1)

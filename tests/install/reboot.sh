@@ -27,11 +27,14 @@ test_apt_upgrades_zpipe()
 		(echo before; until [[ -e /tmp/upgraded ]]; do sleep 0.2; done; echo after) | cat' \
 		>/tmp/stream &
 	stream=$!
-	until [[ -s /tmp/stream ]]; do
+	for _ in {1..300}; do
+		[[ ! -s /tmp/stream ]] || break
 		sleep 0.2
 	done
+	same 'module in use' 1 $(($(</sys/module/zpipe/refcnt) > 0))
 	repository packages
 	apt_get upgrade
+	same 'module in use' 1 $(($(</sys/module/zpipe/refcnt) > 0))
 	touch /tmp/upgraded
 	wait "$stream"
 	same 'stream' $'before\nafter' "$(</tmp/stream)"

@@ -124,23 +124,26 @@ impl sealed::Buffer for HugeBuffer {
 /// use zpipe::PipeWriter;
 /// use zpipe::io_uring::{Buffer, InFlight, write};
 ///
-/// /// Writes a buffer, and waits until it is written.
-/// fn write_one<B: Buffer>(ring: &mut IoUring, writer: &PipeWriter, buffer: B) -> io::Result<B> {
+/// /// Writes a buffer once, and returns it with the result.
+/// fn write_one<B: Buffer>(writer: &PipeWriter, buffer: B) -> io::Result<(B, i32)> {
+///     let mut ring = IoUring::new(1)?;
 ///     let (entry, sent): (_, InFlight<'_, B>) = write(writer, buffer);
-///     // SAFETY: `sent` keeps the buffer and the descriptor until the entry is complete.
+///     // SAFETY: `sent` keeps the buffer. The descriptor stays open until the ring is gone.
 ///     unsafe { ring.submission().push(&entry).expect("the ring has space") };
-///     ring.submit_and_wait(1)?;
-///     let written = ring.completion().next().expect("it was waited for").result();
-///     // SAFETY: The entry is complete.
-///     let buffer = unsafe { sent.complete() };
-///     println!("{written} bytes");
-///     Ok(buffer)
+///     let result = loop {
+///         ring.submit_and_wait(1)?;
+///         // A signal may have ended the wait.
+///         if let Some(completion) = ring.completion().next() {
+///             break completion.result();
+///         }
+///     };
+///     // SAFETY: The ring had one entry, which is complete.
+///     Ok((unsafe { sent.complete() }, result))
 /// }
 ///
 /// # fn main() -> io::Result<()> {
 /// let (_reader, writer) = zpipe::pipe()?;
-/// let buffer = write_one(&mut IoUring::new(1)?, &writer, vec![1; 100])?;
-/// assert_eq!(buffer, [1; 100]);
+/// assert_eq!(write_one(&writer, vec![1; 100])?, (vec![1; 100], 100));
 /// # Ok(())
 /// # }
 /// ```

@@ -190,15 +190,16 @@ fn transfer<const COMMAND: Opcode>(
 /// A buffer whose bytes were written, and what the gift did.
 ///
 /// ```
-/// use zpipe::{GiftFlags, Gifted, HUGE_PAGE, HugeBuffer};
+/// use zpipe::{GiftFlags, Gifted, HugeBuffer};
 ///
 /// # fn main() -> std::io::Result<()> {
 /// let (_reader, writer) = zpipe::pipe()?;
-/// let mut buffer = HugeBuffer::new(HUGE_PAGE)?;
-/// buffer.fill(1);
-/// let gifted: Gifted = writer.gift_with(buffer, .., GiftFlags::CLEAR)?;
-/// if gifted.transfer.copied == 0 {
-///     assert_eq!(gifted.buffer[0], 0);
+/// let mut buffer = HugeBuffer::new(1)?;
+/// for number in 1..=3 {
+///     buffer[..1000].fill(number);
+///     let gifted: Gifted = writer.gift_with(buffer, ..1000, GiftFlags::empty())?;
+///     assert_eq!(gifted.transfer.done, 1000);
+///     buffer = gifted.buffer;
 /// }
 /// # Ok(())
 /// # }

@@ -21,11 +21,11 @@ use zpipe::{
 /// The capacity of the larger pipe.
 const LARGE: c_int = 1 << 20;
 /// The messages that a write window has space for: one is filled while readers have the other one.
-const FRAMES: usize = 2;
+pub const FRAMES: usize = 2;
 
-/// Where the receiver's memory begins in a huge page, unless pages move there. The sender's begins at
-/// 0. If both were the same, an emulator would have one entry of its TLB for both sides of a copy, and
-/// fill it anew for each word.
+/// Where the receiver's memory begins in a huge page, unless pages move there. The sender's begins
+/// at 0. If both were the same, an emulator would have one entry of its TLB for both sides of a
+/// copy, and fill it anew for each word.
 const APART: usize = 37 * 4096;
 
 /// A way to pass messages.

@@ -64,12 +64,16 @@ impl Memory {
         Self::new(len, libc::MAP_SHARED)
     }
 
-    /// Makes all pages present, so that measurements do not contain page faults.
+    /// Makes all pages present, so that measurements do not contain page faults. Before Linux 5.14
+    /// they do.
     pub fn populate(&mut self) -> Result<(), Error> {
         // SAFETY: It is part of our mapping, and the advice does not change its content.
         match unsafe { libc::madvise(self.base.cast(), self.len, libc::MADV_POPULATE_WRITE) } {
             0 => Ok(()),
-            _ => Err(Error::last()),
+            _ => match Error::last() {
+                Error(libc::EINVAL) => Ok(()),
+                error => Err(error),
+            },
         }
     }
 

@@ -47,9 +47,13 @@ impl Count {
             self.waiting.store(1, Ordering::SeqCst);
             let value = self.value.load(Ordering::SeqCst);
             if wanted(value) {
+                self.waiting.store(0, Ordering::Relaxed);
                 return Ok(());
             }
-            if !self.sleep(value)? && other.is_some_and(has_ended) {
+            let woken = self.sleep(value)?;
+            // What it did last counts.
+            if !woken && other.is_some_and(has_ended) && !wanted(self.value.load(Ordering::Acquire))
+            {
                 return Err(Error(libc::EPIPE));
             }
         }

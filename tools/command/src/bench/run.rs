@@ -3,7 +3,7 @@
 //! One measurement: a child writes messages for some time, and this process reads them.
 
 use super::{
-    end::{Ends, Reader, Way},
+    end::{Ends, FRAMES, Reader, Way},
     memory::Step,
 };
 use crate::os::Error;
@@ -13,8 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The smallest number of messages. The first one is not measured: it finds memory without pages.
-const MESSAGES: u64 = 3;
+/// The first messages are not measured: gifts and windows find memory without pages.
+const FIRST: u64 = FRAMES as u64 + 1;
+/// The smallest number of messages.
+const MESSAGES: u64 = FIRST + 3;
 /// The word of each page, or of each cache line.
 const STEPS: [Step; 2] = [Step(4096), Step(64)];
 
@@ -101,25 +103,25 @@ fn write(ends: Ends, time: Duration, step: Step) -> Result<(), Error> {
     while sent < MESSAGES || begun.elapsed() < time {
         writer.send(sent, step)?;
         sent += 1;
-        if sent == 1 {
+        if sent == FIRST {
             begun = Instant::now();
         }
     }
     writer.close(sent)
 }
 
-/// Reads all messages. Returns the number and the time of those after the first one.
+/// Reads all messages. Returns the number and the time of those that are measured.
 fn read(reader: &mut Reader, step: Step) -> Result<(u64, Duration), Error> {
     let (mut received, mut begun) = (0, Instant::now());
     while reader.receive(received, step)? {
         received += 1;
-        if received == 1 {
+        if received == FIRST {
             begun = Instant::now();
         }
     }
     match received {
-        0 | 1 => Err(Error(libc::EPIPE)),
-        received => Ok((received - 1, begun.elapsed())),
+        ..=FIRST => Err(Error(libc::EPIPE)),
+        received => Ok((received - FIRST, begun.elapsed())),
     }
 }
 
