@@ -103,8 +103,8 @@ static long read_records(struct child *c)
 }
 
 /*
- * A writer, two splices and a reader at the source, two readers at the destination. Parts of records
- * can be put together only by a single splice and a single reader.
+ * A writer, two splices and a reader at the source, two readers at the destination. Parts of
+ * records can be put together only by a single splice and a single reader.
  */
 BOTH_WAYS(every_byte_once)
 {
