@@ -11,21 +11,6 @@
 
 #define FULL		(SLOTS * PAGE)
 
-/*
- * Maps @good pages that hold the stream, and a hole behind them. The hole is PROT_NONE memory,
- * so that no later mapping can take its addresses.
- */
-static unsigned char *pages_before_hole(int good)
-{
-	unsigned char *p = mmap(NULL, (good + 1) * PAGE, PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (p == MAP_FAILED || mprotect(p + good * PAGE, PAGE, PROT_NONE))
-		abort();
-	stream_fill(p, 0, good * PAGE);
-	return p;
-}
-
 /* An unmapped address, whose value the compiler does not know. */
 static void *nowhere(void)
 {

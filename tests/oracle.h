@@ -410,6 +410,21 @@ static inline long stream_read(int fd, unsigned long off, size_t len)
 }
 
 /*
+ * Maps @good pages that hold the stream, and a hole behind them. The hole is PROT_NONE memory,
+ * so that no later mapping can take its addresses.
+ */
+static inline unsigned char *pages_before_hole(int good)
+{
+	unsigned char *p = mmap(NULL, (good + 1) * PAGE, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED || mprotect(p + good * PAGE, PAGE, PROT_NONE))
+		abort();
+	stream_fill(p, 0, good * PAGE);
+	return p;
+}
+
+/*
  * True if the module was loaded with cut_copies, so that about half of zpipe's
  * copies stop short as a page fault would stop them. A large write then becomes
  * readable in parts, and waiting tasks may pass a task that copies.
