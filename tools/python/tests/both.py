@@ -38,6 +38,9 @@ class Case(unittest.TestCase):
         signal.alarm(LIMIT)
         self.addCleanup(signal.signal, signal.SIGALRM, before)
         self.addCleanup(signal.alarm, 0)
+        # A program in the background of a script was started to ignore it.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.addCleanup(signal.signal, signal.SIGINT, before)
 
     def interrupt_message(self, writer):
         """Has a signal end a call in the middle of a message that nobody reads."""
